@@ -1,0 +1,44 @@
+//! How a process ended, end to end: never a raw wait status, never `-137`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Signal;
+
+/// The end of a process (waitid(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Exit {
+    /// It called exit(3) with this code.
+    Code(u8),
+    /// A signal ended it; `core` says that it left a core dump.
+    Signal {
+        /// Which signal.
+        signal: Signal,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+}
+
+impl Exit {
+    /// The code a shell or a container would show: the code, or 128 + the signal's number.
+    #[must_use]
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { signal, .. } => 128_u8.saturating_add(signal.number()),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(126) => f.write_str("exit 126 (cannot execute)"),
+            Self::Code(127) => f.write_str("exit 127 (command not found)"),
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal { signal, core: false } => write!(f, "killed by {signal}"),
+            Self::Signal { signal, core: true } => write!(f, "killed by {signal}, core dumped"),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
+
+mod exit;
+mod name;
+mod policy;
+mod program;
+mod signal;
+mod site;
+mod size;
+mod time;
+
+pub use exit::*;
+pub use name::*;
+pub use policy::*;
+pub use program::*;
+pub use signal::*;
+pub use site::*;
+pub use size::*;
+pub use time::*;
