@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Names become ids; orders; what a reload changes.
+
+pub mod reload;

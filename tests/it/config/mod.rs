@@ -3,6 +3,7 @@
 mod examples;
 mod hostile;
 mod mistakes;
+mod reload;
 
 use std::collections::BTreeMap;
 
