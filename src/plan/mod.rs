@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Site → Plan: names become ids, dependencies become edges; nothing can be "unknown" after this.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -173,5 +174,8 @@ fn network(kind: EdgeKind, patience: Limit) -> Wait {
         go_on: !needed,
     }
 }
+=======
+//! Names become ids; orders; what a reload changes.
+>>>>>>> wt-config
 
 pub mod reload;

@@ -1,27 +1,29 @@
-//! What a reload changes for one program: nothing, at once, at its next start, or a restart.
+//! What a reload does to a program that is already there.
 
 use crate::model::{Execution, Logging, Program};
 
-/// The strongest consequence of the differences between two settings of a program.
+/// How much of a running program a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// They are equal.
+    /// Nothing differs.
     None,
-    /// In force at once.
+    /// Applied while it runs.
     Live,
-    /// In force from its next start on.
+    /// Counts from its next start on.
     NextStart,
-    /// The running process cannot have it: restarted.
+    /// It must be started again (or, when it is no longer enabled, stopped).
     Restart,
 }
 
-/// What differs between `old` and `new`: the strongest consequence, and the keys.
+/// What differs between `old` and `new`: the farthest-reaching change, and the keys that differ.
 ///
-/// Both sides are taken apart completely, so a new key cannot be forgotten here.
+/// `enabled` counts as a restart when it is switched off, because the program must stop; switched on
+/// it counts from the next start. A name or a template that differs is another program: restart.
 #[must_use]
 pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
+    // Exhaustive on purpose: a field that is added must be given its effect here.
     let Program {
-        name: _,
+        name,
         template,
         description,
         documentation,
@@ -50,53 +52,55 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         logging,
         variants,
     } = old;
+    let enabling = if new.enabled { Change::NextStart } else { Change::Restart };
     let mut found = Found::default();
-    found.note(Change::Live, "instances", *template != new.template);
-    found.note(Change::Live, "description", *description != new.description);
-    found.note(Change::Live, "documentation", *documentation != new.documentation);
-    found.note(Change::Live, "tags", *tags != new.tags);
-    found.note(Change::NextStart, "enabled", *enabled != new.enabled);
-    found.note(Change::NextStart, "autostart", *autostart != new.autostart);
-    found.note(Change::Restart, "type", *kind != new.kind);
-    found.note(Change::Restart, "command", *command != new.command);
-    found.note(Change::Live, "after", *after != new.after);
-    found.note(Change::Live, "requires", *requires != new.requires);
-    found.note(Change::Live, "wants", *wants != new.wants);
-    found.note(Change::NextStart, "wait_for", *wait_for != new.wait_for);
-    found.note(Change::NextStart, "start_pre", *start_pre != new.start_pre);
-    found.note(Change::NextStart, "start_post", *start_post != new.start_post);
-    found.note(Change::Live, "stop_post", *stop_post != new.stop_post);
-    found.note(Change::Live, "start_timeout", *start_timeout != new.start_timeout);
-    found.note(Change::Live, "restart", *restart != new.restart);
-    found.note(Change::Live, "stop", *stop != new.stop);
-    found.note(Change::Live, "reload", *reload != new.reload);
-    found.note(Change::Live, "essential", *essential != new.essential);
-    found.note(Change::Live, "max_runtime", *max_runtime != new.max_runtime);
-    let runtime = *runtime_directory != new.runtime_directory;
-    found.note(Change::Restart, "runtime_directory", runtime);
-    found.note(Change::Restart, "state_directory", *state_directory != new.state_directory);
-    found.note(Change::NextStart, "cleanup", *cleanup != new.cleanup);
-    found.note(Change::Restart, "variants", *variants != new.variants);
+    found.add("name", *name != new.name, Change::Restart);
+    found.add("template", *template != new.template, Change::Restart);
+    found.add("description", *description != new.description, Change::Live);
+    found.add("documentation", *documentation != new.documentation, Change::Live);
+    found.add("tags", *tags != new.tags, Change::Live);
+    found.add("enabled", *enabled != new.enabled, enabling);
+    found.add("autostart", *autostart != new.autostart, Change::NextStart);
+    found.add("type", *kind != new.kind, Change::Restart);
+    found.add("command", *command != new.command, Change::Restart);
     found.execution(execution, &new.execution);
+    found.add("after", *after != new.after, Change::Live);
+    found.add("requires", *requires != new.requires, Change::Live);
+    found.add("wants", *wants != new.wants, Change::Live);
+    found.add("wait_for", *wait_for != new.wait_for, Change::NextStart);
+    found.add("start_pre", *start_pre != new.start_pre, Change::NextStart);
+    found.add("start_post", *start_post != new.start_post, Change::NextStart);
+    found.add("stop_post", *stop_post != new.stop_post, Change::NextStart);
+    found.add("start_timeout", *start_timeout != new.start_timeout, Change::Live);
+    found.add("restart", *restart != new.restart, Change::Live);
+    found.add("stop", *stop != new.stop, Change::Live);
+    found.add("reload", *reload != new.reload, Change::Live);
+    found.add("essential", *essential != new.essential, Change::Live);
+    found.add("max_runtime", *max_runtime != new.max_runtime, Change::Live);
+    let differs = *runtime_directory != new.runtime_directory;
+    found.add("runtime_directory", differs, Change::Restart);
+    found.add("state_directory", *state_directory != new.state_directory, Change::Restart);
+    found.add("cleanup", *cleanup != new.cleanup, Change::NextStart);
     found.logging(logging, &new.logging);
-    (found.strongest, found.keys)
+    found.add("variants", *variants != new.variants, Change::Restart);
+    (found.change, found.keys)
 }
 
 struct Found {
-    strongest: Change,
+    change: Change,
     keys: Vec<&'static str>,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { strongest: Change::None, keys: Vec::new() }
+        Self { change: Change::None, keys: Vec::new() }
     }
 }
 
 impl Found {
-    fn note(&mut self, change: Change, key: &'static str, differs: bool) {
+    fn add(&mut self, key: &'static str, differs: bool, change: Change) {
         if differs {
-            self.strongest = self.strongest.max(change);
+            self.change = self.change.max(change);
             self.keys.push(key);
         }
     }
@@ -116,34 +120,42 @@ impl Found {
             cpu_affinity,
             no_new_privileges,
         } = old;
-        let inherit = *inherit_environment != new.inherit_environment;
-        let privileges = *no_new_privileges != new.no_new_privileges;
-        self.note(Change::Restart, "user", *user != new.user);
-        self.note(Change::Restart, "umask", *umask != new.umask);
-        let directory = *working_directory != new.working_directory;
-        self.note(Change::Restart, "working_directory", directory);
-        self.note(Change::Restart, "environment", *environment != new.environment);
-        let files = *environment_files != new.environment_files;
-        self.note(Change::Restart, "environment_files", files);
-        self.note(Change::Restart, "inherit_environment", inherit);
-        self.note(Change::Restart, "limits", *rlimits != new.rlimits);
-        self.note(Change::Restart, "nice", *nice != new.nice);
-        self.note(Change::Restart, "ionice", *ionice != new.ionice);
-        self.note(Change::Restart, "oom_score_adj", *oom_score_adj != new.oom_score_adj);
-        self.note(Change::Restart, "cpu_affinity", *cpu_affinity != new.cpu_affinity);
-        self.note(Change::Restart, "no_new_privileges", privileges);
+        let differences = [
+            ("user", *user != new.user),
+            ("umask", *umask != new.umask),
+            ("working_directory", *working_directory != new.working_directory),
+            ("environment", *environment != new.environment),
+            ("environment_files", *environment_files != new.environment_files),
+            ("inherit_environment", *inherit_environment != new.inherit_environment),
+            ("limits", *rlimits != new.rlimits),
+            ("nice", *nice != new.nice),
+            ("ionice", *ionice != new.ionice),
+            ("oom_score_adj", *oom_score_adj != new.oom_score_adj),
+            ("cpu_affinity", *cpu_affinity != new.cpu_affinity),
+            ("hardening", *no_new_privileges != new.no_new_privileges),
+        ];
+        for (key, differs) in differences {
+            self.add(key, differs, Change::Restart);
+        }
     }
 
+    /// A target is opened when the program starts; everything else is the writer's own business.
     fn logging(&mut self, old: &Logging, new: &Logging) {
         let Logging { stdout, stderr, timestamps, rotate, max_line, on_full, owner, group, mode } =
             old;
-        let targets = *stdout != new.stdout || *stderr != new.stderr;
-        self.note(Change::Restart, "logging", targets);
-        self.note(Change::Live, "logging.timestamps", *timestamps != new.timestamps);
-        self.note(Change::Live, "logging.rotate", *rotate != new.rotate);
-        self.note(Change::Live, "logging.max_line", *max_line != new.max_line);
-        self.note(Change::Live, "logging.on_full", *on_full != new.on_full);
-        let file = *owner != new.owner || *group != new.group || *mode != new.mode;
-        self.note(Change::NextStart, "logging.owner", file);
+        let differences = [
+            ("logging.stdout", *stdout != new.stdout, Change::Restart),
+            ("logging.stderr", *stderr != new.stderr, Change::Restart),
+            ("logging.timestamps", *timestamps != new.timestamps, Change::Live),
+            ("logging.rotate", *rotate != new.rotate, Change::Live),
+            ("logging.max_line", *max_line != new.max_line, Change::Live),
+            ("logging.on_full", *on_full != new.on_full, Change::Live),
+            ("logging.owner", *owner != new.owner, Change::Live),
+            ("logging.group", *group != new.group, Change::Live),
+            ("logging.mode", *mode != new.mode, Change::Live),
+        ];
+        for (key, differs, change) in differences {
+            self.add(key, differs, change);
+        }
     }
 }
