@@ -1,17 +1,25 @@
 //! The log thread with real pipes and real files.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{Read as _, Write as _},
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mini_supervisor::{daemon::logs::*, model::*};
+use mini_supervisor::{
+    daemon::logs::{
+        Account, LogBatch, LogHandle, LogQuery, LogReport, Options, Stream, Taken, Which, rotation,
+        start,
+    },
+    model::{Bytes, Compress, LogTarget, Logging, Mode, Name, OnFull, Rotate},
+};
 use nix::{fcntl::OFlag, unistd::pipe2};
 use tempfile::TempDir;
 
@@ -89,14 +97,14 @@ pub(crate) fn logging(target: LogTarget) -> Logging {
 
 /// Waits until `done`, at most ten seconds.
 pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
+    let (tick, attempts) = (Duration::from_millis(5), 2000);
+    for _ in 0..attempts {
         if let Some(value) = done() {
             return value;
         }
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
+        std::thread::park_timeout(tick);
     }
+    panic!("waited in vain until {what}")
 }
 
 pub(crate) fn text(path: &Path) -> String {
@@ -152,7 +160,7 @@ fn under_a_flood_with_rotation_every_line_is_there_in_order() {
         let mut out = bench.program("web", Which::Stdout, &Arc::new(to));
         let mut wanted = String::new();
         for i in 0..200_000 {
-            wanted.push_str(&format!("line {i}\n"));
+            writeln!(wanted, "line {i}").unwrap();
         }
         out.write_all(wanted.as_bytes()).unwrap();
         let total = u64::try_from(wanted.len()).unwrap();
@@ -315,7 +323,10 @@ fn a_program_that_would_rather_wait_loses_nothing() {
         (c.offered > 0 && c.pending() == 0 && c.written >= 538_890).then_some(())
     });
     bench.finish();
-    let wanted: String = (0..50_000).map(|i| format!("web | line {i}\n")).collect();
+    let wanted: String = (0..50_000).fold(String::new(), |mut all, i| {
+        writeln!(all, "web | line {i}").unwrap();
+        all
+    });
     assert!(reader.join().unwrap() == wanted);
 }
 
@@ -382,8 +393,8 @@ fn a_line_without_end_is_cut_and_takes_no_memory() {
     bench.finish();
     let written = fs::read(&path).unwrap();
     let marks = (64 << 20) / (16 << 10) - 1;
-    assert_eq!(written.iter().filter(|b| **b == b'\n').count(), marks + 1);
-    assert_eq!(written.iter().filter(|b| **b == 0).count(), 64 << 20);
+    assert_eq!(memchr::memchr_iter(b'\n', &written).count(), marks + 1);
+    assert_eq!(memchr::memchr_iter(0, &written).count(), 64 << 20);
 }
 
 fn resident() -> usize {

@@ -4,7 +4,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::model::{Instant, WallTime};
 
-/// The monotonic clock; zero if the kernel refuses, which clock_gettime(2) does not do.
+/// The monotonic clock; zero if the kernel refuses, which it does not do.
 pub(super) fn now() -> Instant {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Instant(0), |t| {
         let secs = u64::try_from(t.tv_sec()).unwrap_or(0);

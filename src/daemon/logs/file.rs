@@ -204,12 +204,13 @@ impl LogFile {
         }
         let left = usize::try_from(max.0.saturating_sub(open.size)).unwrap_or(usize::MAX);
         let fits = bytes.get(..left).unwrap_or(bytes);
-        match (memrchr(b'\n', fits), memchr(b'\n', bytes)) {
-            (Some(end), _) => (end + 1, true),
-            (None, _) if open.size > 0 && !open.within_line => (0, true),
-            (None, Some(end)) => (end + 1, true),
-            (None, None) => (bytes.len(), false),
+        if let Some(end) = memrchr(b'\n', fits) {
+            return (end + 1, true);
         }
+        if open.size > 0 && !open.within_line {
+            return (0, true);
+        }
+        memchr(b'\n', bytes).map_or((bytes.len(), false), |end| (end + 1, true))
     }
 
     fn rotate(&mut self, at: Moment) -> Result<(), OpenError> {

@@ -17,6 +17,7 @@ mod datagram;
 mod file;
 mod format;
 mod ledger;
+mod orders;
 mod path;
 mod pump;
 mod query;

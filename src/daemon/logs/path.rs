@@ -153,10 +153,12 @@ pub(super) fn open_log(
 }
 
 fn explain(errno: Errno) -> OpenError {
-    match errno {
-        Errno::ELOOP => OpenError::Unsafe("it is a symbolic link"),
-        Errno::ENXIO => OpenError::Unsafe("it is not a regular file"),
-        other => OpenError::Errno(other),
+    if errno == Errno::ELOOP {
+        OpenError::Unsafe("it is a symbolic link")
+    } else if errno == Errno::ENXIO {
+        OpenError::Unsafe("it is not a regular file") // a FIFO that nobody reads
+    } else {
+        OpenError::Errno(errno)
     }
 }
 

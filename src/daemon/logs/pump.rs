@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,18 +18,18 @@ use nix::{
 };
 
 use super::{
-    Command, Drained, LogHandle, LogReport, Options, Stream, Which, clock, compress, file,
-    format::{Batch, Form, Look, WIDTH_MAX},
+    Command, Drained, LogHandle, LogReport, Options, Which, clock,
+    format::{Batch, Form, Look},
     ledger::Ledger,
-    path::Ownership,
+    orders,
     query::Follower,
     queue::{Segment, long, short},
     ring::Ring,
     sink::{Backend, Book, Moment, Sink},
     splitter::Splitter,
-    table::{Key, Sinks, ownership},
+    table::{Key, Sinks},
 };
-use crate::model::{Instant, LogTarget, Logging, Name, OnFull, SupervisorLog};
+use crate::model::{Instant, Logging, Name, OnFull, SupervisorLog};
 
 /// What is read at once.
 const READ: usize = 256 << 10;
@@ -40,7 +40,7 @@ const TURN: usize = 512 << 10;
 /// The longest unfinished line that is held back.
 const HELD_MAX: usize = 64 << 10;
 /// How long an unfinished line is held back.
-const HOLD: Duration = Duration::from_millis(100);
+pub(super) const HOLD: Duration = Duration::from_millis(100);
 /// Memory for all rings together.
 const RINGS_MAX: usize = 4 << 20;
 /// The size of a pipe unless it was changed, pipe(7).
@@ -49,25 +49,25 @@ const PIPE: usize = 64 << 10;
 const SINK: u64 = 1 << 32;
 const WAKE: u64 = 1 << 33;
 /// The stream number of our own lines.
-const OWN: u32 = u32::MAX;
+pub(super) const OWN: u32 = u32::MAX;
 
 /// A stream that is captured.
 pub(super) struct Tap {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     pub(super) program: u32,
     pub(super) which: Which,
-    run: u64,
+    pub(super) run: u64,
     pub(super) logging: Arc<Logging>,
-    sink: u32,
-    form: Form,
-    colour: u8,
-    splitter: Splitter,
-    held: Vec<u8>,
-    held_since: Instant,
-    skip: bool,
-    paused: bool,
-    ended: bool,
-    full_reads: u8,
+    pub(super) sink: u32,
+    pub(super) form: Form,
+    pub(super) colour: u8,
+    pub(super) splitter: Splitter,
+    pub(super) held: Vec<u8>,
+    pub(super) held_since: Instant,
+    pub(super) skip: bool,
+    pub(super) paused: bool,
+    pub(super) ended: bool,
+    pub(super) full_reads: u8,
 }
 
 /// A program that has written something or may yet.
@@ -78,30 +78,30 @@ pub(super) struct Source {
 }
 
 pub(super) struct Pump {
-    epoll: Epoll,
-    commands: Receiver<Command>,
-    handle: LogHandle,
-    taps: Vec<Option<Box<Tap>>>,
-    free: Vec<u32>,
-    holding: BTreeSet<u32>,
+    pub(super) epoll: Epoll,
+    pub(super) commands: Receiver<Command>,
+    pub(super) handle: LogHandle,
+    pub(super) taps: Vec<Option<Box<Tap>>>,
+    pub(super) free: Vec<u32>,
+    pub(super) holding: BTreeSet<u32>,
     /// Sinks that have something to do at some time.
-    timed: BTreeSet<u32>,
+    pub(super) timed: BTreeSet<u32>,
     pub(super) sinks: Sinks,
     pub(super) sources: BTreeMap<u32, Source>,
-    numbers: BTreeMap<Name, u32>,
+    pub(super) numbers: BTreeMap<Name, u32>,
     pub(super) ledger: Ledger,
-    reports: Vec<LogReport>,
-    report: Box<dyn Fn(LogReport) + Send>,
+    pub(super) reports: Vec<LogReport>,
+    pub(super) report: Box<dyn Fn(LogReport) + Send>,
     pub(super) followers: Vec<Follower>,
-    buffer: Vec<u8>,
-    batch: Batch,
-    ring_cost: usize,
-    width: usize,
-    no_color: bool,
-    own: (Option<SupervisorLog>, Option<u32>, u32),
-    to_compress: BTreeSet<u32>,
-    compressing: bool,
-    closing: Option<(Instant, Sender<Drained>)>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) batch: Batch,
+    pub(super) ring_cost: usize,
+    pub(super) width: usize,
+    pub(super) no_color: bool,
+    pub(super) own: (Option<SupervisorLog>, Option<u32>, u32),
+    pub(super) to_compress: BTreeSet<u32>,
+    pub(super) compressing: bool,
+    pub(super) closing: Option<(Instant, Sender<Drained>)>,
     pub(super) at: Moment,
 }
 
@@ -119,7 +119,7 @@ impl Pump {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(handle.wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let mut sinks = Sinks::new(&mut options);
-        let stderr = sinks.join(&Key::Stderr, &no_rotation(), PRIVATE);
+        let stderr = sinks.join(&Key::Stderr, &orders::no_rotation(), orders::PRIVATE);
         let mut ledger = Ledger::default();
         if let Ok(name) = Name::new("supervisor") {
             ledger.add(name); // number 0: our own lines
@@ -212,49 +212,8 @@ impl Pump {
             .unwrap_or(EpollTimeout::MAX)
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Attach(stream) => self.attach(*stream),
-            Command::Ended(run) => self.taps.iter_mut().flatten().for_each(|t| {
-                t.ended |= t.run == run;
-            }),
-            Command::Retire(name) => self.retire(&name),
-            Command::Reconfigure(name, logging) => self.reconfigure(&name, &logging),
-            Command::Reopen => {
-                for id in self.sinks.ids() {
-                    self.with_sink(id, |sink, book| {
-                        sink.reopen(book);
-                        sink.flush(book);
-                    });
-                }
-            }
-            Command::Query(query, reader) => self.answer(&query, reader),
-            Command::Own(line) => self.own_line(line),
-            Command::OwnLog(log) => self.own_log(*log),
-            Command::Account(name, reply) => {
-                let number = self.numbers.get(&name).copied().unwrap_or(u32::MAX / 2);
-                // Who no longer waits for the answer does not need it.
-                reply.try_send(self.ledger.account(number)).unwrap_or_default();
-            }
-            Command::Shutdown(within, reply) => {
-                self.closing = Some((self.at.now + within, reply));
-                for slot in 0..short(self.taps.len()) {
-                    self.pull(slot, usize::MAX);
-                    self.finish_line(slot);
-                }
-            }
-            Command::Compressed(job, complete) => {
-                self.compressing = false;
-                if let Err(error) = compress::finish(&job, complete) {
-                    let what = format!("cannot compress a rotated log: {error}");
-                    self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
-                }
-            }
-        }
-    }
-
     /// Runs `work` on a sink and arranges for what the sink then waits for.
-    fn with_sink<T>(
+    pub(super) fn with_sink<T>(
         &mut self,
         id: u32,
         work: impl FnOnce(&mut Sink, &mut Book<'_>) -> T,
@@ -286,7 +245,7 @@ impl Pump {
         Some(result)
     }
 
-    fn flush(&mut self, id: u32) {
+    pub(super) fn flush(&mut self, id: u32) {
         let waits = self.with_sink(id, |sink, book| {
             sink.flush(book);
             sink.is_waiting()
@@ -297,7 +256,7 @@ impl Pump {
     }
 
     /// Reads the programs again that waited for this sink.
-    fn resume(&mut self, id: u32) {
+    pub(super) fn resume(&mut self, id: u32) {
         let epoll = &self.epoll;
         for (slot, tap) in (0_u32..).zip(&mut self.taps) {
             if let Some(tap) = tap.as_mut().filter(|t| t.paused && t.sink == id) {
@@ -307,95 +266,8 @@ impl Pump {
         }
     }
 
-    fn attach(&mut self, stream: Stream) {
-        let Stream { program: name, which, run, fd, logging, colour } = stream;
-        let program = match self.numbers.get(&name) {
-            Some(number) => *number,
-            None => {
-                let number = self.ledger.add(name.clone());
-                self.numbers.insert(name.clone(), number);
-                number
-            }
-        };
-        self.width = self.width.max(name.as_str().len().min(WIDTH_MAX));
-        let source = Source { name, ring: None, logging: logging.clone() };
-        self.sources.entry(program).or_insert(source).logging = logging.clone();
-        let (sink, form) = self.join(&logging, which);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.taps.push(None);
-            short(self.taps.len() - 1)
-        });
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot));
-        if let Err(errno) = self.epoll.add(&fd, event) {
-            let what = format!("cannot read the output of a program: {}", errno.desc());
-            self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
-        }
-        let tap = Tap {
-            fd,
-            program,
-            which,
-            run,
-            logging,
-            sink,
-            form,
-            colour,
-            splitter: Splitter::default(),
-            held: Vec::new(),
-            held_since: Instant(0),
-            skip: false,
-            paused: false,
-            ended: false,
-            full_reads: 0,
-        };
-        if let Some(place) = self.taps.get_mut(long(slot)) {
-            *place = Some(Box::new(tap));
-        }
-    }
-
-    fn join(&mut self, logging: &Logging, which: Which) -> (u32, Form) {
-        let target = match (which, &logging.stderr) {
-            (Which::Stdout, _) | (Which::Stderr, LogTarget::Stdout) => &logging.stdout,
-            (Which::Stderr, target) => target,
-        };
-        let (key, form) = Key::of(target);
-        (self.sinks.join(&key, &logging.rotate, ownership(logging)), form)
-    }
-
-    fn retire(&mut self, name: &Name) {
-        if let Some(source) = self.numbers.get(name).and_then(|n| self.sources.get_mut(n)) {
-            self.ring_cost -= source.ring.take().map_or(0, |r| r.cost()).min(self.ring_cost);
-        }
-        if let Some(number) = self.numbers.get(name).copied()
-            && !self.taps.iter().flatten().any(|t| t.program == number)
-        {
-            self.sources.remove(&number);
-        }
-    }
-
-    fn reconfigure(&mut self, name: &Name, logging: &Arc<Logging>) {
-        let Some(number) = self.numbers.get(name).copied() else { return };
-        if let Some(source) = self.sources.get_mut(&number) {
-            source.logging = logging.clone();
-        }
-        for slot in 0..short(self.taps.len()) {
-            let same = |t: &&Box<Tap>| t.program == number;
-            let Some(tap) = self.taps.get(long(slot)).and_then(Option::as_ref).filter(same) else {
-                continue;
-            };
-            let (which, old) = (tap.which, tap.sink);
-            self.finish_line(slot);
-            let (sink, form) = self.join(logging, which);
-            self.sinks.leave(old);
-            if let Some(tap) = self.taps.get_mut(long(slot)).and_then(Option::as_mut) {
-                (tap.sink, tap.form, tap.logging) = (sink, form, logging.clone());
-            }
-            self.with_sink(sink, |_, _| ());
-            self.resume(old);
-        }
-    }
-
     /// Reads a stream, at most `budget` bytes.
-    fn pull(&mut self, slot: u32, budget: usize) {
+    pub(super) fn pull(&mut self, slot: u32, budget: usize) {
         let Some(mut tap) = self.taps.get_mut(long(slot)).and_then(Option::take) else { return };
         let mut buffer = std::mem::take(&mut self.buffer);
         let size =
@@ -415,7 +287,7 @@ impl Pump {
                     self.ledger.offered(owner, n);
                     self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());
                     enlarge(&mut tap, n);
-                    if n < PIPE.min(size) {
+                    if n < PIPE.min(size) && budget < usize::MAX {
                         break;
                     }
                 }
@@ -541,7 +413,7 @@ impl Pump {
     }
 
     /// Lets go of the unfinished line of a stream.
-    fn finish_line(&mut self, slot: u32) {
+    pub(super) fn finish_line(&mut self, slot: u32) {
         let Some(mut tap) = self.taps.get_mut(long(slot)).and_then(Option::take) else { return };
         self.release(slot, &mut tap);
         if let Some(place) = self.taps.get_mut(long(slot)) {
@@ -568,98 +440,6 @@ impl Pump {
         self.free.push(slot);
     }
 
-    fn own_log(&mut self, log: SupervisorLog) {
-        let old = self.own.1.take();
-        self.own.1 = log.file.as_ref().map(|path| {
-            let own = Ownership { owner: log.owner, group: log.group, mode: log.mode.0 };
-            self.sinks.join(&Key::File(path.clone()), &log.rotate, own)
-        });
-        if let Some(id) = old {
-            self.sinks.leave(id);
-        }
-        self.own.0 = Some(log);
-    }
-
-    /// Writes a line of our own: to the file, and to standard error when it is to go there or the
-    /// file fails.
-    fn own_line(&mut self, mut line: Vec<u8>) {
-        self.handle.own_waiting.fetch_sub(line.len(), Ordering::Relaxed);
-        if line.last() != Some(&b'\n') {
-            line.push(b'\n');
-        }
-        let lost = self.handle.own_lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            line.extend_from_slice(
-                format!("supervisor: {lost} lines of its own lost\n").as_bytes(),
-            );
-        }
-        let owner = Ledger::owner(0, Which::Stderr);
-        let out = short(line.len());
-        let segment = Segment { owner, raw: out, out, keep: false };
-        let mut to_stderr = self.own.0.as_ref().is_none_or(|log| log.stderr);
-        let write = |pump: &mut Self, id: u32| {
-            pump.ledger.offered(owner, line.len());
-            pump.with_sink(id, |sink, book| {
-                sink.offer(OWN, &line, &[segment], book);
-                sink.is_failing()
-            })
-        };
-        if let Some(id) = self.own.1 {
-            to_stderr |= write(self, id) == Some(true);
-        }
-        if to_stderr {
-            write(self, self.own.2);
-        }
-    }
-
-    fn do_what_is_due(&mut self) {
-        let now = self.at.now;
-        let due = |slot: &u32| {
-            let tap = self.taps.get(long(*slot)).and_then(Option::as_ref);
-            tap.is_some_and(|t| t.ended || now >= t.held_since + HOLD)
-        };
-        for slot in self.holding.iter().copied().filter(due).collect::<Vec<_>>() {
-            self.finish_line(slot);
-        }
-        for id in self.timed.iter().copied().collect::<Vec<_>>() {
-            let Some(sink) = self.sinks.at(id) else {
-                self.timed.remove(&id);
-                continue;
-            };
-            if sink.retry_at().is_some_and(|at| now >= at) {
-                self.flush(id);
-            }
-            self.with_sink(id, |sink, book| {
-                if let Backend::File(file) = &sink.backend
-                    && file.due().is_some_and(|due| book.at.wall >= due)
-                {
-                    sink.prepare(book);
-                }
-            });
-        }
-        self.compress_next();
-    }
-
-    fn compress_next(&mut self) {
-        while !self.compressing
-            && let Some(id) = self.to_compress.first().copied()
-        {
-            let Some(Backend::File(log)) = self.sinks.at(id).map(|s| &mut s.backend) else {
-                self.to_compress.remove(&id);
-                continue;
-            };
-            file::tidy(log.path());
-            let handle = self.handle.clone();
-            let done = move |job, complete| handle.send(Command::Compressed(job, complete));
-            if let Ok(true) = compress::start(log.path(), log.compress(), done) {
-                self.compressing = true;
-            } else {
-                log.compressible = false;
-                self.to_compress.remove(&id);
-            }
-        }
-    }
-
     fn close_if_done(&mut self) -> bool {
         let Some((at, reply)) = &self.closing else { return false };
         let mut waiting = false;
@@ -672,13 +452,6 @@ impl Pump {
         reply.try_send(Drained { complete: !waiting }).unwrap_or_default();
         true
     }
-}
-
-const PRIVATE: Ownership = Ownership { owner: None, group: None, mode: 0o640 };
-
-fn no_rotation() -> crate::model::Rotate {
-    let compress = crate::model::Compress::None;
-    crate::model::Rotate { max_size: None, every: None, keep: 0, compress, after_reload: false }
 }
 
 fn max_line(logging: &Logging) -> usize {

@@ -132,7 +132,7 @@ mod tests {
             ring.push(WallTime(i), Which::Stdout, b"x\n");
         }
         assert!(ring.cost() <= 3 * CAPACITY, "{}", ring.cost());
-        ring.push(WallTime(9), Which::Stdout, &[b'y'; CAPACITY * 2]);
+        ring.push(WallTime(9), Which::Stdout, &vec![b'y'; CAPACITY * 2]);
         assert!(ring.bytes.len() <= CAPACITY);
     }
 }

@@ -45,7 +45,8 @@ impl Old {
         let rest = entry.strip_prefix(base.as_bytes())?.strip_prefix(b".")?;
         let (digits, gz) = rest.strip_suffix(b".gz").map_or((rest, false), |d| (d, true));
         let plain = !digits.is_empty() && digits.first() != Some(&b'0');
-        let text = str::from_utf8(digits).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
+        let text =
+            std::str::from_utf8(digits).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
         text.parse().ok().filter(|_| plain).map(|number| Self { number, gz })
     }
 }
