@@ -159,19 +159,19 @@ impl Pump {
             let timeout = self.timeout();
             let n = self.epoll.wait(&mut events, timeout).unwrap_or(0);
             self.at = Moment { now: clock::now(), wall: clock::wall() };
-            let mut woken = false;
-            for event in events.iter().take(n) {
-                let number = u32::try_from(event.data() & (SINK - 1)).unwrap_or(0);
-                match event.data() {
-                    WAKE => woken = true,
-                    data if data & SINK != 0 => self.flush(number),
-                    _ => self.pull(number, TURN),
-                }
-            }
-            if woken {
+            // Orders first: what is written after a reopening goes to what was opened.
+            if events.iter().take(n).any(|e| e.data() == WAKE) {
                 self.handle.wake.read().unwrap_or_default();
                 while let Ok(command) = self.commands.try_recv() {
                     self.obey(command);
+                }
+            }
+            for event in events.iter().take(n).filter(|e| e.data() != WAKE) {
+                let number = u32::try_from(event.data() & (SINK - 1)).unwrap_or(0);
+                if event.data() & SINK == 0 {
+                    self.pull(number, TURN);
+                } else {
+                    self.flush(number);
                 }
             }
             self.do_what_is_due();
