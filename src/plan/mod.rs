@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Site → Plan: names become ids, dependencies become edges; nothing can be "unknown" after this.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -174,8 +173,5 @@ fn network(kind: EdgeKind, patience: Limit) -> Wait {
         go_on: !needed,
     }
 }
-=======
-//! Names become ids; orders; what a reload changes.
->>>>>>> wt-config
 
 pub mod reload;
