@@ -98,6 +98,7 @@ impl Children {
     }
 
     /// A child that has ended, if there is one; it stays as it is. Call until `None`: signals of death are merged.
+    #[must_use]
     pub fn peek_exited(&self) -> Option<Peeked> {
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         let (pid, exit) = wait(libc::P_ALL, 0, options).ok()??;

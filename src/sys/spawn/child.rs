@@ -35,6 +35,7 @@ pub(super) fn become_program(prepared: &Prepared, report: bool) -> Failure {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a result is given away")]
 fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
     match result {
         Ok(_) => Ok(()),
@@ -176,11 +177,12 @@ fn execute(prepared: &Prepared) -> Failure {
         let tried =
             call!(SYS_execve, path.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
         match tried {
-            // execve(2) returns only with an error.
-            Ok(_) => {}
             // A directory that may not be searched hides nothing behind it, but is the better reason in the end.
             Err(libc::EACCES) => errno = libc::EACCES,
-            Err(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {}
+            // Not here; execve(2) never returns without an error.
+            Ok(_)
+            | Err(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {
+            }
             Err(other) => return (Stage::Exec, other),
         }
     }

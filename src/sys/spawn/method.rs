@@ -124,17 +124,21 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
     loop {
         return match nix::unistd::read(pipe, &mut bytes) {
             Ok(8) => {
-                let [a, b, c, d, e, f, g, h] = bytes;
-                let stage = Stage::from_code(i32::from_ne_bytes([a, b, c, d]));
-                let errno = i32::from_ne_bytes([e, f, g, h]);
+                let [stage, errno] = words(bytes);
+                let stage = Stage::from_code(stage);
                 Report::NotExecuted(prepared.error(stage.unwrap_or(Stage::Preparation), errno))
             }
-            Ok(_) => Report::Executed,
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Report::Pending,
-            Err(_) => Report::Executed,
+            Ok(_) | Err(_) => Report::Executed,
         };
     }
+}
+
+/// The two numbers that `fork_child` wrote.
+fn words(bytes: [u8; 8]) -> [i32; 2] {
+    let mut words = bytes.chunks_exact(4).filter_map(|half| half.try_into().ok());
+    [(); 2].map(|()| words.next().map_or(0, i32::from_ne_bytes))
 }
 
 /// All signals blocked in this thread, glibc's own included, until it is dropped.

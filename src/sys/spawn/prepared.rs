@@ -42,7 +42,7 @@ pub struct Prepared {
     pub(super) new_session: bool,
     /// Room to read the groups back.
     pub(super) groups_read: Vec<u32>,
-    /// Above every descriptor that can be open, for kernels without close_range(2).
+    /// Above every descriptor that can be open, for kernels without `close_range(2)`.
     pub(super) descriptor_limit: i32,
     command: Box<str>,
 }
@@ -189,7 +189,7 @@ fn rlimits(spec: &SpawnSpec) -> Vec<(u32, [u64; 2])> {
     original.into_iter().chain(named).collect()
 }
 
-/// Class in the upper bits, level in the lower 13 (ioprio_set(2)).
+/// Class in the upper bits, level in the lower 13 (`ioprio_set(2)`).
 fn ioprio(value: IoNice) -> i32 {
     let (class, level) = match value {
         IoNice::Realtime(level) => (1, level),
