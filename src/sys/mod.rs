@@ -7,10 +7,20 @@
 pub mod child;
 pub mod clock;
 mod error;
+pub mod files;
+pub mod lockfile;
+pub mod memory;
+pub mod mountinfo;
 mod pid;
+pub mod random;
 pub mod rlimit;
+pub mod signals;
+pub mod socket;
 pub mod spawn;
+pub mod stdio;
 pub mod subreaper;
+pub mod tree;
+pub mod user;
 
 pub use error::SysError;
 pub use pid::Pid;

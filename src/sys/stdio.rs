@@ -43,7 +43,7 @@ pub fn say(text: &str) {
         nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(100_u8)).is_ok_and(|n| n > 0)
     };
     if ready {
-        drop(nix::unistd::write(err.as_fd(), text.as_bytes()));
+        nix::unistd::write(err.as_fd(), text.as_bytes()).ok();
     }
 }
 
@@ -60,6 +60,6 @@ pub fn close_on_exec() {
     for fd in 3..1024 {
         // SAFETY: used for one call only, which fails harmlessly when it is closed.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        drop(fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)));
+        fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).ok();
     }
 }
