@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The imperative shell: threads, the queue and the loop.
+
+pub mod control;
