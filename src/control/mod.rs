@@ -3,6 +3,10 @@
 //! The wire is JSON-RPC 2.0, one object a line; the verbs are a closed enum, so that a client's text is
 //! never dispatched on. Imports only [`crate::model`].
 
+pub mod access;
+pub mod paths;
+pub mod wire;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +58,64 @@ pub enum Request {
     Version(Empty),
 }
 
+impl Request {
+    /// The word on the wire.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Reload(_) => "reload",
+            Self::ReloadProgram(_) => "reload_program",
+            Self::Signal(_) => "signal",
+            Self::Reset(_) => "reset",
+            Self::Logs(_) => "logs",
+            Self::Events(_) => "events",
+            Self::Shutdown(_) => "shutdown",
+            Self::Version(_) => "version",
+        }
+    }
+
+    /// Whether it changes anything, so that it is logged and counted by a rate limit.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Start(change) | Self::Stop(change) | Self::Restart(change) => !change.dry_run,
+            Self::Reload(reload) => !reload.dry_run,
+            Self::ReloadProgram(_) | Self::Signal(_) | Self::Reset(_) | Self::Shutdown(_) => true,
+            Self::Status(_) | Self::Logs(_) | Self::Events(_) | Self::Version(_) => false,
+        }
+    }
+}
+
+/// A time as a number of seconds, `null` for none.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => to.serialize_f64(time.as_secs_f64()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Option::<f64>::deserialize(from)?
+            .map(|secs| Duration::try_from_secs_f64(secs).map_err(de::Error::custom))
+            .transpose()
+    }
+}
+
 /// No parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,8 +145,8 @@ pub struct Change {
     /// Only say what would be touched.
     #[serde(default)]
     pub dry_run: bool,
-    /// Reply with what is so far after this time; the operation continues.
-    #[serde(default)]
+    /// Reply with what is so far after this time; the operation continues. Seconds on the wire.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// Start this variant.
     #[serde(default)]
@@ -126,8 +188,8 @@ pub struct LogsQuery {
     /// At most so many lines (in all).
     #[serde(default)]
     pub lines: Option<u32>,
-    /// Not older than this.
-    #[serde(default)]
+    /// Not older than this. Seconds on the wire.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub since: Option<Duration>,
     /// Standard error only.
     #[serde(default)]
@@ -157,7 +219,7 @@ pub struct Shutdown {
 
 /// What comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
 pub enum Reply {
     /// To status.
     Status(Box<SiteStatus>),
