@@ -5,5 +5,9 @@ use std::process::ExitCode;
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let mut o = crate::daemon::RunOptions::default();
+    o.environment = std::env::vars_os().collect();
+    o.config = std::env::args_os().nth(2).map(Into::into);
+    o.dry_run = std::env::args_os().nth(3).is_some();
+    crate::daemon::run(&o)
 }

@@ -2,9 +2,11 @@
 //!
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
+mod accounts;
 mod children;
 mod conditions;
 pub mod control;
+mod dry_run;
 mod execute;
 mod finish;
 mod input;
@@ -23,6 +25,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+pub use accounts::Host;
 pub use start::{RunOptions, run};
 
 use self::{children::Nursery, execute::Unreported, input::Input};
