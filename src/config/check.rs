@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Accounts,
     diagnostic::{Diagnostic, Findings, Place, nearest},
-    lower::reference,
+    lower::{cpu_list, ionice, reference},
     schema::{Key as SchemaKey, Kind, Object},
     tree::{Node, Value, shortened},
     values::{self, Problem, problem},
@@ -215,6 +215,8 @@ impl Check<'_> {
                 .contains(&text)
                 .then_some(())
                 .ok_or_else(|| suggest(wrong(), text, words.iter().copied())),
+            Kind::IoNice => ionice(text).map(drop).ok_or_else(wrong),
+            Kind::Cpus => cpu_list(text).map(drop).ok_or_else(wrong),
             Kind::Glob if text.contains('/') && !text.contains("**") => {
                 Err(problem(format!("a name pattern has no `/`, found `{text}`")))
             }
@@ -232,17 +234,33 @@ impl Check<'_> {
                     .any(|p| text.strip_prefix(p).is_some_and(|r| !r.is_empty()));
                 if ok { Ok(()) } else { Err(wrong()) }
             }
-            Kind::User => self.user(text),
-            Kind::Group => self.group(text),
-            Kind::Dependency => reference::check(text, self.names),
-            Kind::Program => declared("program", text, &self.names.programs),
-            Kind::Programs if text == "all" || text.starts_with("tag:") => Ok(()),
-            Kind::Programs => declared("program", text, &self.names.programs),
-            Kind::Mount => declared("mount", text, &self.names.mounts),
-            Kind::Task => declared("task", text, &self.names.tasks),
+            Kind::User
+            | Kind::Group
+            | Kind::Dependency
+            | Kind::Program
+            | Kind::Programs
+            | Kind::Mount
+            | Kind::Task => self.named(text, kind),
             Kind::List(_) | Kind::Map(_) | Kind::Names(_) | Kind::Object(_) | Kind::OneOf(_) => {
                 Err(wrong())
             }
+        }
+    }
+
+    /// What must be known to the host or declared in the file.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only called for names")]
+    fn named(&self, text: &str, kind: Kind) -> Result<(), Problem> {
+        let programs = &self.names.programs;
+        if matches!(kind, Kind::Programs) && (text == "all" || text.starts_with("tag:")) {
+            return Ok(());
+        }
+        match kind {
+            Kind::User => self.user(text),
+            Kind::Group => self.group(text),
+            Kind::Dependency => reference::check(text, self.names),
+            Kind::Mount => declared("mount", text, &self.names.mounts),
+            Kind::Task => declared("task", text, &self.names.tasks),
+            _ => declared("program", text, programs), // Program, Programs
         }
     }
 
@@ -380,6 +398,8 @@ fn expected(kind: Kind) -> String {
         Kind::Group => "a group".into(),
         Kind::HostPort => "HOST:PORT".into(),
         Kind::Url => "an http:// or https:// address".into(),
+        Kind::IoNice => "idle, best-effort:N or realtime:N (N from 0 to 7)".into(),
+        Kind::Cpus => "CPUs like `0-3,8`".into(),
         Kind::Cron => "a cron line like `30 3 * * *`".into(),
         Kind::Dependency => "a program, `mount:X`, `semaphore:X`, `task:X` or `network`".into(),
         Kind::Program => "a program".into(),

@@ -137,7 +137,6 @@ impl Findings {
     }
 
     /// Every finding, in the order of the file.
-    #[must_use]
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.items.iter()
     }

@@ -1,6 +1,6 @@
 //! A YAML document as a tree with places. Built without recursion, within fixed budgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -93,7 +93,7 @@ impl Node {
     }
 
     /// Number of nodes and levels, this one included. The tree is at most [`MAX_DEPTH`] deep.
-    fn measure(&self) -> (usize, usize) {
+    pub(crate) fn measure(&self) -> (usize, usize) {
         let join = |(n, d): (usize, usize), child: &Self| {
             let (count, depth) = child.measure();
             (n + count, d.max(depth))
@@ -344,8 +344,9 @@ impl<'a> Builder<'a> {
                     self.found.push(Diagnostic::error("merge", at, text));
                     continue;
                 };
+                let own: BTreeSet<_> = entries.iter().map(|(k, _)| k.text.clone()).collect();
                 for (key, node) in inherited {
-                    if !entries.iter().any(|(k, _)| k.text == key.text) {
+                    if !own.contains(&key.text) {
                         entries.push((key, node));
                     }
                 }

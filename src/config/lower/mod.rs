@@ -17,7 +17,7 @@ use std::{
 use super::{Accounts, LoadOptions, check::Names, diagnostic::Findings};
 use crate::model::{Account, Execution, Logging, Name, Restart, Stop};
 
-pub(crate) use program::program;
+pub(crate) use program::{cpu_list, ionice, program};
 pub(crate) use supervisor::supervisor;
 
 /// What lowering a program needs to know of everything else.

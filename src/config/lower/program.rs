@@ -284,12 +284,17 @@ pub(crate) fn ionice(text: &str) -> Option<IoNice> {
 }
 
 /// `[0, 2]` or `0-3,8`.
-pub(crate) fn cpus(node: &Node) -> Option<Box<[u16]>> {
+fn cpus(node: &Node) -> Option<Box<[u16]>> {
     if !node.items().is_empty() {
         return node.items().iter().map(|n| n.text()?.parse().ok()).collect();
     }
+    cpu_list(node.text()?)
+}
+
+/// `0-3,8`.
+pub(crate) fn cpu_list(text: &str) -> Option<Box<[u16]>> {
     let mut all = Vec::new();
-    for part in node.text()?.split(',') {
+    for part in text.split(',') {
         let (a, b) = part.split_once('-').unwrap_or((part, part));
         let (a, b): (u16, u16) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
         if a > b || b > 8191 {

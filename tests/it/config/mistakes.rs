@@ -256,6 +256,16 @@ fn values() {
 }
 
 #[test]
+fn scheduling() {
+    program("ionice: best-effort:9", expect![[r#"
+        site.yaml:6:13: error: programs.web.ionice: expected idle, best-effort:N or realtime:N (N from 0 to 7), found `best-effort:9`
+    "#]]);
+    program("cpu_affinity: 3-1", expect![[r#"
+        site.yaml:6:19: error: programs.web.cpu_affinity: expected CPUs like `0-3,8`, found `3-1`
+    "#]]);
+}
+
+#[test]
 fn references() {
     program(
         "after: [databse]\n  database: {command: x}",
