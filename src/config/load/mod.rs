@@ -284,8 +284,11 @@ impl Load<'_> {
             let with_all = inherit.then(|| inheriting(&p.node));
             let node = with_all.as_ref().unwrap_or(&p.node);
             let template = p.template.as_ref();
+            let before = context.found.count();
             let program =
                 lower::program(&p.name, template, &p.instance, p.place, node, &mut context);
+            let key = format!("programs.{}", template.unwrap_or(&p.name));
+            context.found.name_since(before, &key);
             out.insert(p.name.clone(), Arc::new(program));
         }
         let supervisor = lower::supervisor(section, &context);

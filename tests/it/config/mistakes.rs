@@ -130,8 +130,8 @@ fn values() {
     program(
         "restart: {delay: 1m, max_delay: 1s}",
         expect![[r#"
-        site.yaml:6:37: error: `max_delay` is shorter than `delay`
-    "#]],
+            site.yaml:6:37: error: programs.web: `max_delay` is shorter than `delay`
+        "#]],
     );
     program(
         "stop: {signal: TREM}",
@@ -142,8 +142,8 @@ fn values() {
     program(
         "stop: {signals: [TERM], timeout: 5s}",
         expect![[r#"
-        site.yaml:6:29: error: `signals` and `timeout` contradict each other (hint: give each signal its own `wait`)
-    "#]],
+            site.yaml:6:29: error: programs.web: `signals` and `timeout` contradict each other (hint: give each signal its own `wait`)
+        "#]],
     );
     program(
         "logging: {max_line: 16KB}",
@@ -196,14 +196,14 @@ fn values() {
     program(
         "type: forking",
         expect![[r#"
-        site.yaml:6:11: error: `type: forking` needs a `pid_file`
-    "#]],
+            site.yaml:6:11: error: programs.web: `type: forking` needs a `pid_file`
+        "#]],
     );
     program(
         "remain: true",
         expect![[r#"
-        site.yaml:6:5: error: `remain` belongs to `type: oneshot`, this is `type: simple`
-    "#]],
+            site.yaml:6:5: error: programs.web: `remain` belongs to `type: oneshot`, this is `type: simple`
+        "#]],
     );
     program(
         "description: !secret x",
@@ -257,12 +257,18 @@ fn values() {
 
 #[test]
 fn scheduling() {
-    program("ionice: best-effort:9", expect![[r#"
+    program(
+        "ionice: best-effort:9",
+        expect![[r#"
         site.yaml:6:13: error: programs.web.ionice: expected idle, best-effort:N or realtime:N (N from 0 to 7), found `best-effort:9`
-    "#]]);
-    program("cpu_affinity: 3-1", expect![[r#"
+    "#]],
+    );
+    program(
+        "cpu_affinity: 3-1",
+        expect![[r#"
         site.yaml:6:19: error: programs.web.cpu_affinity: expected CPUs like `0-3,8`, found `3-1`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -321,7 +327,7 @@ fn references() {
 fn a_root_supervisor_wants_to_know_the_user() {
     let text = lines("version: 1\nprograms:\n  web: {command: x}\n");
     expect![[r#"
-        site.yaml:3:3: error: `user` is required: this supervisor runs as root (hint: write `user: NAME`, `user: root` to mean root, or `defaults: {user: root}`)
+        site.yaml:3:3: error: programs.web: `user` is required: this supervisor runs as root (hint: write `user: NAME`, `user: root` to mean root, or `defaults: {user: root}`)
     "#]].assert_eq(&text);
 }
 
