@@ -118,12 +118,11 @@ impl Check<'_> {
     }
 
     fn unknown_key(&mut self, key: &str, place: Place, object: &Object) {
-        let hint = match nearest(key, object.all().map(|k| k.name)) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => {
-                let names: Vec<_> = object.all().map(|k| k.name).collect();
-                format!("known keys are {}", names.join(", "))
-            }
+        let hint = if let Some(name) = nearest(key, object.all().map(|k| k.name)) {
+            format!("did you mean `{name}`?")
+        } else {
+            let names: Vec<_> = object.all().map(|k| k.name).collect();
+            format!("known keys are {}", names.join(", "))
         };
         let text = format!("unknown key `{}` in {}", shortened(key), object.what);
         self.report("unknown-key", place, text, Some(hint));
@@ -154,7 +153,7 @@ impl Check<'_> {
         let all = kinds.iter().map(|k| expected(*k)).collect::<Vec<_>>().join(", or ");
         match (fitting.as_slice(), node.scalar()) {
             ([one], _) if kinds.len() == 1 || !matches!(one, Kind::Word(_)) => {
-                self.node(node, *one)
+                self.node(node, *one);
             }
             ([_, ..], Some(s)) => {
                 let mut problems =
@@ -178,9 +177,8 @@ impl Check<'_> {
         }
         let wrong = || problem(format!("expected {}, found `{}`", expected(kind), shortened(text)));
         match kind {
-            Kind::Text => Ok(()),
             Kind::Line | Kind::Path if text.is_empty() => Err(wrong()),
-            Kind::Line | Kind::Path => Ok(()),
+            Kind::Text | Kind::Line | Kind::Path => Ok(()),
             Kind::Name => Name::new(text).map(drop).map_err(|e| problem(e.to_string())),
             Kind::Bool if quoted => Err(wrong().hint("remove the quotes")),
             Kind::Bool => boolean(text).ok_or_else(|| match text.to_lowercase().as_str() {
@@ -189,15 +187,13 @@ impl Check<'_> {
                 _ => wrong(),
             }),
             Kind::Int(min, max) => {
-                let value = integer(text).ok_or_else(wrong)?;
-                if (min..=max).contains(&value) { Ok(()) } else { Err(wrong()) }
+                let number = integer(text).filter(|n| (min..=max).contains(n));
+                number.map(drop).ok_or_else(wrong)
             }
-            Kind::Number(min, max) => text
-                .parse::<f64>()
-                .ok()
-                .filter(|n| (min..=max).contains(n))
-                .map(drop)
-                .ok_or_else(wrong),
+            Kind::Number(min, max) => {
+                let number = text.parse::<f64>().ok().filter(|n| (min..=max).contains(n));
+                number.map(drop).ok_or_else(wrong)
+            }
             Kind::Duration if text == "none" => Err(wrong().hint("`none` cannot switch this off")),
             Kind::Duration => values::duration(text).map(drop),
             Kind::Limit => values::limit(text).map(drop),
@@ -240,6 +236,7 @@ impl Check<'_> {
             | Kind::Program
             | Kind::Programs
             | Kind::Mount
+            | Kind::Action
             | Kind::Task => self.named(text, kind),
             Kind::List(_) | Kind::Map(_) | Kind::Names(_) | Kind::Object(_) | Kind::OneOf(_) => {
                 Err(wrong())
@@ -259,6 +256,11 @@ impl Check<'_> {
             Kind::Group => self.group(text),
             Kind::Dependency => reference::check(text, self.names),
             Kind::Mount => declared("mount", text, &self.names.mounts),
+            Kind::Action if matches!(text, "reboot" | "poweroff" | "reload") => Ok(()),
+            Kind::Action => match text.split_once(':') {
+                Some(("restart" | "stop", name)) => declared("program", name, programs),
+                _ => Err(problem(format!("expected {}, found `{text}`", expected(kind)))),
+            },
             Kind::Task => declared("task", text, &self.names.tasks),
             _ => declared("program", text, programs), // Program, Programs
         }
@@ -405,6 +407,7 @@ fn expected(kind: Kind) -> String {
         Kind::Program => "a program".into(),
         Kind::Programs => "a program, or `all`".into(),
         Kind::Mount => "a mount".into(),
+        Kind::Action => "reboot, poweroff, reload, restart:NAME or stop:NAME".into(),
         Kind::Task => "a task".into(),
         Kind::Command => "a command (a list of words, or a string)".into(),
         Kind::List(_) => "a list".into(),

@@ -155,7 +155,8 @@ fn report(
             match nearest(name, variables.values.keys().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!(
-                    "set it under `variables`, with `--set {name}=VALUE`, or write `${{{name}:-default}}`"
+                    "set it under `variables`, with `--set {name}=VALUE`, \
+                     or write `${{{name}:-default}}`"
                 ),
             }
         });

@@ -1,6 +1,6 @@
 //! `defaults:` under a program: maps are merged key by key, lists and words replace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Key, Node, Value};
 
@@ -11,7 +11,7 @@ pub(crate) fn merge(base: &Node, over: &Node) -> Node {
     };
     let mut entries: Vec<(Key, Node)> = Vec::with_capacity(below.len() + above.len());
     let by_key: BTreeMap<&str, &Node> = below.iter().map(|(k, n)| (&*k.text, n)).collect();
-    let own: BTreeMap<&str, ()> = above.iter().map(|(k, _)| (&*k.text, ())).collect();
+    let own: BTreeSet<&str> = above.iter().map(|(k, _)| &*k.text).collect();
     for (key, node) in above {
         let node = policy_as_map(&key.text, node);
         entries.push(match by_key.get(&*key.text) {
@@ -20,7 +20,7 @@ pub(crate) fn merge(base: &Node, over: &Node) -> Node {
         });
     }
     for (key, node) in below {
-        if !own.contains_key(&*key.text) && !displaced(&key.text, over) {
+        if !own.contains(&*key.text) && !displaced(&key.text, over) {
             entries.push((key.clone(), node.clone()));
         }
     }

@@ -1,5 +1,7 @@
 //! A YAML document as a tree with places. Built without recursion, within fixed budgets.
 
+#![expect(clippy::result_large_err, reason = "one error ends the reading of a file")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -206,6 +208,7 @@ impl<'a> Builder<'a> {
         Self { file, found, stack: Vec::new(), root: None, anchors: BTreeMap::new(), nodes: 0 }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Diagnostic> {
         let at = place(self.file, span);
         let node = |value| Node { place: at, start: start(span), value };
@@ -374,6 +377,8 @@ fn key_of(node: Node) -> Result<Key, Diagnostic> {
         Value::Scalar(s) if !s.text.contains(['\n', '\t']) => {
             Ok(Key { text: s.text, place: node.place, start: node.start })
         }
-        _ => Err(Diagnostic::error("syntax", node.place, "a key is a word on one line")),
+        Value::Null | Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
+            Err(Diagnostic::error("syntax", node.place, "a key is a word on one line"))
+        }
     }
 }

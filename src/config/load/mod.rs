@@ -97,7 +97,7 @@ impl Load<'_> {
         let programs = self.expand(&mut root, &variables);
         let names = self.names(&root, &programs);
         self.check(&root, &programs, &names);
-        Some(self.lower(&root, &programs, &names, source))
+        self.lower(&root, &programs, &names, source)
     }
 
     fn parse(&mut self, source: &Source) -> Option<Node> {
@@ -255,10 +255,15 @@ impl Load<'_> {
         programs: &[Declared],
         names: &Names,
         source: &Source,
-    ) -> Site {
+    ) -> Option<Site> {
         let empty = Node { place: root.place, start: 0, value: Value::Null };
         let section = root.get("supervisor").unwrap_or(&empty);
-        let site = site_name(section, source);
+        let Some(site) = site_name(section, source) else {
+            let text = "the name of this file is no name of a site";
+            let found = Diagnostic::error("bad-name", root.place, text);
+            self.found.push(found.hint("set `supervisor: {name: …}`"));
+            return None;
+        };
         let by_file = lower::read::flag(section, "daemon", lower::read::Flag::Off);
         let mut by_template: BTreeMap<String, Vec<Name>> = BTreeMap::new();
         for program in programs {
@@ -304,7 +309,7 @@ impl Load<'_> {
             .iter()
             .map(|(place, key)| Unsupported { place: self.found.locate(*place), key: key.clone() })
             .collect();
-        Site { supervisor, programs: out, unsupported }
+        Some(Site { supervisor, programs: out, unsupported })
     }
 
     fn remember(&mut self, root: &Node, programs: &[Declared]) {
@@ -344,15 +349,11 @@ fn inheriting(node: &Node) -> Node {
     node
 }
 
-fn site_name(section: &Node, source: &Source) -> Name {
+/// The name that is given, or the stem of the file; `None` when neither is one (reported elsewhere
+/// for a name that is given).
+fn site_name(section: &Node, source: &Source) -> Option<Name> {
     let given = section.get("name").and_then(Node::text);
-    let stem = source.path.file_stem().and_then(|s| s.to_str()).unwrap_or("site");
-    let fits = |t: &&str| Name::new(t).is_ok();
-    let text = given.filter(fits).or(Some(stem).filter(fits)).unwrap_or("site");
-    // "site" is a name, so the loop ends at its first turn.
-    loop {
-        if let Ok(name) = Name::new(text) {
-            return name;
-        }
-    }
+    let stem = source.path.file_stem().and_then(|s| s.to_str());
+    let text = given.or(stem.filter(|s| *s != "-")).unwrap_or("site");
+    Name::new(text).ok()
 }

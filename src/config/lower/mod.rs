@@ -9,7 +9,7 @@ pub(crate) mod reference;
 mod supervisor;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,7 +30,7 @@ pub(crate) struct Context<'a> {
     pub(crate) site: &'a Name,
     pub(crate) daemon: bool,
     /// Instances by the name of their template.
-    pub(crate) instances: &'a std::collections::BTreeMap<String, Vec<Name>>,
+    pub(crate) instances: &'a BTreeMap<String, Vec<Name>>,
     pub(crate) found: &'a mut Findings,
     pub(crate) pool: &'a mut Pool,
 }

@@ -94,15 +94,15 @@ fn kind(node: &Node, path: &dyn Fn(&str) -> PathBuf, context: &mut Context<'_>) 
     match word {
         "oneshot" => ProgramType::Oneshot { remain: read::flag(node, "remain", Flag::Off) },
         "notify" => ProgramType::Notify,
-        "forking" => match node.get("pid_file").and_then(Node::text) {
-            Some(text) => ProgramType::Forking { pid_file: path(text) },
-            None => {
-                let place = node.get("type").map_or(node.place, |n| n.place);
-                let text = "`type: forking` needs a `pid_file`";
-                context.found.push(Diagnostic::error("missing-key", place, text));
-                ProgramType::Simple
+        "forking" => {
+            if let Some(text) = node.get("pid_file").and_then(Node::text) {
+                return ProgramType::Forking { pid_file: path(text) };
             }
-        },
+            let place = node.get("type").map_or(node.place, |n| n.place);
+            let text = "`type: forking` needs a `pid_file`";
+            context.found.push(Diagnostic::error("missing-key", place, text));
+            ProgramType::Simple
+        }
         _ => ProgramType::Simple,
     }
 }

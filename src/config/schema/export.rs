@@ -54,6 +54,7 @@ fn of(kind: Kind) -> Value {
     match kind {
         Kind::Text => json!({ "type": ["string", "number", "boolean"] }),
         Kind::Line
+        | Kind::Action
         | Kind::IoNice
         | Kind::Cpus
         | Kind::Dependency

@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Programs,
     /// The name of a mount of this site.
     Mount,
+    /// What a semaphore does without a task.
+    Action,
     /// The name of a task of this site.
     Task,
     /// A list of words, or a string split like shell words.

@@ -257,6 +257,9 @@ fn values() {
 
 #[test]
 fn scheduling() {
+    check("semaphores: {s: {path: /s, action: \"restart:x\"}}", expect![[r#"
+        site.yaml:3:36: error: semaphores.s.action: there is no program `x`
+    "#]]);
     program(
         "ionice: best-effort:9",
         expect![[r#"
