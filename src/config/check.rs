@@ -1,4 +1,4 @@
-//! Holds a tree against the schema: shapes, words, units, names. Finds everything, stops at nothing.
+//! Holds a tree against the schema: shapes, words, units, names. Stops at nothing.
 
 use std::collections::BTreeSet;
 

@@ -45,8 +45,8 @@ pub(crate) struct Pool {
     accounts: Vec<Arc<Account>>,
 }
 
-/// An equal value that is already kept, or `value`. Only the newest are compared: programs that have
-/// much in common mostly stand together, and a site of thousands must load in a second.
+/// An equal value that is already kept, or `value`. Only the newest are compared: programs that
+/// have much in common mostly stand together, and a site of thousands must load in a second.
 fn intern<T: PartialEq>(kept: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
     if let Some(same) = kept.iter().rev().take(16).find(|k| ***k == value) {
         return Arc::clone(same);

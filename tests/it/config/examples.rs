@@ -1,5 +1,7 @@
 //! The five sites that the format was made for, and what a small one means.
 
+#![expect(clippy::disallowed_methods, clippy::format_push_string, reason = "measures time")]
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},

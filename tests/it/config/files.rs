@@ -1,5 +1,7 @@
 //! Files as they are on disk: kinds, owners, half-written ones, includes, variables.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     collections::BTreeMap,
     fs,

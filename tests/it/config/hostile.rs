@@ -1,5 +1,7 @@
 //! Files made to hurt: refused quickly, without a panic.
 
+#![expect(clippy::disallowed_methods, clippy::format_push_string, reason = "measures time")]
+
 use std::time::{Duration, Instant};
 
 use super::{lines, site};
