@@ -1,1 +1,414 @@
-//! Placeholder.
+//! Requests and replies as data: what a client may ask of a running supervisor.
+//!
+//! The wire is JSON-RPC 2.0, one object a line; the verbs are a closed enum, so that a client's text is
+//! never dispatched on. Imports only [`crate::model`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Exit, Signal, WallTime};
+
+/// Identifies one request for its reply; unique per supervisor run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// Who asks, by SO_PEERCRED (unix(7)) at the time of connecting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Process id; for display only.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Everything a client can ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The state of the site, or of the named programs. Reply: [`Reply::Status`].
+    Status(Targets),
+    /// Bring programs up. Reply: [`Reply::Outcome`].
+    Start(Change),
+    /// Bring programs down.
+    Stop(Change),
+    /// Down and up again, with the newest accepted configuration; starts what is stopped.
+    Restart(Change),
+    /// Read the site file again and apply the difference.
+    Reload(ReloadSite),
+    /// Run the programs' own reload.
+    ReloadProgram(Targets),
+    /// Send a signal to the main processes.
+    Signal(SendSignal),
+    /// Forget failures and the start limit.
+    Reset(Targets),
+    /// Lines of output.
+    Logs(LogsQuery),
+    /// What happened; then, with `follow`, what happens.
+    Events(EventsQuery),
+    /// Stop the site and end. Reply when it begins.
+    Shutdown(Shutdown),
+    /// Version, pid, name.
+    Version(Empty),
+}
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// Names, `'glob*'`, `tag:T`, `all`; empty means all where that is harmless (status, logs).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    /// As typed.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// Parameters of start, stop, restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// As typed.
+    pub names: Vec<String>,
+    /// Reply at once instead of when it is done.
+    #[serde(default)]
+    pub no_wait: bool,
+    /// Do not wait for dependants, nor ask: the stop begins at SIGKILL.
+    #[serde(default)]
+    pub force: bool,
+    /// Only say what would be touched.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Reply with what is so far after this time; the operation continues.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    /// Start this variant.
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// Arguments for a variant that allows them.
+    #[serde(default)]
+    pub extra_args: Vec<String>,
+}
+
+/// Parameters of reload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadSite {
+    /// Print the difference, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Allow the reload to remove more than half of the running programs.
+    #[serde(default)]
+    pub allow_removal: bool,
+}
+
+/// Parameters of signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendSignal {
+    /// Which.
+    pub signal: Signal,
+    /// To whom.
+    pub names: Vec<String>,
+}
+
+/// Parameters of logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogsQuery {
+    /// Of whom; empty means all.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// At most so many lines (in all).
+    #[serde(default)]
+    pub lines: Option<u32>,
+    /// Not older than this.
+    #[serde(default)]
+    pub since: Option<Duration>,
+    /// Standard error only.
+    #[serde(default)]
+    pub stderr: bool,
+    /// Go on with what comes.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Parameters of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Go on with what comes.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Parameters of shutdown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// SIGKILL at once.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reply {
+    /// To status.
+    Status(Box<SiteStatus>),
+    /// To a change: what became of each program.
+    Outcome(Outcome),
+    /// To a reload of the site.
+    Reloaded(Difference),
+    /// Done, nothing to tell.
+    Done,
+    /// To version.
+    Version(VersionInfo),
+    /// One or more lines, log or event; more may follow.
+    Lines(Vec<LogLine>),
+    /// It was refused or could not be done.
+    Error(Refusal),
+}
+
+/// A refusal with a stable code; the text names the object, the cause and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Stable, for programs.
+    pub code: RefusalCode,
+    /// For people, without "supervisor: cannot".
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+}
+
+/// Stable codes of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// No program is called that. Client exit 5 (status: 4).
+    NoSuchName,
+    /// The peer may not. Client exit 4.
+    NotPermitted,
+    /// The site file is invalid. Client exit 78.
+    InvalidSite,
+    /// Anything else that did not work. Client exit 1.
+    Failed,
+    /// The request cannot be read. Client exit 2.
+    BadRequest,
+    /// The supervisor is stopping. Client exit 1.
+    ShuttingDown,
+}
+
+/// What became of each program of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// One entry a program, in the site's order.
+    pub programs: Vec<ProgramOutcome>,
+    /// False when a timeout or `no_wait` ended the waiting.
+    pub complete: bool,
+}
+
+/// What became of one program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgramOutcome {
+    /// Which.
+    pub name: String,
+    /// Whether it is as was asked.
+    pub ok: bool,
+    /// Its state now.
+    pub state: StateWord,
+    /// In words.
+    pub reason: String,
+}
+
+/// The difference that a reload makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Names that are new.
+    pub added: Vec<String>,
+    /// Names that are gone (stopped).
+    pub removed: Vec<String>,
+    /// Restarted, with the keys that say so.
+    pub restarted: Vec<(String, Vec<String>)>,
+    /// Changed from their next start on.
+    pub next_start: Vec<(String, Vec<String>)>,
+    /// Changed at once without a restart.
+    pub live: Vec<(String, Vec<String>)>,
+    /// Changed settings of the supervisor that need its own restart.
+    pub supervisor: Vec<String>,
+    /// Whether it was only asked for.
+    pub dry_run: bool,
+    /// Warnings about the file, rendered.
+    pub warnings: Vec<String>,
+}
+
+/// To version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// Of the running supervisor.
+    pub version: String,
+    /// Its pid.
+    pub pid: u32,
+    /// The site's name.
+    pub name: String,
+    /// The site file.
+    pub config: Option<String>,
+}
+
+/// A line of a log, or an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When.
+    pub at: WallTime,
+    /// Program; or the subject of an event.
+    pub name: String,
+    /// `stdout`, `stderr`, or the event's name (`program.started`).
+    pub source: String,
+    /// The text, lossily UTF-8.
+    pub text: String,
+}
+
+/// The states that are shown: supervisord's words and WAITING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StateWord {
+    /// Down because somebody wants it so.
+    Stopped,
+    /// Wants to start; something it needs is not there.
+    Waiting,
+    /// On its way up.
+    Starting,
+    /// Up.
+    Running,
+    /// Ended; started again after a delay.
+    Backoff,
+    /// On its way down.
+    Stopping,
+    /// Ended by itself, not started again.
+    Exited,
+    /// Given up.
+    Fatal,
+}
+
+impl StateWord {
+    /// As shown: `RUNNING`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "STOPPED",
+            Self::Waiting => "WAITING",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Exited => "EXITED",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// The whole site, as `status --json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// Of this document; fields and their types are stable within one version.
+    pub schema_version: u32,
+    /// The supervisor.
+    pub supervisor: SupervisorStatus,
+    /// The programs asked for.
+    pub programs: Vec<ProgramStatus>,
+    /// A later issue.
+    pub mounts: Vec<Empty>,
+    /// A later issue.
+    pub semaphores: Vec<Empty>,
+    /// A later issue.
+    pub tasks: Vec<Empty>,
+}
+
+/// The supervisor in a status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    /// The site's name.
+    pub name: String,
+    /// Its pid.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// `up`, `stopping`.
+    pub state: String,
+    /// How long it runs.
+    pub uptime_s: f64,
+    /// Orphans of others that it reaped.
+    #[serde(default)]
+    pub orphans_reaped: u64,
+}
+
+/// One program in a status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: StateWord,
+    /// `up` or `down`.
+    pub goal: String,
+    /// Of the main process.
+    pub pid: Option<u32>,
+    /// Of the whole tree.
+    pub pids: Vec<u32>,
+    /// Since it was started.
+    pub uptime_s: Option<f64>,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Whether it is healthy; null without a health check.
+    pub healthy: Option<bool>,
+    /// Starts by itself since the last start by hand or boot.
+    pub restarts: u64,
+    /// How the last run ended.
+    pub exit: Option<ExitStatus>,
+    /// In words.
+    pub reason: String,
+    /// What holds it back.
+    pub waiting_for: Vec<String>,
+    /// When something happens next by itself (start, SIGKILL), seconds from now.
+    pub next_in_s: Option<f64>,
+    /// When something happens next by itself (start, SIGKILL).
+    pub next_at: Option<WallTime>,
+    /// Processor time of the tree.
+    pub cpu_usage_ns: Option<u64>,
+    /// Memory of the tree, bytes.
+    pub memory_current: Option<u64>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Bytes of output lost, with the reason in the log.
+    #[serde(default)]
+    pub log_lost_bytes: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Exit code.
+    pub code: Option<u8>,
+    /// Signal.
+    pub signal: Option<Signal>,
+    /// When.
+    pub at: WallTime,
+}
+
+impl ExitStatus {
+    /// From an [`Exit`].
+    #[must_use]
+    pub fn new(exit: Exit, at: WallTime) -> Self {
+        match exit {
+            Exit::Code(code) => Self { code: Some(code), signal: None, at },
+            Exit::Signal { signal, .. } => Self { code: None, signal: Some(signal), at },
+        }
+    }
+}

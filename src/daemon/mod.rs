@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The shell: threads, the queue, and carrying out what the engine decides.
+
+pub mod logs;
