@@ -1,31 +1,10 @@
 //! The command line as types: what is not here is a usage error.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::{LogLevel, Signal};
-
-/// How to run a site; what the daemon gets of the command line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunOptions {
-    /// The site file; `-` is standard input, `None` the default one.
-    pub config: Option<PathBuf>,
-    /// Go into the background.
-    pub daemon: bool,
-    /// Stay in the foreground, whatever the file says.
-    pub foreground: bool,
-    /// Write the pid there.
-    pub pid_file: Option<PathBuf>,
-    /// Least important level that is logged, instead of the file's.
-    pub log_level: Option<LogLevel>,
-    /// Overrides of `variables:`.
-    pub set: Vec<(String, String)>,
-    /// Only print what would be done.
-    pub dry_run: bool,
-    /// The command to run as the essential program.
-    pub command: Vec<OsString>,
-}
 
 /// supervise the programs of a site, or speak to a supervisor that runs
 #[derive(Debug, Parser)]

@@ -5,8 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use nix::{libc, pty::Winsize};
-
 use super::render::View;
 use crate::sys::clock;
 
@@ -64,14 +62,9 @@ impl Out {
         let terminal = Self::is_terminal();
         View {
             now: clock::wall(),
-            width: if terminal { Self::width() } else { None },
+            width: terminal_size::terminal_size().filter(|_| terminal).map(|(w, _)| usize::from(w.0)),
             colour: terminal && !self.no_color,
         }
-    }
-
-    fn width() -> Option<usize> {
-        use terminal_width::columns;
-        columns()
     }
 }
 

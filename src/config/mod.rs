@@ -1,1 +1,76 @@
-//! Placeholder.
+//! Text to [`Site`], all mistakes at once, each with its place.
+
+mod check;
+mod diagnostic;
+mod expand;
+mod load;
+mod lower;
+mod merge;
+mod schema;
+mod show;
+mod source;
+mod tree;
+mod values;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+pub use diagnostic::{Colour, Diagnostic, Findings, Place, Severity, SourceFile};
+pub use load::load;
+pub use show::show;
+pub use source::{Fingerprint, Source, SourceError, read, read_stable, read_stdin};
+
+use crate::model::{Account, Site};
+
+/// The accounts of the host. The caller says where they come from.
+pub trait Accounts {
+    /// The account with this login name, its groups included.
+    fn user(&self, name: &str) -> Option<Account>;
+    /// The account with this id.
+    fn user_by_id(&self, uid: u32) -> Option<Account> {
+        self.user_names().iter().filter_map(|n| self.user(n)).find(|a| a.uid == uid)
+    }
+    /// The id of the group with this name.
+    fn group(&self, name: &str) -> Option<u32>;
+    /// All login names, for suggestions.
+    fn user_names(&self) -> Vec<String>;
+    /// All names of groups, for suggestions.
+    fn group_names(&self) -> Vec<String>;
+}
+
+/// What the file alone does not say.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Whether the supervisor goes into the background; `None`: as the file says.
+    pub daemon: Option<bool>,
+    /// The effective user id of the supervisor; 0 is a root supervisor.
+    pub uid: u32,
+    /// The account that the supervisor runs as, when it is known.
+    pub account: Option<Account>,
+    /// Where the supervisor was started; absolute. Relative paths of a site from standard input.
+    pub current_directory: PathBuf,
+    /// Programs inherit the whole environment unless they say otherwise (PID 1, command mode).
+    pub inherit_all: bool,
+    /// `--set NAME=VALUE`; wins over everything.
+    pub set: BTreeMap<String, String>,
+    /// The supervisor's environment: variables that nothing else sets.
+    pub environment: BTreeMap<String, String>,
+    /// Only checking: users that the file itself declares count as known.
+    pub for_check: bool,
+}
+
+/// A site that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The site.
+    pub site: Site,
+    /// What a human should look at.
+    pub warnings: Findings,
+    /// Where values came from: key path to `FILE:LINE`.
+    pub origins: BTreeMap<Arc<str>, Place>,
+}
+
+/// The JSON Schema of a site file, for editors.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    schema::json_schema()
+}

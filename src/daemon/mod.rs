@@ -1,3 +1,4 @@
-//! The imperative shell: threads, the queue and the loop.
+//! The shell: threads, the queue, and carrying out what the engine decides.
 
 pub mod control;
+pub mod logs;

@@ -1,1 +1,351 @@
-//! Placeholder.
+//! The pure machine that decides: events in, actions out.
+//!
+//! No clock, no file, no thread, no environment; jitter comes from a seed. Time is an argument and only
+//! grows. What an action came to arrives as an event. Called by the shell (and by the simulator) as
+//! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
+
+mod action;
+mod down;
+mod event;
+mod gate;
+mod machine;
+mod record;
+mod reload;
+mod requests;
+pub mod restart;
+mod site;
+mod state;
+mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use action::*;
+pub use event::*;
+pub use record::*;
+pub use state::*;
+
+use self::{
+    machine::{Cx, Input},
+    requests::Operation,
+    site::Phase,
+    state::earlier,
+};
+use crate::{
+    control::RequestId,
+    model::{Exit, Instant, Name, Site, Supervisor, WallTime},
+    plan::{EdgeKind, Edges, Plan, ProgramId},
+};
+
+/// Faults that a test can switch on, to see that the simulator finds them. All off in production.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mutant of its own")]
+pub struct Bugs {
+    /// A stop between spawn and its answer is lost.
+    pub forget_stop_while_spawning: bool,
+    /// Restarts what is to be down.
+    pub restart_although_down: bool,
+    /// Says stopped while the tree lives.
+    pub leave_the_tree: bool,
+    /// Starts without asking the gate.
+    pub skip_the_gate: bool,
+    /// Stops in any order.
+    pub skip_the_drain: bool,
+    /// Counts failures of the system as the program's.
+    pub count_fork_failures: bool,
+    /// Takes events of an earlier run for the present one.
+    pub ignore_generation: bool,
+    /// Starts programs during a shutdown.
+    pub start_in_shutdown: bool,
+}
+
+/// The machine for one site.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Engine {
+    supervisor: Arc<Supervisor>,
+    slots: Vec<Option<Box<Slot>>>,
+    names: BTreeMap<Name, ProgramId>,
+    deadlines: BTreeSet<(Instant, ProgramId)>,
+    operations: BTreeMap<RequestId, Operation>,
+    phase: Phase,
+    is_init: bool,
+    next_run: u64,
+    random: u64,
+    bugs: Bugs,
+    /// Programs that the present event touched: their neighbours are looked at.
+    #[serde(skip)]
+    touched: Vec<ProgramId>,
+}
+
+/// What the engine is told of its surroundings when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    /// For the jitter.
+    pub seed: u64,
+    /// Whether we are PID 1: a shorter budget, another default of `exit_when`.
+    pub is_init: bool,
+    /// Test faults.
+    pub bugs: Bugs,
+}
+
+impl Engine {
+    /// A machine for `site`; nothing happens before [`Event::Boot`].
+    #[must_use]
+    pub fn new(site: &Site, around: Surroundings, now: (Instant, WallTime)) -> Self {
+        let plan = Plan::new(site, &BTreeMap::new());
+        let mut engine = Self {
+            supervisor: plan.supervisor,
+            slots: Vec::new(),
+            names: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            operations: BTreeMap::new(),
+            phase: Phase::Up,
+            is_init: around.is_init,
+            next_run: 0,
+            random: around.seed,
+            bugs: around.bugs,
+            touched: Vec::new(),
+        };
+        for planned in plan.programs {
+            engine.add(planned, now);
+        }
+        engine
+    }
+
+    /// Handles one event. `now` never goes back.
+    pub fn handle(&mut self, event: Event, now: Instant, wall: WallTime, out: &mut Actions) {
+        let at = At { now, wall };
+        match event {
+            Event::Boot => self.boot(at, out),
+            Event::Deadline => self.deadlines_due(at, out),
+            Event::Child { program, run, what } => {
+                self.step(program, Input::Child(run, what), at, out);
+            }
+            Event::Condition { program, attempt, index } => {
+                self.with(program, at, out, |slot, cx| slot.condition_met(attempt, index, cx));
+            }
+            Event::Request { id, peer, request } => self.request(id, peer, request, at, out),
+            Event::RequestGone(id) => {
+                self.operations.remove(&id);
+            }
+            Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
+                let order = reload::Order { request, dry_run, allow_removal, warnings };
+                self.loaded(&site, order, at, out);
+            }
+            Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
+            Event::Told(told) => self.told(told, at, out),
+        }
+        self.settle(at, out);
+    }
+
+    /// When it wants [`Event::Deadline`]; `None`: only when something happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let programs = self.deadlines.first().map(|(at, _)| *at);
+        let operations = self.operations.values().filter_map(|op| op.until).min();
+        earlier(earlier(programs, operations), self.phase.deadline())
+    }
+
+    /// The program with this id.
+    #[must_use]
+    pub fn slot(&self, id: ProgramId) -> Option<&Slot> {
+        self.slots.get(id.index())?.as_deref()
+    }
+
+    /// The programs by name.
+    #[must_use]
+    pub fn names(&self) -> &BTreeMap<Name, ProgramId> {
+        &self.names
+    }
+
+    /// The supervisor's settings, as of the last reload.
+    #[must_use]
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    /// All programs, in the order of their names.
+    pub fn programs(&self) -> impl Iterator<Item = &Slot> {
+        self.names.values().filter_map(|id| self.slot(*id))
+    }
+
+    fn ids(&self) -> Vec<ProgramId> {
+        self.names.values().copied().collect()
+    }
+
+    fn add(&mut self, planned: crate::plan::Planned, now: (Instant, WallTime)) {
+        let index = planned.id.index();
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.names.insert(planned.program.name.clone(), planned.id);
+        let slot = Slot::new(planned.id, planned.program, planned.edges, now);
+        if let Some(place) = self.slots.get_mut(index) {
+            *place = Some(Box::new(slot));
+        }
+    }
+
+    /// Gives one input to one program.
+    fn step(&mut self, id: ProgramId, input: Input, at: At, out: &mut Actions) {
+        self.with(id, at, out, |slot, cx| slot.step(input, cx));
+    }
+
+    /// Lets `change` work on one program, then notes what that means for others.
+    fn with(
+        &mut self,
+        id: ProgramId,
+        at: At,
+        out: &mut Actions,
+        change: impl FnOnce(&mut Slot, &mut Cx<'_>),
+    ) {
+        let Some(slot) = self.slots.get_mut(id.index()).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let mut ends_site = None;
+        let mut cx = Cx {
+            now: at.now,
+            wall: at.wall,
+            out,
+            next_run: &mut self.next_run,
+            random: &mut self.random,
+            ends_site: &mut ends_site,
+            bugs: self.bugs,
+        };
+        change(slot, &mut cx);
+        let deadline = slot.deadline();
+        if slot.armed != deadline {
+            if let Some(old) = slot.armed {
+                self.deadlines.remove(&(old, id));
+            }
+            if let Some(new) = deadline {
+                self.deadlines.insert((new, id));
+            }
+            slot.armed = deadline;
+        }
+        self.touched.push(id);
+        if let Some(code) = ends_site {
+            self.end_site(SiteStop::Essential, code, at, out);
+        }
+    }
+
+    /// Looks at everything that the event touched until nothing more follows.
+    fn settle(&mut self, at: At, out: &mut Actions) {
+        while let Some(id) = self.touched.pop() {
+            self.look_around(id, at, out);
+        }
+        self.finish_operations(at, out);
+        self.look_at_site(at, out);
+    }
+
+    /// What the state of `id` means for itself and for its neighbours.
+    fn look_around(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let Some(slot) = self.slot(id) else { return };
+        match &slot.state {
+            State::Waiting { wait_until: None, .. } => {
+                if self.gate(id, at.now).is_open() || self.bugs.skip_the_gate {
+                    self.step(id, Input::GateOpen, at, out);
+                }
+            }
+            State::Draining { .. } => {
+                if self.is_free(id) || self.bugs.skip_the_drain {
+                    self.step(id, Input::Free, at, out);
+                }
+            }
+            State::Stopped if slot.goal == Goal::Gone => {
+                self.forget(id, out);
+                return;
+            }
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Settling { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Fatal { .. } => {}
+        }
+        self.tell_neighbours(id, at, out);
+    }
+
+    /// Those that wait for `id`, and those that cannot be without it.
+    fn tell_neighbours(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let Some(slot) = self.slot(id) else { return };
+        let down = gate::is_down_for_good(slot);
+        let draining = matches!(slot.state, State::Draining { .. });
+        let backs = slot.edges.needed_by.clone();
+        let needs: Vec<ProgramId> = if slot.is_live() {
+            Vec::new()
+        } else {
+            slot.edges.needs.iter().map(|edge| edge.target).collect()
+        };
+        for back in &*backs {
+            let Some(other) = self.slot(back.from) else { continue };
+            let waits = matches!(other.state, State::Waiting { wait_until: None, .. });
+            let required = back.kind == EdgeKind::Requires;
+            if waits && (self.gate(back.from, at.now).is_open() || self.bugs.skip_the_gate) {
+                self.step(back.from, Input::GateOpen, at, out);
+            } else if required && (down || draining) && gate::can_be_stopped(other) {
+                self.step(back.from, Input::Stop(StopWhy::Requirement(id)), at, out);
+            }
+        }
+        // What waits only for `id` to be gone may go on to stop.
+        for target in needs {
+            let draining =
+                self.slot(target).is_some_and(|s| matches!(s.state, State::Draining { .. }));
+            if draining && (self.is_free(target) || self.bugs.skip_the_drain) {
+                self.step(target, Input::Free, at, out);
+            }
+        }
+    }
+
+    fn deadlines_due(&mut self, at: At, out: &mut Actions) {
+        let due: Vec<ProgramId> =
+            self.deadlines.range(..=(at.now, ProgramId(u32::MAX))).map(|(_, id)| *id).collect();
+        for id in due {
+            self.step(id, Input::Deadline, at, out);
+        }
+        self.operations_due(at, out);
+    }
+
+    fn forget(&mut self, id: ProgramId, out: &mut Actions) {
+        let Some(slot) = self.slots.get_mut(id.index()).and_then(Option::take) else { return };
+        if let Some(armed) = slot.armed {
+            self.deadlines.remove(&(armed, id));
+        }
+        self.names.remove(&slot.program.name);
+        out.push(Action::Forget(slot.program.name.clone()));
+    }
+
+    fn edges(&self, id: ProgramId) -> Option<&Edges> {
+        self.slot(id).map(|slot| &slot.edges)
+    }
+}
+
+/// The moment of an event on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) now: Instant,
+    pub(crate) wall: WallTime,
+}
+
+/// The exit code that the end of an essential program gives the supervisor.
+#[must_use]
+pub fn exit_code(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
+            exit.shell_code()
+        }
+        Cause::NotSpawned(failure) => failure.code,
+        Cause::Stopped(_, None) | Cause::WaitedInVain(_) => Exit::Code(1).shell_code(),
+    }
+}

@@ -1,1 +1,5 @@
 //! The one integration test binary.
+
+mod config;
+mod logs;
+mod logs_faults;

@@ -1,0 +1,243 @@
+//! What the log thread does when it is told to: streams, settings, our own lines, compression.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::{
+    Command, LogReport, Stream, Which, compress, file,
+    format::{Form, WIDTH_MAX},
+    ledger::Ledger,
+    path::Ownership,
+    pump::{HOLD, OWN, Pump, Source, Tap},
+    queue::{Segment, long, short},
+    sink::Backend,
+    splitter::Splitter,
+    table::{Key, ownership},
+};
+use crate::model::{Instant, LogTarget, Logging, Name, SupervisorLog};
+
+impl Pump {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach(stream) => self.attach(*stream),
+            Command::Ended(run) => self.taps.iter_mut().flatten().for_each(|t| {
+                t.ended |= t.run == run;
+            }),
+            Command::Retire(name) => self.retire(&name),
+            Command::Reconfigure(name, logging) => self.reconfigure(&name, &logging),
+            Command::Reopen => {
+                for id in self.sinks.ids() {
+                    self.with_sink(id, |sink, book| {
+                        sink.reopen(book);
+                        sink.flush(book);
+                    });
+                }
+            }
+            Command::Query(query, reader) => self.answer(&query, reader),
+            Command::Own(line) => self.own_line(line),
+            Command::OwnLog(log) => self.own_log(*log),
+            Command::Account(name, reply) => {
+                let number = self.numbers.get(&name).copied().unwrap_or(u32::MAX / 2);
+                // Who no longer waits for the answer does not need it.
+                reply.try_send(self.ledger.account(number)).unwrap_or_default();
+            }
+            Command::Shutdown(within, reply) => {
+                self.closing = Some((self.at.now + within, reply));
+                for slot in 0..short(self.taps.len()) {
+                    self.pull(slot, usize::MAX);
+                    self.finish_line(slot);
+                }
+            }
+            Command::Compressed(job, complete) => {
+                self.compressing = false;
+                if let Err(error) = compress::finish(&job, complete) {
+                    let what = format!("cannot compress a rotated log: {error}");
+                    self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
+                }
+            }
+        }
+    }
+
+    pub(super) fn do_what_is_due(&mut self) {
+        let now = self.at.now;
+        let due = |slot: &u32| {
+            let tap = self.taps.get(long(*slot)).and_then(Option::as_ref);
+            tap.is_some_and(|t| t.ended || now >= t.held_since + HOLD)
+        };
+        for slot in self.holding.iter().copied().filter(due).collect::<Vec<_>>() {
+            self.finish_line(slot);
+        }
+        for id in self.timed.iter().copied().collect::<Vec<_>>() {
+            let Some(sink) = self.sinks.at(id) else {
+                self.timed.remove(&id);
+                continue;
+            };
+            if sink.retry_at().is_some_and(|at| now >= at) {
+                self.flush(id);
+            }
+            self.with_sink(id, |sink, book| {
+                if let Backend::File(file) = &sink.backend
+                    && file.due().is_some_and(|due| book.at.wall >= due)
+                {
+                    sink.prepare(book);
+                }
+            });
+        }
+        self.compress_next();
+    }
+
+    pub(super) fn attach(&mut self, stream: Stream) {
+        let Stream { program: name, which, run, fd, logging, colour } = stream;
+        let known = self.numbers.get(&name).copied();
+        let program = known.unwrap_or_else(|| {
+            let number = self.ledger.add(name.clone());
+            self.numbers.insert(name.clone(), number);
+            number
+        });
+        self.width = self.width.max(name.as_str().len().min(WIDTH_MAX));
+        let source = Source { name, ring: None, logging: logging.clone() };
+        self.sources.entry(program).or_insert(source).logging = logging.clone();
+        let (sink, form) = self.join(&logging, which);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.taps.push(None);
+            short(self.taps.len() - 1)
+        });
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot));
+        if let Err(errno) = self.epoll.add(&fd, event) {
+            let what = format!("cannot read the output of a program: {}", errno.desc());
+            self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
+        }
+        let tap = Tap {
+            fd,
+            program,
+            which,
+            run,
+            logging,
+            sink,
+            form,
+            colour,
+            splitter: Splitter::default(),
+            held: Vec::new(),
+            held_since: Instant(0),
+            skip: false,
+            paused: false,
+            ended: false,
+            full_reads: 0,
+        };
+        if let Some(place) = self.taps.get_mut(long(slot)) {
+            *place = Some(Box::new(tap));
+        }
+    }
+
+    pub(super) fn join(&mut self, logging: &Logging, which: Which) -> (u32, Form) {
+        let target = match (which, &logging.stderr) {
+            (Which::Stdout, _) | (Which::Stderr, LogTarget::Stdout) => &logging.stdout,
+            (Which::Stderr, target) => target,
+        };
+        let (key, form) = Key::of(target);
+        (self.sinks.join(&key, &logging.rotate, ownership(logging)), form)
+    }
+
+    pub(super) fn retire(&mut self, name: &Name) {
+        if let Some(source) = self.numbers.get(name).and_then(|n| self.sources.get_mut(n)) {
+            self.ring_cost -= source.ring.take().map_or(0, |r| r.cost()).min(self.ring_cost);
+        }
+        if let Some(number) = self.numbers.get(name).copied()
+            && !self.taps.iter().flatten().any(|t| t.program == number)
+        {
+            self.sources.remove(&number);
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, name: &Name, logging: &Arc<Logging>) {
+        let Some(number) = self.numbers.get(name).copied() else { return };
+        if let Some(source) = self.sources.get_mut(&number) {
+            source.logging = logging.clone();
+        }
+        for slot in 0..short(self.taps.len()) {
+            let tap = self.taps.get(long(slot)).and_then(Option::as_ref);
+            let Some(tap) = tap.filter(|t| t.program == number) else { continue };
+            let (which, old) = (tap.which, tap.sink);
+            self.finish_line(slot);
+            let (sink, form) = self.join(logging, which);
+            self.sinks.leave(old);
+            if let Some(tap) = self.taps.get_mut(long(slot)).and_then(Option::as_mut) {
+                (tap.sink, tap.form, tap.logging) = (sink, form, logging.clone());
+            }
+            self.with_sink(sink, |_, _| ());
+            self.resume(old);
+        }
+    }
+
+    pub(super) fn own_log(&mut self, log: SupervisorLog) {
+        let old = self.own.1.take();
+        self.own.1 = log.file.as_ref().map(|path| {
+            let own = Ownership { owner: log.owner, group: log.group, mode: log.mode.0 };
+            self.sinks.join(&Key::File(path.clone()), &log.rotate, own)
+        });
+        if let Some(id) = old {
+            self.sinks.leave(id);
+        }
+        self.own.0 = Some(log);
+    }
+
+    /// Writes a line of our own: to the file, and to standard error when it is to go there or the
+    /// file fails.
+    pub(super) fn own_line(&mut self, mut line: Vec<u8>) {
+        self.handle.own_waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        if line.last() != Some(&b'\n') {
+            line.push(b'\n');
+        }
+        let lost = self.handle.own_lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            line.extend_from_slice(
+                format!("supervisor: {lost} lines of its own lost\n").as_bytes(),
+            );
+        }
+        let owner = Ledger::owner(0, Which::Stderr);
+        let out = short(line.len());
+        let segment = Segment { owner, raw: out, out, keep: false };
+        let mut to_stderr = self.own.0.as_ref().is_none_or(|log| log.stderr);
+        let write = |pump: &mut Self, id: u32| {
+            pump.ledger.offered(owner, line.len());
+            pump.with_sink(id, |sink, book| {
+                sink.offer(OWN, &line, &[segment], book);
+                sink.is_failing()
+            })
+        };
+        if let Some(id) = self.own.1 {
+            to_stderr |= write(self, id) == Some(true);
+        }
+        if to_stderr {
+            write(self, self.own.2);
+        }
+    }
+
+    pub(super) fn compress_next(&mut self) {
+        while !self.compressing
+            && let Some(id) = self.to_compress.first().copied()
+        {
+            let Some(Backend::File(log)) = self.sinks.at(id).map(|s| &mut s.backend) else {
+                self.to_compress.remove(&id);
+                continue;
+            };
+            file::tidy(log.path());
+            let handle = self.handle.clone();
+            let done = move |job, complete| handle.send(Command::Compressed(job, complete));
+            if let Ok(true) = compress::start(log.path(), log.compress(), done) {
+                self.compressing = true;
+            } else {
+                log.compressible = false;
+                self.to_compress.remove(&id);
+            }
+        }
+    }
+}
+
+pub(super) const PRIVATE: Ownership = Ownership { owner: None, group: None, mode: 0o640 };
+
+pub(super) fn no_rotation() -> crate::model::Rotate {
+    let compress = crate::model::Compress::None;
+    crate::model::Rotate { max_size: None, every: None, keep: 0, compress, after_reload: false }
+}

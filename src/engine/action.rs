@@ -1,0 +1,188 @@
+//! What the engine wants done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    control::{Reply, RequestId},
+    engine::{Record, RunId},
+    model::{Exit, Name, Signal},
+    plan::ProgramId,
+};
+
+/// Something for the shell to do. Nothing is returned: what came of it arrives as an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Start a child. Answered by Spawned or SpawnFailed.
+    Spawn(Spawn),
+    /// Send a signal; SIGCONT follows it where `and_continue`.
+    Signal {
+        /// Of which program.
+        program: ProgramId,
+        /// To which life.
+        run: RunId,
+        /// Which signal.
+        signal: Signal,
+        /// To whom of it.
+        scope: Scope,
+        /// A stopped process acts on SIGTERM only after SIGCONT.
+        and_continue: bool,
+    },
+    /// Tell when this condition of the world is true.
+    Await {
+        /// Whose.
+        program: ProgramId,
+        /// To be given back.
+        attempt: u64,
+        /// Which of its waits.
+        index: usize,
+    },
+    /// No longer interested in conditions of this program.
+    AwaitNothing(ProgramId),
+    /// The program is down: remove its runtime directory.
+    RemoveRuntime(ProgramId),
+    /// Write down what happened.
+    Record(Record),
+    /// Answer a client for good.
+    Reply(RequestId, Box<Reply>),
+    /// Show a waiting client how far its programs are.
+    Progress(RequestId, Vec<ProgramId>),
+    /// Read the site file.
+    Load {
+        /// Who asked.
+        request: Option<RequestId>,
+        /// Only say what would change.
+        dry_run: bool,
+        /// Even if more than half of the running programs go.
+        allow_removal: bool,
+    },
+    /// The settings of this program changed without a restart.
+    Reconfigure(ProgramId),
+    /// The program is no longer part of the site.
+    Forget(Name),
+    /// Close and open log files.
+    ReopenLogs,
+    /// Every program is down (or given up on): end with this code.
+    Exit(u8),
+}
+
+/// A child to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spawn {
+    /// Of which program.
+    pub program: ProgramId,
+    /// Which life.
+    pub run: RunId,
+    /// As what.
+    pub role: Role,
+    /// For `stop_post`: how the main process ended.
+    pub ended: Option<EndedAs>,
+    /// The variant to start, with arguments of the moment.
+    pub variant: Option<(Name, Vec<String>)>,
+    /// Process id of the main process, for commands beside it ($MAINPID).
+    pub main_pid: Option<u32>,
+}
+
+/// What a child is for its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// The program itself.
+    Main,
+    /// `start_pre[i]`.
+    StartPre(usize),
+    /// `start_post[i]`.
+    StartPost(usize),
+    /// `stop_post[i]`.
+    StopPost(usize),
+    /// `stop.command`.
+    StopCommand,
+    /// `reload.command`.
+    ReloadCommand,
+}
+
+/// What `stop_post` is told, in systemd's words (systemd.exec(5), `$SERVICE_RESULT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedAs {
+    /// `success`, `exit-code`, `signal`, `core-dump`, `timeout`, `start-limit-hit`, `resources`.
+    pub result: ServiceResult,
+    /// How the main process ended, when it ran.
+    pub exit: Option<Exit>,
+}
+
+/// `$SERVICE_RESULT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceResult {
+    /// It ended well.
+    Success,
+    /// An unclean code.
+    ExitCode,
+    /// An unclean signal.
+    Signal,
+    /// The same, with a core dump.
+    CoreDump,
+    /// A time limit.
+    Timeout,
+    /// It could not be started.
+    Resources,
+}
+
+impl ServiceResult {
+    /// As systemd writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ExitCode => "exit-code",
+            Self::Signal => "signal",
+            Self::CoreDump => "core-dump",
+            Self::Timeout => "timeout",
+            Self::Resources => "resources",
+        }
+    }
+}
+
+/// Who of a run gets a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// The main process.
+    Main,
+    /// Every process of its tree, escapees included.
+    Tree,
+}
+
+/// The buffer of actions, with verbs, so that a transition reads as a sentence.
+#[derive(Debug, Default)]
+pub struct Actions(Vec<Action>);
+
+impl Actions {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an action.
+    pub fn push(&mut self, action: Action) {
+        self.0.push(action);
+    }
+
+    /// Takes the actions in their order; the buffer is empty then.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Action> {
+        self.0.drain(..)
+    }
+
+    /// The actions so far.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Action] {
+        &self.0
+    }
+
+    /// Writes down what happened.
+    pub fn record(&mut self, record: Record) {
+        self.push(Action::Record(record));
+    }
+
+    /// Answers a client.
+    pub fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.push(Action::Reply(request, Box::new(reply)));
+    }
+}

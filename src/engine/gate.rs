@@ -1,0 +1,217 @@
+//! What holds a start back, and what holds a stop back.
+
+use super::{Engine, Goal, Slot, State};
+use crate::{
+    control::StateWord,
+    model::{Condition, Instant, Name},
+    plan::{Edge, EdgeKind, ProgramId},
+};
+
+/// The verdict on a program that wants to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Nothing holds it back.
+    Open,
+    /// This does.
+    Closed(Edge),
+}
+
+impl Gate {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+}
+
+impl Engine {
+    /// Whether `id` may start now.
+    pub(super) fn gate(&self, id: ProgramId, now: Instant) -> Gate {
+        let Some(slot) = self.slot(id) else { return Gate::Open };
+        let State::Waiting { patience, .. } = slot.state else { return Gate::Open };
+        let patient = patience.is_none_or(|at| at > now);
+        let closed = slot.edges.needs.iter().find(|edge| !self.passes(**edge, patient));
+        closed.map_or(Gate::Open, |edge| Gate::Closed(*edge))
+    }
+
+    /// Everything that `id` waits for, in words: `db (starting)`.
+    pub(super) fn blockers(&self, id: ProgramId, now: Instant) -> Vec<String> {
+        let Some(slot) = self.slot(id) else { return Vec::new() };
+        let State::Waiting { patience, waits_done, wait_until, .. } = slot.state else {
+            return Vec::new();
+        };
+        if wait_until.is_some() {
+            return vec![self.wait_in_words(slot, waits_done)];
+        }
+        let patient = patience.is_none_or(|at| at > now);
+        let closed = slot.edges.needs.iter().filter(|edge| !self.passes(**edge, patient));
+        closed.filter_map(|edge| self.slot(edge.target)).map(in_words).collect()
+    }
+
+    fn wait_in_words(&self, slot: &Slot, index: usize) -> String {
+        use crate::model::Awaited;
+        match slot.edges.waits.get(index).map(|wait| &wait.what) {
+            Some(Awaited::Network) => "network".to_owned(),
+            Some(Awaited::File(path)) => format!("file {}", path.display()),
+            Some(Awaited::Tcp(address)) => format!("tcp {address}"),
+            Some(Awaited::Socket(path)) => format!("socket {}", path.display()),
+            None => "nothing".to_owned(),
+        }
+    }
+
+    fn passes(&self, edge: Edge, patient: bool) -> bool {
+        let Some(target) = self.slot(edge.target) else { return edge.kind != EdgeKind::Requires };
+        match edge.kind {
+            EdgeKind::Requires => holds(target, edge.condition),
+            EdgeKind::Wants => !patient || holds(target, edge.condition) || !is_coming(target),
+            EdgeKind::After => !patient || !is_in_motion(target),
+        }
+    }
+
+    /// Whether nothing that needs `id` stands in the way of its stop: whoever requires it is down,
+    /// and whoever is ordered behind it and is being stopped as well is down.
+    pub(super) fn is_free(&self, id: ProgramId) -> bool {
+        let Some(edges) = self.edges(id) else { return true };
+        edges.needed_by.iter().filter_map(|back| Some((back, self.slot(back.from)?))).all(
+            |(back, other)| {
+                !other.is_live() || (back.kind != EdgeKind::Requires && !is_going(other))
+            },
+        )
+    }
+
+    /// Everything that cannot be without `id`, transitively, `id` itself not included.
+    pub(super) fn dependants(&self, id: ProgramId) -> Vec<ProgramId> {
+        self.closure(id, |slot| {
+            let required = slot.edges.needed_by.iter().filter(|b| b.kind == EdgeKind::Requires);
+            required.map(|back| back.from).collect()
+        })
+    }
+
+    /// Everything that `id` requires or wants, transitively, `id` itself not included.
+    pub(super) fn needs(&self, id: ProgramId) -> Vec<ProgramId> {
+        self.closure(id, |slot| {
+            let needed = slot.edges.needs.iter().filter(|edge| edge.kind != EdgeKind::After);
+            needed.map(|edge| edge.target).collect()
+        })
+    }
+
+    fn closure(&self, id: ProgramId, next: impl Fn(&Slot) -> Vec<ProgramId>) -> Vec<ProgramId> {
+        let mut seen = std::collections::BTreeSet::from([id]);
+        let mut open = vec![id];
+        let mut found = Vec::new();
+        while let Some(one) = open.pop() {
+            let Some(slot) = self.slot(one) else { continue };
+            for other in next(slot) {
+                if seen.insert(other) {
+                    found.push(other);
+                    open.push(other);
+                }
+            }
+        }
+        found
+    }
+
+    /// The name of a program, for messages.
+    pub(super) fn name_of(&self, id: ProgramId) -> Option<&Name> {
+        self.slot(id).map(|slot| &slot.program.name)
+    }
+}
+
+/// Whether `condition` is true of `target`.
+fn holds(target: &Slot, condition: Condition) -> bool {
+    match condition {
+        Condition::Ready | Condition::Healthy => {
+            // One on its way down serves nobody who is about to start.
+            target.is_ready() && !target.is_ending()
+        }
+        Condition::Completed => {
+            matches!(target.state, State::Exited { success: true, .. })
+        }
+        Condition::Started => match &target.state {
+            State::Settling { .. } | State::Running { .. } => true,
+            State::Exited { success, .. } => target.is_oneshot() && *success,
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. }
+            | State::Backoff { .. }
+            | State::Fatal { .. } => false,
+        },
+    }
+}
+
+/// Whether there is hope that it will be ready by itself.
+fn is_coming(target: &Slot) -> bool {
+    target.goal == Goal::Up
+        && match target.word() {
+            StateWord::Waiting | StateWord::Starting | StateWord::Running | StateWord::Backoff => {
+                true
+            }
+            StateWord::Stopping => true,
+            StateWord::Stopped | StateWord::Exited | StateWord::Fatal => false,
+        }
+}
+
+/// Whether it is between two settled states, so that an order behind it means something.
+fn is_in_motion(target: &Slot) -> bool {
+    match target.word() {
+        StateWord::Waiting | StateWord::Starting | StateWord::Stopping => true,
+        StateWord::Running => target.is_oneshot(),
+        StateWord::Stopped | StateWord::Backoff | StateWord::Exited | StateWord::Fatal => false,
+    }
+}
+
+/// Whether it is being stopped, or about to be.
+fn is_going(slot: &Slot) -> bool {
+    slot.is_ending() || slot.goal != Goal::Up
+}
+
+/// Whether what requires it must go down: it failed, or somebody wants it down. One that will come
+/// back by itself (BACKOFF, WAITING after a crash) does not take others with it.
+pub(super) fn is_down_for_good(slot: &Slot) -> bool {
+    match &slot.state {
+        State::Fatal { .. } | State::Stopped => true,
+        State::Exited { success, .. } => !success,
+        State::Waiting { .. }
+        | State::Retrying { .. }
+        | State::Spawning { .. }
+        | State::Preparing { .. }
+        | State::Sweeping { .. }
+        | State::Settling { .. }
+        | State::Running { .. }
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Emptying { .. }
+        | State::Cleaning { .. }
+        | State::Backoff { .. } => false,
+    }
+}
+
+/// Whether a stop would change anything about it.
+pub(super) fn can_be_stopped(slot: &Slot) -> bool {
+    match &slot.state {
+        State::Preparing { .. }
+        | State::Sweeping { .. }
+        | State::Settling { .. }
+        | State::Running { .. }
+        | State::Retrying { .. } => true,
+        State::Spawning { stop, .. } => stop.is_none(),
+        State::Stopped
+        | State::Waiting { .. }
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Emptying { .. }
+        | State::Cleaning { .. }
+        | State::Backoff { .. }
+        | State::Exited { .. }
+        | State::Fatal { .. } => false,
+    }
+}
+
+fn in_words(slot: &Slot) -> String {
+    format!("{} ({})", slot.program.name, slot.word().as_str().to_ascii_lowercase())
+}

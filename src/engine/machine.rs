@@ -1,0 +1,535 @@
+//! What happens to one program: one function per state.
+//!
+//! Each `when_…` takes what its state knows and gives the next state; no arm is left to `_`. Effects on
+//! other programs are not decided here: [`super::Engine`] looks at who is touched after each step.
+
+use super::{
+    Action, Actions, Again, Cause, ChildEvent, Ended, FailureClass, Goal, Life, Next, Record, Role,
+    RunId, Scope, Side, Slot, Spawn, State, StopWhy, What, restart,
+};
+use crate::model::{Exit, Instant, KillMode, Limit, LimitAction, Signal, WallTime};
+
+/// What a step may use of the world: the time given, a place for actions, numbers.
+pub(super) struct Cx<'a> {
+    pub(super) now: Instant,
+    pub(super) wall: WallTime,
+    pub(super) out: &'a mut Actions,
+    pub(super) next_run: &'a mut u64,
+    pub(super) random: &'a mut u64,
+    /// Set when a start limit with `action: exit`, or an essential program, ends the site.
+    pub(super) ends_site: &'a mut Option<u8>,
+    pub(super) bugs: super::Bugs,
+}
+
+/// What can happen to one program.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    /// The goal became up, or a restart is wanted of something that is down.
+    Start,
+    /// It is to end; the goal says what follows.
+    Stop(StopWhy),
+    /// End at once: SIGKILL, no ladder.
+    Kill(StopWhy),
+    /// Nothing holds the start back.
+    GateOpen,
+    /// Nothing that needs it is up any more.
+    Free,
+    /// A child of it.
+    Child(RunId, ChildEvent),
+    /// A deadline of it is due.
+    Deadline,
+}
+
+impl Cx<'_> {
+    fn run(&mut self) -> RunId {
+        *self.next_run += 1;
+        RunId(*self.next_run)
+    }
+
+    /// A number in 0..=1 (splitmix64, so that a seed replays).
+    fn chance(&mut self) -> f64 {
+        *self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = *self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let bits = u32::try_from(z >> 32).unwrap_or(0);
+        f64::from(bits) / f64::from(u32::MAX)
+    }
+
+    pub(super) fn signal(&mut self, slot: &Slot, run: RunId, signal: Signal, scope: Scope) {
+        let and_continue = signal == Signal::TERM || signal == Signal::HUP || signal == Signal::INT;
+        self.out.push(Action::Signal { program: slot.id, run, signal, scope, and_continue });
+    }
+}
+
+impl Slot {
+    /// Handles `input` and leaves the slot in its next state.
+    pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
+        let Some(input) = self.step_side(input, cx) else { return };
+        let before = self.word();
+        let state = std::mem::replace(&mut self.state, State::Stopped);
+        let next = match state {
+            State::Stopped | State::Exited { .. } => self.when_down(state, input, cx),
+            State::Fatal { .. } | State::Backoff { .. } => self.when_failed(state, input, cx),
+            State::Waiting { .. } => self.when_waiting(state, input, cx),
+            State::Retrying { at, pause, since, next } => {
+                self.when_retrying((at, pause, since, next), input, cx)
+            }
+            State::Spawning { run, next, stop, tried } => {
+                self.when_spawning((run, next, stop, tried), input, cx)
+            }
+            State::Preparing { life, index, kill_at } => {
+                self.when_preparing(life, index, kill_at, input, cx)
+            }
+            State::Sweeping { run, index, again } => {
+                self.when_sweeping(run, index, again, input, cx)
+            }
+            State::Settling { life, index } => self.when_settling(life, index, input, cx),
+            State::Running { life } => self.when_running(life, input, cx),
+            State::Draining { life, why } => self.when_draining(life, why, input, cx),
+            State::Stopping { life, why, rung, next_at } => {
+                self.when_stopping((life, why, rung, next_at), input, cx)
+            }
+            State::Emptying { run, ended, again, empty } => {
+                self.when_emptying((run, ended, again, empty), input, cx)
+            }
+            State::Cleaning { run, index, ended, again } => {
+                self.when_cleaning((run, index, ended, again), input, cx)
+            }
+        };
+        self.state = next;
+        if self.word() != before {
+            self.since = (cx.now, cx.wall);
+        }
+    }
+
+    /// STOPPED, EXITED: nothing of it is alive.
+    fn when_down(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
+        match input {
+            Input::Start => self.wait(cx),
+            Input::Stop(_) | Input::Kill(_) => State::Stopped,
+            // What is late finds nothing to change.
+            Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline => state,
+        }
+    }
+
+    /// FATAL, BACKOFF: down, and perhaps starting again by itself.
+    fn when_failed(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
+        match input {
+            Input::Start => self.wait(cx),
+            Input::Stop(_) | Input::Kill(_) => {
+                cx.out.record(Record::of(self, What::Stopped));
+                State::Stopped
+            }
+            Input::Deadline => {
+                let due = match &state {
+                    State::Backoff { at, .. } => *at <= cx.now,
+                    State::Fatal { retry_at: Some(at), .. } => {
+                        let due = *at <= cx.now;
+                        if due {
+                            // One more round: the starts before it no longer count.
+                            self.history.starts.clear();
+                        }
+                        due
+                    }
+                    State::Fatal { retry_at: None, .. }
+                    | State::Stopped
+                    | State::Waiting { .. }
+                    | State::Retrying { .. }
+                    | State::Spawning { .. }
+                    | State::Preparing { .. }
+                    | State::Sweeping { .. }
+                    | State::Settling { .. }
+                    | State::Running { .. }
+                    | State::Draining { .. }
+                    | State::Stopping { .. }
+                    | State::Emptying { .. }
+                    | State::Cleaning { .. }
+                    | State::Exited { .. } => false,
+                };
+                if due {
+                    self.history.restarts = self.history.restarts.saturating_add(1);
+                    self.wait(cx)
+                } else {
+                    state
+                }
+            }
+            Input::GateOpen | Input::Free | Input::Child(..) => state,
+        }
+    }
+
+    /// WAITING: the gate decides; see [`super::Engine`].
+    fn when_waiting(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
+        let State::Waiting { since, mut patience, mut waits_done, wait_until } = state else {
+            return state;
+        };
+        match input {
+            Input::Stop(_) | Input::Kill(_) if self.goal != Goal::Up => {
+                if !self.edges.waits.is_empty() {
+                    cx.out.push(Action::AwaitNothing(self.id));
+                }
+                cx.out.record(Record::of(self, What::Stopped));
+                State::Stopped
+            }
+            Input::GateOpen => self.next_wait(since, waits_done, cx),
+            Input::Deadline => {
+                if wait_until.is_some_and(|at| at <= cx.now) {
+                    let go_on = self.edges.waits.get(waits_done).is_none_or(|wait| wait.go_on);
+                    if !go_on {
+                        return self.failed_attempt(Cause::WaitedInVain(waits_done), cx);
+                    }
+                    waits_done += 1;
+                    return self.next_wait(since, waits_done, cx);
+                }
+                if patience.is_some_and(|at| at <= cx.now) {
+                    patience = None; // the gate is asked again after each step
+                }
+                State::Waiting { since, patience, waits_done, wait_until }
+            }
+            Input::Start | Input::Stop(_) | Input::Kill(_) | Input::Free | Input::Child(..) => {
+                State::Waiting { since, patience, waits_done, wait_until }
+            }
+        }
+    }
+
+    /// A condition of the world is true; called by the engine for the wait under way.
+    pub(super) fn condition_met(&mut self, attempt: u64, index: usize, cx: &mut Cx<'_>) {
+        if attempt != self.history.attempts {
+            return;
+        }
+        if let State::Waiting { since, waits_done, wait_until: Some(_), .. } = self.state {
+            if waits_done == index {
+                self.state = self.next_wait(since, waits_done + 1, cx);
+            }
+        }
+    }
+
+    /// The next wait for the world, or the start.
+    fn next_wait(&mut self, since: Instant, waits_done: usize, cx: &mut Cx<'_>) -> State {
+        let Some(wait) = self.edges.waits.get(waits_done) else { return self.attempt(cx) };
+        // A wait without limit still needs a mark that it is under way.
+        let until = wait.timeout.from(cx.now).unwrap_or(Instant(u64::MAX));
+        cx.out.push(Action::Await {
+            program: self.id,
+            attempt: self.history.attempts,
+            index: waits_done,
+        });
+        State::Waiting { since, patience: None, waits_done, wait_until: Some(until) }
+    }
+
+    /// Wants to start: at the gate.
+    fn wait(&mut self, cx: &mut Cx<'_>) -> State {
+        self.history.attempts += 1;
+        State::Waiting {
+            since: cx.now,
+            patience: self.program.start_timeout.from(cx.now),
+            waits_done: 0,
+            wait_until: None,
+        }
+    }
+
+    /// The gate is open: begins with the first child.
+    fn attempt(&mut self, cx: &mut Cx<'_>) -> State {
+        self.attempt_at = cx.now;
+        if let Some(limit) = &self.program.restart.start_limit {
+            let burst = usize::try_from(limit.burst).unwrap_or(usize::MAX);
+            while self.history.starts.len() >= burst.max(1) {
+                self.history.starts.pop_front();
+            }
+            self.history.starts.push_back(cx.now);
+        }
+        self.spawn_next(0, None, cx)
+    }
+
+    /// Spawns `start_pre[index]`, or the program when there are no more.
+    fn spawn_next(
+        &mut self,
+        index: usize,
+        tried: Option<(std::time::Duration, Instant)>,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        let next = if index < self.program.start_pre.len() { Next::Pre(index) } else { Next::Main };
+        let run = cx.run();
+        self.spawn(run, next, cx);
+        State::Spawning { run, next, stop: None, tried }
+    }
+
+    fn spawn(&self, run: RunId, next: Next, cx: &mut Cx<'_>) {
+        let role = match next {
+            Next::Pre(index) => Role::StartPre(index),
+            Next::Main => Role::Main,
+        };
+        let variant = match next {
+            Next::Main => self.variant.clone(),
+            Next::Pre(_) => None,
+        };
+        cx.out.push(Action::Spawn(Spawn {
+            program: self.id,
+            run,
+            role,
+            ended: None,
+            variant,
+            main_pid: None,
+        }));
+    }
+
+    /// The system had no room; waits for the moment of the next try.
+    fn when_retrying(
+        &mut self,
+        (at, pause, since, next): (Instant, std::time::Duration, Instant, Next),
+        input: Input,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        match input {
+            Input::Stop(why) | Input::Kill(why) => self.ended(Cause::Stopped(why, None), None, cx),
+            Input::Deadline if at <= cx.now => {
+                let run = cx.run();
+                self.spawn(run, next, cx);
+                State::Spawning { run, next, stop: None, tried: Some((pause, since)) }
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline => {
+                State::Retrying { at, pause, since, next }
+            }
+        }
+    }
+
+    /// Spawned is not yet known; a stop is kept until it is.
+    #[expect(clippy::type_complexity, reason = "the fields of one state, in their order")]
+    fn when_spawning(
+        &mut self,
+        (run, next, stop, tried): (
+            RunId,
+            Next,
+            Option<StopWhy>,
+            Option<(std::time::Duration, Instant)>,
+        ),
+        input: Input,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        match input {
+            Input::Stop(why) | Input::Kill(why) => {
+                let stop = if cx.bugs.forget_stop_while_spawning { stop } else { Some(why) };
+                State::Spawning { run, next, stop, tried }
+            }
+            Input::Child(of, ChildEvent::Spawned { pid }) if of == run => {
+                let life = Life { run, pid, started: cx.now };
+                if let Some(why) = stop {
+                    return self.begin_stop(life, why, cx);
+                }
+                match next {
+                    Next::Pre(index) => self.prepare(life, index, cx),
+                    Next::Main => self.started(life, cx),
+                }
+            }
+            Input::Child(of, ChildEvent::SpawnFailed(failure)) if of == run => {
+                if let Some(why) = stop {
+                    return self.ended(Cause::Stopped(why, None), None, cx);
+                }
+                self.not_spawned(failure, next, tried, cx)
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
+                State::Spawning { run, next, stop, tried }
+            }
+        }
+    }
+
+    /// Transient causes are tried again soon and do not count (N15); a busy file for ten seconds.
+    fn not_spawned(
+        &mut self,
+        failure: super::SpawnFailure,
+        next: Next,
+        tried: Option<(std::time::Duration, Instant)>,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        use std::time::Duration;
+        const FIRST: Duration = Duration::from_millis(100);
+        const LONGEST: Duration = Duration::from_secs(2);
+        const BUSY: Duration = Duration::from_secs(10);
+        let (pause, since) = tried.unwrap_or((FIRST, cx.now));
+        let again = match failure.class {
+            FailureClass::Resources => !cx.bugs.count_fork_failures,
+            FailureClass::Busy => cx.now.since(since) < BUSY,
+            FailureClass::Own => false,
+        };
+        if !again {
+            return self.ended(Cause::NotSpawned(failure), None, cx);
+        }
+        if tried.is_none() {
+            cx.out.record(Record::of(self, What::NoRoom { text: failure.text, pause }));
+        }
+        State::Retrying { at: cx.now + pause, pause: (pause * 2).min(LONGEST), since, next }
+    }
+
+    /// A `start_pre` command runs.
+    fn prepare(&mut self, life: Life, index: usize, cx: &mut Cx<'_>) -> State {
+        let own = self.program.start_pre.get(index).and_then(|hook| hook.timeout.from(cx.now));
+        let all = self.program.start_timeout.from(self.attempt_at);
+        State::Preparing { life, index, kill_at: super::state::earlier(own, all) }
+    }
+
+    fn when_preparing(
+        &mut self,
+        life: Life,
+        index: usize,
+        kill_at: Option<Instant>,
+        input: Input,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        match input {
+            Input::Stop(why) => self.begin_stop(life, why, cx),
+            Input::Kill(why) => self.begin_kill(life, why, cx),
+            Input::Deadline if kill_at.is_some_and(|at| at <= cx.now) => {
+                cx.out.record(Record::of(self, What::TimedOut { role: Role::StartPre(index) }));
+                self.begin_kill(life, StopWhy::StartTimeout, cx)
+            }
+            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
+                let ignore = self.program.start_pre.get(index).is_some_and(|h| h.ignore_failure);
+                if exit != Exit::Code(0) {
+                    let role = Role::StartPre(index);
+                    cx.out
+                        .record(Record::of(self, What::HookEnded { role, exit, ignored: ignore }));
+                    if !ignore {
+                        return self.empty(life.run, Cause::Pre(index, exit), None, cx);
+                    }
+                }
+                cx.signal(self, life.run, Signal::KILL, Scope::Tree);
+                State::Sweeping { run: life.run, index, again: Again::first(cx.now) }
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
+                State::Preparing { life, index, kill_at }
+            }
+        }
+    }
+
+    fn when_sweeping(
+        &mut self,
+        run: RunId,
+        index: usize,
+        again: Again,
+        input: Input,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        match input {
+            Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
+                self.spawn_next(index + 1, None, cx)
+            }
+            Input::Stop(why) | Input::Kill(why) => {
+                let ended = Ended { cause: Cause::Stopped(why, None), lived: None };
+                State::Emptying { run, ended, again, empty: false }
+            }
+            Input::Deadline if again.at.is_some_and(|at| at <= cx.now) => {
+                cx.signal(self, run, Signal::KILL, Scope::Tree);
+                State::Sweeping { run, index, again: again.next(cx.now) }
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
+                State::Sweeping { run, index, again }
+            }
+        }
+    }
+
+    /// The main process executes.
+    fn started(&mut self, life: Life, cx: &mut Cx<'_>) -> State {
+        self.main = Some(life.run);
+        cx.out.record(Record::of(self, What::Started { pid: life.pid }));
+        self.settle(life, 0, cx)
+    }
+
+    /// The next `start_post` command, or up.
+    pub(super) fn settle(&mut self, life: Life, index: usize, cx: &mut Cx<'_>) -> State {
+        let Some(hook) = self.program.start_post.get(index) else { return self.up(life, cx) };
+        let limit = super::state::earlier(
+            hook.timeout.from(cx.now),
+            self.program.start_timeout.from(self.attempt_at),
+        );
+        self.begin_side(Role::StartPost(index), limit, None, Some(life.pid), cx);
+        State::Settling { life, index }
+    }
+
+    fn up(&mut self, life: Life, cx: &mut Cx<'_>) -> State {
+        if !self.is_oneshot() {
+            let recovered = std::mem::take(&mut self.history.troubled);
+            let what = if recovered { What::Recovered } else { What::Ready };
+            cx.out.record(Record::of(self, what));
+        }
+        State::Running { life }
+    }
+
+    fn when_settling(&mut self, life: Life, index: usize, input: Input, cx: &mut Cx<'_>) -> State {
+        match input {
+            Input::Stop(why) => self.begin_stop(life, why, cx),
+            Input::Kill(why) => self.begin_kill(life, why, cx),
+            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
+                self.main_exited(life, exit, cx)
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
+                State::Settling { life, index }
+            }
+        }
+    }
+
+    fn when_running(&mut self, life: Life, input: Input, cx: &mut Cx<'_>) -> State {
+        match input {
+            Input::Stop(why) => State::Draining { life, why },
+            Input::Kill(why) => self.begin_kill(life, why, cx),
+            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
+                self.main_exited(life, exit, cx)
+            }
+            Input::Deadline
+                if self.program.max_runtime.from(life.started).is_some_and(|at| at <= cx.now) =>
+            {
+                cx.out.record(Record::of(self, What::TimedOut { role: Role::Main }));
+                self.begin_stop(life, StopWhy::MaxRuntime, cx)
+            }
+            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
+                State::Running { life }
+            }
+        }
+    }
+
+    fn main_exited(&mut self, life: Life, exit: Exit, cx: &mut Cx<'_>) -> State {
+        let lived = cx.now.since(life.started);
+        self.history.exit = Some((exit, cx.wall));
+        cx.out.record(Record::of(self, What::Exited { exit, lived }));
+        self.empty(life.run, Cause::Exit(exit), Some(lived), cx)
+    }
+}
+
+/// What the machine's other half (the way down) shares.
+impl Slot {
+    /// A command beside the program begins.
+    pub(super) fn begin_side(
+        &mut self,
+        role: Role,
+        limit: Option<Instant>,
+        request: Option<crate::control::RequestId>,
+        main_pid: Option<u32>,
+        cx: &mut Cx<'_>,
+    ) {
+        let run = cx.run();
+        let again = Again { at: limit, pause: std::time::Duration::from_secs(1) };
+        self.side = Some(Side { run, role, exit: None, again, request });
+        let spawn = Spawn { program: self.id, run, role, ended: None, variant: None, main_pid };
+        cx.out.push(Action::Spawn(spawn));
+    }
+
+    /// The patience of its stop ladder's group phase.
+    pub(super) fn patience(&self) -> Limit {
+        self.program.stop.patience()
+    }
+
+    /// Whether leftovers are ended with it.
+    pub(super) fn ends_tree(&self) -> bool {
+        self.program.stop.kill_mode != KillMode::Process
+    }
+
+    /// What `action` of the start limit means for the site.
+    pub(super) fn limit_exit(action: LimitAction, ended: &Ended) -> Option<u8> {
+        (action == LimitAction::Exit).then(|| super::exit_code(&ended.cause))
+    }
+
+    pub(super) fn decision(&mut self, ended: &Ended, cx: &mut Cx<'_>) -> restart::Decision {
+        let chance = cx.chance();
+        restart::decide(&self.program, &mut self.history, ended, cx.now, chance)
+    }
+}

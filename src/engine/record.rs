@@ -1,0 +1,312 @@
+//! What happened, as data; its words stand here and nowhere else.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cause, Role, Slot, StopWhy};
+use crate::{
+    control::Peer,
+    model::{Exit, Human, LogLevel, Name, Signal},
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// To which program; `None`: to the supervisor.
+    pub program: Option<Name>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields' words are those of the texts below")]
+pub enum What {
+    /// The supervisor is ready and starts its programs.
+    SupervisorStarted { programs: usize },
+    /// The site is being stopped.
+    SupervisorStopping { why: SiteStop },
+    /// Everything still alive is being killed.
+    SupervisorKilling { left: usize },
+    /// The site is down.
+    SupervisorStopped { code: u8 },
+    /// A reload was applied.
+    Reloaded { added: usize, removed: usize, restarted: usize, changed: usize },
+    /// A reload was refused; nothing changed.
+    NotReloaded { why: Arc<str> },
+    /// A client changed something.
+    Asked { peer: Peer, verb: Arc<str>, names: Arc<str> },
+    /// Log files were closed and opened.
+    Reopened,
+    /// Something of the supervisor's own that an operator should know.
+    Note { level: LogLevel, text: Arc<str> },
+    /// The gate is closed.
+    Waiting { on: Arc<str> },
+    /// The main process executes.
+    Started { pid: u32 },
+    /// Up.
+    Ready,
+    /// Up again after trouble.
+    Recovered,
+    /// A oneshot is done.
+    Completed,
+    /// The main process ended by itself.
+    Exited { exit: Exit, lived: Duration },
+    /// Starts again after a delay.
+    Backoff { cause: Cause, attempt: u32, delay: Duration },
+    /// Stays down although the goal is up.
+    Rested { success: bool },
+    /// Given up.
+    Fatal { cause: Cause, limit: bool, retry: Option<Duration> },
+    /// Asked to end.
+    Stopping { why: StopWhy },
+    /// Asked harder.
+    Escalated { signal: Signal },
+    /// Down.
+    Stopped,
+    /// Processes outlive SIGKILL.
+    Unkillable,
+    /// A command beside the program ended badly.
+    HookEnded { role: Role, exit: Exit, ignored: bool },
+    /// A command beside the program could not be started.
+    HookNotStarted { role: Role, text: Arc<str> },
+    /// A time limit was reached.
+    TimedOut { role: Role },
+    /// The system has no room for a child.
+    NoRoom { text: Arc<str>, pause: Duration },
+    /// A cell of the machine that cannot be reached was reached.
+    Bug { text: Arc<str> },
+}
+
+/// Why the whole site stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SiteStop {
+    /// By a signal.
+    Signal,
+    /// By a client.
+    Asked,
+    /// An essential program has ended.
+    Essential,
+    /// Everything has ended.
+    AllExited,
+    /// A start limit says so, or an essential program.
+    Limit,
+    /// A fault of our own.
+    Fault,
+}
+
+impl Record {
+    pub(super) fn of(slot: &Slot, what: What) -> Self {
+        Self { program: Some(slot.program.name.clone()), what }
+    }
+
+    /// Of the supervisor itself.
+    #[must_use]
+    pub fn site(what: What) -> Self {
+        Self { program: None, what }
+    }
+
+    /// Its name in the vocabulary of events.
+    #[must_use]
+    pub fn event(&self) -> &'static str {
+        match &self.what {
+            What::SupervisorStarted { .. } => "supervisor.started",
+            What::SupervisorStopping { .. } => "supervisor.stopping",
+            What::SupervisorKilling { .. } => "supervisor.killing",
+            What::SupervisorStopped { .. } => "supervisor.stopped",
+            What::Reloaded { .. } => "config.reloaded",
+            What::NotReloaded { .. } => "config.refused",
+            What::Asked { .. } => "control.request",
+            What::Reopened => "supervisor.reopened",
+            What::Note { .. } => "supervisor.note",
+            What::Bug { .. } => "supervisor.bug",
+            What::Waiting { .. } => "program.waiting",
+            What::Started { .. } => "program.started",
+            What::Ready => "program.ready",
+            What::Recovered => "program.recovered",
+            What::Completed => "program.completed",
+            What::Exited { .. } => "program.exited",
+            What::Backoff { .. } => "program.backoff",
+            What::Rested { .. } => "program.ended",
+            What::Fatal { .. } => "program.fatal",
+            What::Stopping { .. } => "program.stopping",
+            What::Escalated { .. } => "program.escalated",
+            What::Stopped => "program.stopped",
+            What::Unkillable => "program.unkillable",
+            What::HookEnded { .. } => "program.hook",
+            What::HookNotStarted { .. } => "program.hook",
+            What::TimedOut { .. } => "program.timeout",
+            What::NoRoom { .. } => "program.delayed",
+        }
+    }
+
+    /// How important it is.
+    #[must_use]
+    pub fn level(&self) -> LogLevel {
+        match &self.what {
+            What::Fatal { .. } | What::Bug { .. } | What::NotReloaded { .. } | What::Unkillable => {
+                LogLevel::Error
+            }
+            What::Note { level, .. } => *level,
+            What::Backoff { .. }
+            | What::Escalated { .. }
+            | What::HookEnded { .. }
+            | What::HookNotStarted { .. }
+            | What::TimedOut { .. }
+            | What::NoRoom { .. }
+            | What::SupervisorKilling { .. }
+            | What::Rested { success: false } => LogLevel::Warn,
+            What::Ready => LogLevel::Debug,
+            What::SupervisorStarted { .. }
+            | What::SupervisorStopping { .. }
+            | What::SupervisorStopped { .. }
+            | What::Reloaded { .. }
+            | What::Asked { .. }
+            | What::Reopened
+            | What::Waiting { .. }
+            | What::Started { .. }
+            | What::Recovered
+            | What::Completed
+            | What::Exited { .. }
+            | What::Rested { success: true }
+            | What::Stopping { .. }
+            | What::Stopped => LogLevel::Info,
+        }
+    }
+
+    /// The words, without the program's name.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.what.to_string()
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.program {
+            Some(name) => write!(f, "{name}: {}", self.what),
+            None => write!(f, "{}", self.what),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { on } => write!(f, "waiting for {on}"),
+            Self::Started { pid } => write!(f, "started (pid {pid})"),
+            Self::Ready => f.write_str("ready"),
+            Self::Recovered => f.write_str("ready again"),
+            Self::Completed => f.write_str("completed"),
+            Self::Exited { exit, lived } => write!(f, "{exit} after {}", Human(*lived)),
+            Self::Backoff { cause, attempt, delay } => {
+                write!(f, "{cause}; attempt {} in {}", attempt + 1, Human(*delay))
+            }
+            Self::Rested { success: true } => f.write_str("ended, not started again"),
+            Self::Rested { success: false } => {
+                f.write_str("ended badly, not started again (restart policy)")
+            }
+            Self::Fatal { cause, limit, retry } => {
+                let why = if *limit { "; too many starts" } else { "" };
+                match retry {
+                    Some(retry) => {
+                        write!(f, "given up ({cause}{why}); next try in {}", Human(*retry))
+                    }
+                    None => write!(f, "given up ({cause}{why})"),
+                }
+            }
+            Self::Stopping { why } => write!(f, "stopping ({why})"),
+            Self::Escalated { signal } => write!(f, "still alive, sending {signal}"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Unkillable => f.write_str("has processes that outlive SIGKILL; waiting for them"),
+            Self::HookEnded { role, exit, ignored } => {
+                write!(f, "{role}: {exit}{}", if *ignored { " (ignored)" } else { "" })
+            }
+            Self::HookNotStarted { role, text } => write!(f, "{role}: cannot start: {text}"),
+            Self::TimedOut { role } => write!(f, "{role} took too long"),
+            Self::NoRoom { text, pause } => {
+                write!(f, "cannot start now: {text}; trying again in {}", Human(*pause))
+            }
+            other => other.fmt_site(f),
+        }
+    }
+}
+
+impl What {
+    /// The words of what concerns the whole site.
+    fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SupervisorStarted { programs } => write!(f, "supervising {programs} programs"),
+            Self::SupervisorStopping { why } => write!(f, "stopping the site ({why})"),
+            Self::SupervisorKilling { left } => write!(f, "killing what is left: {left} programs"),
+            Self::SupervisorStopped { code } => write!(f, "stopped, exit {code}"),
+            Self::Reloaded { added, removed, restarted, changed } => write!(
+                f,
+                "reloaded: {added} added, {removed} removed, {restarted} restarted, {changed} changed"
+            ),
+            Self::NotReloaded { why } => write!(f, "reload refused, nothing changed: {why}"),
+            Self::Asked { peer, verb, names } => {
+                write!(f, "{verb} {names} (asked by uid {}, pid {})", peer.uid, peer.pid)
+            }
+            Self::Reopened => f.write_str("log files reopened"),
+            Self::Note { text, .. } => f.write_str(text),
+            Self::Bug { text } => write!(f, "bug: {text}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(exit) => write!(f, "{exit}"),
+            Self::Stopped(why, _) => write!(f, "{why}"),
+            Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
+            Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
+            Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
+        }
+    }
+}
+
+impl fmt::Display for StopWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("asked"),
+            Self::Restart => f.write_str("restart"),
+            Self::Requirement(_) => f.write_str("something it requires is down"),
+            Self::Shutdown => f.write_str("shutdown"),
+            Self::Removed => f.write_str("removed from the site"),
+            Self::Changed => f.write_str("its settings changed"),
+            Self::MaxRuntime => f.write_str("ran longer than max_runtime"),
+            Self::StartTimeout => f.write_str("start took too long"),
+            Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Main => f.write_str("command"),
+            Self::StartPre(index) => write!(f, "start_pre[{index}]"),
+            Self::StartPost(index) => write!(f, "start_post[{index}]"),
+            Self::StopPost(index) => write!(f, "stop_post[{index}]"),
+            Self::StopCommand => f.write_str("stop command"),
+            Self::ReloadCommand => f.write_str("reload command"),
+        }
+    }
+}
+
+impl fmt::Display for SiteStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signal => "signal",
+            Self::Asked => "asked",
+            Self::Essential => "an essential program has ended",
+            Self::AllExited => "every program has ended",
+            Self::Limit => "a program's start limit or end says so",
+            Self::Fault => "a fault of the supervisor",
+        })
+    }
+}

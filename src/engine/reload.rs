@@ -1,0 +1,194 @@
+//! A new site for a running machine: only what changed is touched.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Action, Actions, At, Engine, Goal, Input, Record, StopWhy, What};
+use crate::{
+    control::{Difference, Refusal, RefusalCode, Reply, RequestId},
+    model::{Name, Site},
+    plan::{
+        Plan, ProgramId,
+        reload::{Change, change},
+    },
+};
+
+/// How a reload was asked for.
+pub(super) struct Order {
+    pub(super) request: Option<RequestId>,
+    pub(super) dry_run: bool,
+    pub(super) allow_removal: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Engine {
+    pub(super) fn not_loaded(request: Option<RequestId>, why: &str, out: &mut Actions) {
+        let first = why.lines().next().unwrap_or("the site file is invalid");
+        out.record(Record::site(What::NotReloaded { why: first.into() }));
+        if let Some(id) = request {
+            out.reply(
+                id,
+                Reply::Error(Refusal {
+                    code: RefusalCode::InvalidSite,
+                    message: why.to_owned(),
+                    hint: Some("nothing was changed; the site goes on as it was".to_owned()),
+                }),
+            );
+        }
+    }
+
+    pub(super) fn loaded(&mut self, site: &Site, order: Order, at: At, out: &mut Actions) {
+        if let (Some(refusal), Some(id)) = (self.refusal_while_stopping(), order.request) {
+            return out.reply(id, refusal);
+        }
+        let plan = Plan::new(site, &self.names);
+        let mut difference = self.difference(&plan);
+        difference.dry_run = order.dry_run;
+        difference.warnings.clone_from(&order.warnings);
+        if let Some(why) = self.removes_too_much(&difference, &order) {
+            return Self::not_loaded(order.request, &why, out);
+        }
+        if !order.dry_run {
+            let counts = What::Reloaded {
+                added: difference.added.len(),
+                removed: difference.removed.len(),
+                restarted: difference.restarted.len(),
+                changed: difference.live.len() + difference.next_start.len(),
+            };
+            self.apply(plan, at, out);
+            out.record(Record::site(counts));
+        }
+        if let Some(id) = order.request {
+            out.reply(id, Reply::Reloaded(difference));
+        }
+    }
+
+    /// A half-written file is valid half of the time (N8): losing most of what runs needs a word.
+    fn removes_too_much(&self, difference: &Difference, order: &Order) -> Option<String> {
+        let live = self.programs().filter(|slot| slot.is_live()).count();
+        let gone = self
+            .programs()
+            .filter(|slot| slot.is_live())
+            .filter(|slot| difference.removed.iter().any(|n| n == slot.program.name.as_str()))
+            .count();
+        let refuse = !order.dry_run && !order.allow_removal && gone >= 2 && gone * 2 > live;
+        refuse.then(|| {
+            format!(
+                "the new site has no more place for {gone} of {live} running programs ({}); \
+                 if that is meant: supervisor reload --allow-removal",
+                difference.removed.join(", ")
+            )
+        })
+    }
+
+    /// What `plan` changes.
+    fn difference(&self, plan: &Plan) -> Difference {
+        let mut difference = Difference::default();
+        let mut kept = std::collections::BTreeSet::new();
+        for planned in &plan.programs {
+            kept.insert(planned.id);
+            let name = planned.program.name.as_str().to_owned();
+            let Some(slot) = self.slot(planned.id).filter(|slot| slot.goal != Goal::Gone) else {
+                difference.added.push(name);
+                continue;
+            };
+            let (kind, keys) = change(&slot.program, &planned.program);
+            let keys = keys.into_iter().map(str::to_owned).collect();
+            match kind {
+                Change::None => {}
+                Change::Live => difference.live.push((name, keys)),
+                Change::NextStart => difference.next_start.push((name, keys)),
+                Change::Restart if slot.is_live() => difference.restarted.push((name, keys)),
+                Change::Restart => difference.next_start.push((name, keys)),
+            }
+        }
+        let gone = |slot: &&super::Slot| !kept.contains(&slot.id) && slot.goal != Goal::Gone;
+        difference.removed =
+            self.programs().filter(gone).map(|s| s.program.name.as_str().to_owned()).collect();
+        let (old, new) = (&*self.supervisor, &*plan.supervisor);
+        for (key, differs) in [
+            ("control", old.control != new.control),
+            ("log", old.log != new.log),
+            ("runtime_dir", old.runtime_dir != new.runtime_dir),
+            ("state_dir", old.state_dir != new.state_dir),
+            ("name", old.name != new.name),
+            ("pid_file", old.pid_file != new.pid_file),
+            ("lock_memory", old.lock_memory != new.lock_memory),
+        ] {
+            if differs {
+                difference.supervisor.push(key.to_owned());
+            }
+        }
+        difference
+    }
+
+    fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
+        self.supervisor = plan.supervisor;
+        let mut kept: BTreeMap<ProgramId, ()> = BTreeMap::new();
+        let mut starting = Vec::new();
+        let mut stopping = Vec::new();
+        for planned in plan.programs {
+            let id = planned.id;
+            kept.insert(id, ());
+            let Some(slot) = self.slot_mut(id) else {
+                let starts = planned.program.enabled && planned.program.autostart;
+                self.add(planned, (at.now, at.wall));
+                if starts {
+                    starting.push(id);
+                }
+                continue;
+            };
+            let (kind, _) = change(&slot.program, &planned.program);
+            slot.program = planned.program;
+            slot.edges = planned.edges;
+            if slot.goal == Goal::Gone {
+                // It was removed, is not down yet, and is wanted again.
+                slot.goal = Goal::Down;
+                starting.push(id);
+            }
+            let disabled = !slot.program.enabled;
+            if disabled && slot.goal == Goal::Up {
+                slot.goal = Goal::Down;
+            }
+            if (kind == Change::Restart || disabled) && slot.is_live() {
+                stopping.push(id);
+            }
+            if kind != Change::None {
+                out.push(Action::Reconfigure(id));
+            }
+            self.touched.push(id);
+        }
+        self.remove_others(&kept, at, out);
+        for id in stopping {
+            self.step(id, Input::Stop(StopWhy::Changed), at, out);
+        }
+        let needs: Vec<ProgramId> = starting.iter().flat_map(|id| self.needs(*id)).collect();
+        let needed = needs.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_ready()));
+        starting.extend(needed.collect::<Vec<_>>());
+        self.start_all(starting, at, out);
+    }
+
+    fn remove_others(&mut self, kept: &BTreeMap<ProgramId, ()>, at: At, out: &mut Actions) {
+        let gone: Vec<ProgramId> =
+            self.ids().into_iter().filter(|id| !kept.contains_key(id)).collect();
+        for id in &gone {
+            if let Some(slot) = self.slot_mut(*id) {
+                slot.goal = Goal::Gone;
+            }
+        }
+        for id in gone {
+            self.step(id, Input::Stop(StopWhy::Removed), at, out);
+        }
+    }
+
+    /// The names that a reload would keep their ids for; for tests.
+    #[must_use]
+    pub fn known(&self) -> &BTreeMap<Name, ProgramId> {
+        &self.names
+    }
+
+    /// The settings of a program, shared.
+    #[must_use]
+    pub fn program(&self, id: ProgramId) -> Option<Arc<crate::model::Program>> {
+        self.slot(id).map(|slot| Arc::clone(&slot.program))
+    }
+}

@@ -1,0 +1,528 @@
+//! What clients ask: who is meant, what is begun, when it is done.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, Actions, At, Engine, Goal, Input, Record, Role, Scope, SiteStop, Slot, State, StopWhy,
+    What,
+};
+use crate::{
+    control::{
+        Change, Outcome, Peer, ProgramOutcome, Refusal, RefusalCode, Reply, Request, RequestId,
+        SendSignal, StateWord,
+    },
+    model::{Exit, Instant, Name, Reload},
+    plan::ProgramId,
+};
+
+/// A change that a client waits for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Operation {
+    verb: Verb,
+    /// Each target, with the number of its attempts when the operation began.
+    targets: Vec<(ProgramId, u64)>,
+    /// When the client no longer wants to wait.
+    pub(super) until: Option<Instant>,
+    /// What was shown last.
+    shown: Vec<StateWord>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// A refusal with a hint.
+fn refuse(code: RefusalCode, message: String, hint: Option<String>) -> Reply {
+    Reply::Error(Refusal { code, message, hint })
+}
+
+impl Engine {
+    pub(super) fn request(
+        &mut self,
+        id: RequestId,
+        peer: Peer,
+        request: Request,
+        at: At,
+        out: &mut Actions,
+    ) {
+        match request {
+            Request::Start(change) => self.change(id, peer, Verb::Start, &change, at, out),
+            Request::Stop(change) => self.change(id, peer, Verb::Stop, &change, at, out),
+            Request::Restart(change) => self.change(id, peer, Verb::Restart, &change, at, out),
+            Request::Reload(order) => {
+                out.push(Action::Load {
+                    request: Some(id),
+                    dry_run: order.dry_run,
+                    allow_removal: order.allow_removal,
+                });
+            }
+            Request::ReloadProgram(targets) => match self.select(&targets.names) {
+                Ok(ids) => self.reload_programs(id, peer, &ids, at, out),
+                Err(reply) => out.reply(id, reply),
+            },
+            Request::Signal(send) => self.send_signal(id, peer, &send, out),
+            Request::Reset(targets) => match self.select(&targets.names) {
+                Ok(ids) => {
+                    self.asked(peer, "reset", &ids, out);
+                    for one in ids {
+                        self.reset(one, at, out);
+                    }
+                    out.reply(id, Reply::Done);
+                }
+                Err(reply) => out.reply(id, reply),
+            },
+            Request::Shutdown(how) => {
+                out.record(Record::site(What::Asked {
+                    peer,
+                    verb: "shutdown".into(),
+                    names: "".into(),
+                }));
+                out.reply(id, Reply::Done);
+                self.end_site(SiteStop::Asked, 0, at, out);
+                if how.force {
+                    self.told(super::Told::Stop, at, out);
+                }
+            }
+            // Answered by the shell, which has the clock, the logs and the ring of events.
+            Request::Status(_) | Request::Logs(_) | Request::Events(_) | Request::Version(_) => {}
+        }
+    }
+
+    fn asked(&self, peer: Peer, verb: &'static str, ids: &[ProgramId], out: &mut Actions) {
+        let names: Vec<&str> =
+            ids.iter().filter_map(|id| self.name_of(*id)).map(Name::as_str).collect();
+        out.record(Record::site(What::Asked {
+            peer,
+            verb: verb.into(),
+            names: names.join(" ").into(),
+        }));
+    }
+
+    /// The programs that `names` mean: names, templates, globs, `tag:T`, `all`.
+    ///
+    /// # Errors
+    /// A refusal that names what is unknown, with the nearest name.
+    pub fn select(&self, names: &[String]) -> Result<Vec<ProgramId>, Reply> {
+        let mut found = Vec::new();
+        for word in names {
+            let before = found.len();
+            if word == "all" {
+                found.extend(self.ids());
+            } else if let Some(id) = self.names.get(word.as_str()) {
+                found.push(*id);
+            } else if let Some(tag) = word.strip_prefix("tag:") {
+                let tagged = |slot: &&Slot| slot.program.tags.iter().any(|t| &**t == tag);
+                found.extend(self.programs().filter(tagged).map(|slot| slot.id));
+            } else {
+                let pattern = glob::Pattern::new(word).ok();
+                let meant = |slot: &&Slot| {
+                    let template = slot.program.template.as_ref().map(Name::as_str);
+                    template == Some(word.as_str())
+                        || pattern.as_ref().is_some_and(|p| p.matches(slot.program.name.as_str()))
+                };
+                found.extend(self.programs().filter(meant).map(|slot| slot.id));
+            }
+            if found.len() == before && word != "all" {
+                return Err(self.no_such_name(word));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn no_such_name(&self, word: &str) -> Reply {
+        let near = self
+            .names
+            .keys()
+            .map(|name| (strsim::damerau_levenshtein(word, name.as_str()), name))
+            .filter(|(distance, _)| *distance <= 2.max(word.len() / 3))
+            .min();
+        let hint = match near {
+            Some((_, name)) => format!("did you mean {name}?"),
+            None => "supervisor status shows the names".to_owned(),
+        };
+        let message = format!("no program is called {word}");
+        refuse(RefusalCode::NoSuchName, message, Some(hint))
+    }
+
+    fn change(
+        &mut self,
+        id: RequestId,
+        peer: Peer,
+        verb: Verb,
+        change: &Change,
+        at: At,
+        out: &mut Actions,
+    ) {
+        if verb != Verb::Stop {
+            if let Some(refusal) = self.refusal_while_stopping() {
+                return out.reply(id, refusal);
+            }
+        }
+        let targets = match self.select(&change.names).and_then(|ids| self.startable(verb, ids)) {
+            Ok(targets) => targets,
+            Err(reply) => return out.reply(id, reply),
+        };
+        if let Err(reply) = self.choose_variant(&targets, change) {
+            return out.reply(id, reply);
+        }
+        if change.dry_run {
+            return out.reply(id, Reply::Outcome(self.would_touch(verb, &targets)));
+        }
+        let word = match verb {
+            Verb::Start => "start",
+            Verb::Stop => "stop",
+            Verb::Restart => "restart",
+        };
+        self.asked(peer, word, &targets, out);
+        let marks = targets
+            .iter()
+            .filter_map(|t| self.slot(*t))
+            .map(|slot| (slot.id, slot.history.attempts))
+            .collect();
+        let until =
+            if change.no_wait { Some(at.now) } else { change.timeout.map(|limit| at.now + limit) };
+        let operation = Operation { verb, targets: marks, until, shown: Vec::new() };
+        self.operations.insert(id, operation);
+        match verb {
+            Verb::Start => self.start_by_hand(targets, at, out),
+            Verb::Stop => self.stop_by_hand(&targets, change.force, at, out),
+            Verb::Restart => self.restart_by_hand(targets, change.force, at, out),
+        }
+        self.settle(at, out);
+        if change.no_wait {
+            self.operations_due(at, out);
+        }
+    }
+
+    /// A disabled program is not started, by name at least.
+    fn startable(&self, verb: Verb, ids: Vec<ProgramId>) -> Result<Vec<ProgramId>, Reply> {
+        let enabled = |id: &ProgramId| self.slot(*id).is_some_and(|slot| slot.program.enabled);
+        match ids.as_slice() {
+            [one] if verb != Verb::Stop && !enabled(one) => {
+                let name = self.name_of(*one).map_or("", Name::as_str);
+                let message = format!("{name} is disabled in the site file");
+                let hint = format!("set programs.{name}.enabled: true and reload");
+                Err(refuse(RefusalCode::Failed, message, Some(hint)))
+            }
+            _ if verb == Verb::Stop => Ok(ids),
+            _ => Ok(ids.into_iter().filter(enabled).collect()),
+        }
+    }
+
+    fn choose_variant(&mut self, targets: &[ProgramId], change: &Change) -> Result<(), Reply> {
+        let Some(wanted) = &change.variant else { return Ok(()) };
+        for id in targets {
+            let Some(slot) = self.slot(*id) else { continue };
+            let Some((name, variant)) = slot.program.variants.get_key_value(wanted.as_str()) else {
+                let known: Vec<&str> = slot.program.variants.keys().map(Name::as_str).collect();
+                let message = format!("{} has no variant {wanted}", slot.program.name);
+                let hint = format!("its variants: {}", known.join(", "));
+                return Err(refuse(RefusalCode::NoSuchName, message, Some(hint)));
+            };
+            if !change.extra_args.is_empty() && !variant.extra_args {
+                let message = format!("variant {wanted} takes no further arguments");
+                return Err(refuse(RefusalCode::BadRequest, message, None));
+            }
+            let chosen = Some((name.clone(), change.extra_args.clone()));
+            if let Some(slot) = self.slot_mut(*id) {
+                slot.variant = chosen;
+            }
+        }
+        Ok(())
+    }
+
+    fn would_touch(&self, verb: Verb, targets: &[ProgramId]) -> Outcome {
+        let mut all = targets.to_vec();
+        for id in targets {
+            match verb {
+                Verb::Start => all.extend(self.needs(*id)),
+                Verb::Stop => all.extend(self.dependants(*id)),
+                Verb::Restart => {
+                    all.extend(self.needs(*id));
+                    all.extend(self.dependants(*id));
+                }
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        let touched = |slot: &&Slot| match verb {
+            Verb::Start => !slot.is_ready(),
+            Verb::Stop => slot.is_live() || slot.goal == Goal::Up,
+            Verb::Restart => targets.contains(&slot.id) || slot.is_live(),
+        };
+        let programs =
+            all.iter().filter_map(|id| self.slot(*id)).filter(touched).map(outcome).collect();
+        Outcome { programs, complete: true }
+    }
+
+    /// A start by hand clears the start limit and brings along what is needed.
+    fn start_by_hand(&mut self, targets: Vec<ProgramId>, at: At, out: &mut Actions) {
+        let mut all = targets.clone();
+        for id in &targets {
+            all.extend(self.needs(*id));
+            if let Some(slot) = self.slot_mut(*id) {
+                slot.history.starts.clear();
+                slot.history.failures = 0;
+                slot.history.restarts = 0;
+            }
+        }
+        // What is needed and up already is left alone; what had its success is not repeated.
+        all.retain(|id| targets.contains(id) || self.slot(*id).is_some_and(|s| !s.is_ready()));
+        self.start_all(all, at, out);
+    }
+
+    fn stop_by_hand(&mut self, targets: &[ProgramId], force: bool, at: At, out: &mut Actions) {
+        for id in targets {
+            if let Some(slot) = self.slot_mut(*id) {
+                if slot.goal == Goal::Up {
+                    slot.goal = Goal::Down;
+                }
+                slot.variant = None;
+            }
+        }
+        for id in targets {
+            let input =
+                if force { Input::Kill(StopWhy::Asked) } else { Input::Stop(StopWhy::Asked) };
+            self.step(*id, input, at, out);
+        }
+    }
+
+    fn restart_by_hand(&mut self, targets: Vec<ProgramId>, force: bool, at: At, out: &mut Actions) {
+        for id in &targets {
+            let Some(slot) = self.slot_mut(*id) else { continue };
+            slot.goal = Goal::Up;
+            slot.history.starts.clear();
+            slot.history.failures = 0;
+            slot.history.restarts = 0;
+            if slot.is_live() {
+                let why = StopWhy::Restart;
+                let input = if force { Input::Kill(why) } else { Input::Stop(why) };
+                self.step(*id, input, at, out);
+            }
+        }
+        let down =
+            targets.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_live())).collect();
+        self.start_by_hand(down, at, out);
+    }
+
+    fn reset(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        slot.history.starts.clear();
+        slot.history.failures = 0;
+        slot.history.troubled = false;
+        if matches!(slot.state, State::Fatal { .. }) {
+            slot.goal = Goal::Down;
+            self.step(id, Input::Stop(StopWhy::Asked), at, out);
+        }
+    }
+
+    fn send_signal(&mut self, id: RequestId, peer: Peer, send: &SendSignal, out: &mut Actions) {
+        let ids = match self.select(&send.names) {
+            Ok(ids) => ids,
+            Err(reply) => return out.reply(id, reply),
+        };
+        let lives: Vec<_> = ids
+            .iter()
+            .filter_map(|one| self.slot(*one))
+            .filter_map(|s| Some((s.id, s.life()?)))
+            .collect();
+        if lives.is_empty() {
+            let message = format!("none of {} is running", send.names.join(", "));
+            return out.reply(id, refuse(RefusalCode::Failed, message, None));
+        }
+        self.asked(peer, "signal", &ids, out);
+        for (program, life) in lives {
+            let (run, signal) = (life.run, send.signal);
+            out.push(Action::Signal {
+                program,
+                run,
+                signal,
+                scope: Scope::Main,
+                and_continue: false,
+            });
+        }
+        out.reply(id, Reply::Done);
+    }
+
+    fn reload_programs(
+        &mut self,
+        id: RequestId,
+        peer: Peer,
+        ids: &[ProgramId],
+        at: At,
+        out: &mut Actions,
+    ) {
+        for one in ids {
+            if let Some(refusal) = self.slot(*one).and_then(cannot_reload) {
+                return out.reply(id, refusal);
+            }
+        }
+        self.asked(peer, "reload", ids, out);
+        // With one program the answer tells how its command ended; with several, that all began.
+        let waits = (ids.len() == 1).then_some(id);
+        let mut answered = false;
+        for one in ids {
+            answered |= self.reload_one(*one, waits, at, out);
+        }
+        if !answered {
+            out.reply(id, Reply::Done);
+        }
+    }
+
+    /// Whether the answer comes later.
+    fn reload_one(
+        &mut self,
+        id: ProgramId,
+        request: Option<RequestId>,
+        at: At,
+        out: &mut Actions,
+    ) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let (Some(reload), Some(life)) = (slot.program.reload.clone(), slot.life()) else {
+            return false;
+        };
+        match reload {
+            Reload::Signal(signal) => {
+                let (program, run) = (id, life.run);
+                let and_continue = false;
+                out.push(Action::Signal { program, run, signal, scope: Scope::Main, and_continue });
+                false
+            }
+            Reload::Command(_) => {
+                let limit = slot.program.start_timeout.from(at.now);
+                self.with(id, at, out, |slot, cx| {
+                    slot.begin_side(Role::ReloadCommand, limit, request, Some(life.pid), cx);
+                });
+                request.is_some()
+            }
+        }
+    }
+
+    /// Answers what is done, and shows the others how far they are.
+    pub(super) fn finish_operations(&mut self, at: At, out: &mut Actions) {
+        if self.operations.is_empty() {
+            return;
+        }
+        let ids: Vec<RequestId> = self.operations.keys().copied().collect();
+        for id in ids {
+            let Some(operation) = self.operations.get(&id) else { continue };
+            let slots =
+                || operation.targets.iter().filter_map(|(t, mark)| Some((self.slot(*t)?, *mark)));
+            if slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark)) {
+                let reply = Reply::Outcome(self.outcome_of(operation, true));
+                out.reply(id, reply);
+                self.operations.remove(&id);
+                continue;
+            }
+            let shown: Vec<StateWord> = slots().map(|(slot, _)| slot.word()).collect();
+            if operation.until != Some(at.now) && shown != operation.shown {
+                let targets = operation.targets.iter().map(|(t, _)| *t).collect();
+                out.push(Action::Progress(id, targets));
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.shown = shown;
+                }
+            }
+        }
+    }
+
+    /// Answers those whose patience is over; what they asked for goes on.
+    pub(super) fn operations_due(&mut self, at: At, out: &mut Actions) {
+        let due: Vec<RequestId> = self
+            .operations
+            .iter()
+            .filter(|(_, op)| op.until.is_some_and(|until| until <= at.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            if let Some(operation) = self.operations.remove(&id) {
+                out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+            }
+        }
+    }
+
+    /// The site is down: whoever still waits is answered.
+    pub(super) fn end_operations(&mut self, out: &mut Actions) {
+        for (id, operation) in std::mem::take(&mut self.operations) {
+            out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+        }
+    }
+
+    fn outcome_of(&self, operation: &Operation, complete: bool) -> Outcome {
+        let one = |(id, mark): &(ProgramId, u64)| {
+            let slot = self.slot(*id)?;
+            let mut entry = outcome(slot);
+            entry.reason = self.reason(slot);
+            entry.ok = is_settled(operation.verb, slot, *mark)
+                && match operation.verb {
+                    Verb::Stop => true,
+                    Verb::Start | Verb::Restart => {
+                        slot.is_ready() || slot.word() == StateWord::Running
+                    }
+                };
+            Some(entry)
+        };
+        Outcome { programs: operation.targets.iter().filter_map(one).collect(), complete }
+    }
+}
+
+fn outcome(slot: &Slot) -> ProgramOutcome {
+    ProgramOutcome {
+        name: slot.program.name.as_str().to_owned(),
+        ok: true,
+        state: slot.word(),
+        reason: String::new(),
+    }
+}
+
+fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
+    match verb {
+        Verb::Stop => match slot.word() {
+            StateWord::Stopped | StateWord::Exited | StateWord::Fatal => true,
+            // Wanted up again meanwhile: this stop is over.
+            StateWord::Waiting
+            | StateWord::Starting
+            | StateWord::Running
+            | StateWord::Backoff
+            | StateWord::Stopping => false,
+        },
+        Verb::Start => is_up_or_failed(slot),
+        Verb::Restart => slot.history.attempts > mark && is_up_or_failed(slot),
+    }
+}
+
+fn is_up_or_failed(slot: &Slot) -> bool {
+    match slot.word() {
+        StateWord::Running => !slot.is_oneshot(),
+        StateWord::Stopped | StateWord::Backoff | StateWord::Exited | StateWord::Fatal => true,
+        StateWord::Waiting | StateWord::Starting | StateWord::Stopping => false,
+    }
+}
+
+fn cannot_reload(slot: &Slot) -> Option<Reply> {
+    let name = &slot.program.name;
+    if slot.program.reload.is_none() {
+        let message = format!("{name} has no reload");
+        let hint = format!("set programs.{name}.reload, or use supervisor restart {name}");
+        return Some(refuse(RefusalCode::Failed, message, Some(hint)));
+    }
+    let up = matches!(slot.state, State::Running { .. });
+    if !up || slot.side.is_some() {
+        let message = format!("{name} is {}", slot.word().as_str().to_ascii_lowercase());
+        return Some(refuse(RefusalCode::Failed, message, None));
+    }
+    None
+}
+
+/// The answer to a reload by command.
+pub(super) fn reload_reply(slot: &Slot, exit: Exit) -> Reply {
+    if exit == Exit::Code(0) {
+        return Reply::Done;
+    }
+    let message = format!("the reload command of {} ended: {exit}", slot.program.name);
+    refuse(RefusalCode::Failed, message, None)
+}

@@ -1,0 +1,264 @@
+//! The supervisor's own states: up, draining, killing, done.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, Actions, At, Engine, Goal, Input, Record, SiteStop, State, StopWhy, Told, What,
+};
+use crate::{
+    control::{Refusal, RefusalCode, Reply},
+    model::{ExitWhen, Instant},
+};
+
+/// Where the whole site is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// Programs are kept up.
+    Up,
+    /// Programs are stopped in order.
+    Draining {
+        /// When the patience is over.
+        kill_at: Instant,
+        /// The exit code that follows.
+        code: u8,
+    },
+    /// Everything was told to die.
+    Killing {
+        /// When even the unkillable is no longer waited for.
+        end_at: Instant,
+        /// The exit code that follows.
+        code: u8,
+    },
+    /// Nothing is left to decide.
+    Done,
+}
+
+impl Phase {
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Up | Self::Done => None,
+            Self::Draining { kill_at, .. } => Some(kill_at),
+            Self::Killing { end_at, .. } => Some(end_at),
+        }
+    }
+}
+
+/// How long SIGKILL may take before what is left is given up.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+impl Engine {
+    pub(super) fn boot(&mut self, at: At, out: &mut Actions) {
+        let programs = self.names.len();
+        out.record(Record::site(What::SupervisorStarted { programs }));
+        let ids = self.ids();
+        // First all goals, so that an order between two of them is seen whoever is looked at first.
+        let mut starting = Vec::new();
+        for id in ids {
+            let Some(slot) = self.slot_mut(id) else { continue };
+            if slot.program.enabled && slot.program.autostart {
+                slot.goal = Goal::Up;
+                starting.push(id);
+            }
+        }
+        let mut more: Vec<_> = starting.iter().flat_map(|id| self.needs(*id)).collect();
+        starting.append(&mut more);
+        self.start_all(starting, at, out);
+    }
+
+    /// Brings these up, all goals first.
+    pub(super) fn start_all(
+        &mut self,
+        mut ids: Vec<crate::plan::ProgramId>,
+        at: At,
+        out: &mut Actions,
+    ) {
+        ids.sort_unstable();
+        ids.dedup();
+        if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
+            return;
+        }
+        ids.retain(|id| self.slot(*id).is_some_and(|slot| slot.program.enabled));
+        for id in &ids {
+            if let Some(slot) = self.slot_mut(*id) {
+                slot.goal = Goal::Up;
+            }
+        }
+        for id in &ids {
+            self.step(*id, Input::Start, at, out);
+        }
+        self.settle(at, out);
+        for id in ids {
+            self.record_waiting(id, at, out);
+        }
+    }
+
+    fn record_waiting(&self, id: crate::plan::ProgramId, at: At, out: &mut Actions) {
+        let on = self.blockers(id, at.now);
+        if let (false, Some(slot)) = (on.is_empty(), self.slot(id)) {
+            out.record(Record::of(slot, What::Waiting { on: on.join(", ").into() }));
+        }
+    }
+
+    pub(super) fn slot_mut(&mut self, id: crate::plan::ProgramId) -> Option<&mut super::Slot> {
+        self.slots.get_mut(id.index()).and_then(Option::as_deref_mut)
+    }
+
+    pub(super) fn told(&mut self, told: Told, at: At, out: &mut Actions) {
+        match (told, self.phase) {
+            (Told::Stop, Phase::Up) => self.end_site(SiteStop::Signal, 0, at, out),
+            (Told::Fault, Phase::Up) => self.end_site(SiteStop::Fault, 70, at, out),
+            (Told::Stop, Phase::Draining { code, .. }) => self.kill_site(code, at, out),
+            (Told::Quit, Phase::Up) => {
+                self.end_site(SiteStop::Signal, 0, at, out);
+                self.kill_site(0, at, out);
+            }
+            (Told::Quit, Phase::Draining { code, .. }) => self.kill_site(code, at, out),
+            (Told::Reload, Phase::Up) if self.supervisor.stop_on_hangup => {
+                self.end_site(SiteStop::Signal, 0, at, out);
+            }
+            (Told::Reload, Phase::Up) => {
+                out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
+            }
+            (Told::Reopen, _) => {
+                out.push(Action::ReopenLogs);
+                out.record(Record::site(What::Reopened));
+            }
+            (Told::Stop | Told::Quit, Phase::Killing { .. } | Phase::Done)
+            | (
+                Told::Reload | Told::Fault,
+                Phase::Draining { .. } | Phase::Killing { .. } | Phase::Done,
+            ) => {}
+        }
+    }
+
+    /// The whole budget of an orderly stop.
+    fn budget(&self) -> Duration {
+        let default = if self.is_init { 8 } else { 90 };
+        self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
+    }
+
+    /// Begins the orderly stop of everything; a second request never lengthens the first.
+    pub(super) fn end_site(&mut self, why: SiteStop, code: u8, at: At, out: &mut Actions) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        // A part of the budget is for what has to be killed.
+        let budget = self.budget();
+        let kill_at = at.now + budget.saturating_sub(LAST_WAIT.min(budget / 4));
+        self.phase = Phase::Draining { kill_at, code };
+        out.record(Record::site(What::SupervisorStopping { why }));
+        let ids = self.ids();
+        for id in &ids {
+            if let Some(slot) = self.slot_mut(*id) {
+                if slot.goal == Goal::Up {
+                    slot.goal = Goal::Down;
+                }
+            }
+        }
+        for id in ids {
+            self.step(id, Input::Stop(StopWhy::Shutdown), at, out);
+        }
+    }
+
+    fn kill_site(&mut self, code: u8, at: At, out: &mut Actions) {
+        let left = self.programs().filter(|slot| slot.is_live()).count();
+        if left > 0 {
+            out.record(Record::site(What::SupervisorKilling { left }));
+        }
+        self.phase = Phase::Killing { end_at: at.now + LAST_WAIT, code };
+        for id in self.ids() {
+            self.step(id, Input::Kill(StopWhy::Shutdown), at, out);
+        }
+    }
+
+    /// Whether the site is at an end, after each event.
+    pub(super) fn look_at_site(&mut self, at: At, out: &mut Actions) {
+        match self.phase {
+            Phase::Up => self.look_for_end(at, out),
+            Phase::Draining { kill_at, code } => {
+                if !self.programs().any(super::Slot::is_live) {
+                    self.done(code, out);
+                } else if kill_at <= at.now {
+                    self.kill_site(code, at, out);
+                    self.settle(at, out);
+                }
+            }
+            Phase::Killing { end_at, code } => {
+                if !self.programs().any(super::Slot::is_live) {
+                    self.done(code, out);
+                } else if end_at <= at.now {
+                    self.done(if code == 0 { 1 } else { code }, out);
+                }
+            }
+            Phase::Done => {}
+        }
+    }
+
+    fn done(&mut self, code: u8, out: &mut Actions) {
+        self.phase = Phase::Done;
+        self.end_operations(out);
+        out.record(Record::site(What::SupervisorStopped { code }));
+        out.push(Action::Exit(code));
+    }
+
+    /// `exit_when: all-exited`.
+    fn look_for_end(&mut self, at: At, out: &mut Actions) {
+        if self.supervisor.exit_when != Some(ExitWhen::AllExited) {
+            return;
+        }
+        let over = |slot: &super::Slot| match &slot.state {
+            State::Stopped | State::Exited { .. } => true,
+            State::Fatal { retry_at, .. } => retry_at.is_none(),
+            State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Settling { .. }
+            | State::Running { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. }
+            | State::Backoff { .. } => false,
+        };
+        let ran = self.programs().any(|slot| slot.history.attempts > 0);
+        if ran && self.programs().all(over) {
+            let code = self.programs().find_map(first_failure).unwrap_or(0);
+            self.end_site(SiteStop::AllExited, code, at, out);
+            self.settle(at, out);
+        }
+    }
+
+    /// Refuses what would start something while the site stops.
+    pub(super) fn refusal_while_stopping(&self) -> Option<Reply> {
+        (self.phase != Phase::Up).then(|| {
+            Reply::Error(Refusal {
+                code: RefusalCode::ShuttingDown,
+                message: "the supervisor is stopping".to_owned(),
+                hint: None,
+            })
+        })
+    }
+
+    /// `up` or `stopping`.
+    #[must_use]
+    pub fn phase_word(&self) -> &'static str {
+        if self.phase == Phase::Up { "up" } else { "stopping" }
+    }
+
+    /// Whether the end was decided: [`Action::Exit`] was given.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+}
+
+fn first_failure(slot: &super::Slot) -> Option<u8> {
+    if let State::Exited { ended, success: false } | State::Fatal { ended, .. } = &slot.state {
+        return Some(super::exit_code(&ended.cause));
+    }
+    None
+}

@@ -1,0 +1,109 @@
+//! What status shows: a pure view of the machine.
+
+use super::{Again, Cause, Engine, Goal, Slot, State, What};
+use crate::{
+    control::{ExitStatus, ProgramStatus},
+    model::{Human, Instant, WallTime},
+};
+
+impl Engine {
+    /// One program as status shows it; what only the kernel knows is left empty.
+    #[must_use]
+    pub fn status_of(&self, slot: &Slot, now: Instant, wall: WallTime) -> ProgramStatus {
+        let life = slot.life();
+        let next = slot.deadline().filter(|at| at.0 != u64::MAX);
+        let ms = |at: Instant| i64::try_from((at - now).as_millis()).unwrap_or(i64::MAX);
+        ProgramStatus {
+            name: slot.program.name.as_str().to_owned(),
+            state: slot.word(),
+            goal: if slot.goal == Goal::Up { "up" } else { "down" }.to_owned(),
+            pid: life.map(|life| life.pid),
+            pids: life.map(|life| life.pid).into_iter().collect(),
+            uptime_s: life.map(|life| (now - life.started).as_secs_f64()),
+            ready: slot.is_ready(),
+            healthy: None,
+            restarts: slot.history.restarts,
+            exit: slot.history.exit.map(|(exit, at)| ExitStatus::new(exit, at)),
+            reason: self.reason(slot),
+            waiting_for: self.blockers(slot.id, now),
+            next_in_s: next.map(|at| (at - now).as_secs_f64()),
+            next_at: next.map(|at| WallTime(wall.0.saturating_add(ms(at)))),
+            cpu_usage_ns: None,
+            memory_current: None,
+            description: slot.program.description.as_deref().map(str::to_owned),
+            log_lost_bytes: 0,
+        }
+    }
+
+    /// Why a program is as it is, in words.
+    #[must_use]
+    pub fn reason(&self, slot: &Slot) -> String {
+        match &slot.state {
+            State::Stopped => match slot.history.attempts {
+                0 if !slot.program.enabled => "disabled".to_owned(),
+                0 => "not started".to_owned(),
+                _ => "stopped".to_owned(),
+            },
+            State::Waiting { .. } => "waiting".to_owned(),
+            State::Retrying { .. } => "the system has no room for a process".to_owned(),
+            State::Spawning { .. } => "being started".to_owned(),
+            State::Preparing { index, .. } | State::Sweeping { index, .. } => {
+                format!("start_pre[{index}] runs")
+            }
+            State::Settling { index, .. } => format!("start_post[{index}] runs"),
+            State::Running { .. } => format!("running since {}", slot.since.1),
+            State::Draining { why, .. } => {
+                format!("to be stopped ({}); waiting for {}", self.why(*why), self.users(slot))
+            }
+            State::Stopping { why, .. } => format!("stopping ({})", self.why(*why)),
+            State::Emptying { again, .. } => emptying(*again).to_owned(),
+            State::Cleaning { index, .. } => format!("stop_post[{index}] runs"),
+            State::Backoff { ended, .. } => match ended.lived {
+                Some(lived) => format!("{} after {}", ended.cause, Human(lived)),
+                None => ended.cause.to_string(),
+            },
+            State::Exited { ended, .. } => match ended.cause {
+                Cause::Stopped(why, _) => self.why(why),
+                Cause::Exit(_) | Cause::NotSpawned(_) | Cause::Pre(..) | Cause::WaitedInVain(_) => {
+                    ended.cause.to_string()
+                }
+            },
+            State::Fatal { ended, limit, .. } => {
+                What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None }.to_string()
+            }
+        }
+    }
+
+    fn why(&self, why: super::StopWhy) -> String {
+        match why {
+            super::StopWhy::Requirement(id) => match self.name_of(id) {
+                Some(name) => format!("{name}, which it requires, is down"),
+                None => why.to_string(),
+            },
+            super::StopWhy::Asked
+            | super::StopWhy::Restart
+            | super::StopWhy::Shutdown
+            | super::StopWhy::Removed
+            | super::StopWhy::Changed
+            | super::StopWhy::MaxRuntime
+            | super::StopWhy::StartTimeout
+            | super::StopWhy::Post(..) => why.to_string(),
+        }
+    }
+
+    /// Who still needs it.
+    fn users(&self, slot: &Slot) -> String {
+        let live = slot.edges.needed_by.iter().filter_map(|back| self.slot(back.from));
+        let names: Vec<&str> =
+            live.filter(|s| s.is_live()).map(|s| s.program.name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+fn emptying(again: Again) -> &'static str {
+    if again.pause.as_secs() >= 16 {
+        "processes of it outlive SIGKILL"
+    } else {
+        "ending the rest of its processes"
+    }
+}
