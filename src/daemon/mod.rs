@@ -1,4 +1,185 @@
 //! The shell: threads, the queue, and carrying out what the engine decides.
+//!
+//! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
+mod children;
+mod conditions;
 pub mod control;
+mod execute;
+mod finish;
+mod input;
+mod journal;
+mod loader;
 pub mod logs;
+mod requests;
+mod start;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+pub use start::{RunOptions, run};
+
+use self::{children::Nursery, execute::Unreported, input::Input};
+use crate::{
+    control::RequestId,
+    engine::{Actions, Engine, Event, RunId, Told},
+    model::{LogLevel, Signal},
+    plan::ProgramId,
+    sys::{child::Children, clock, mountinfo::HangingMounts, tree::Trees},
+};
+
+/// The loop and everything it owns.
+struct Shell {
+    engine: Engine,
+    /// Results of actions: handled before anything else.
+    results: VecDeque<Event>,
+    actions: Actions,
+    queue: Sender<Input>,
+    children: Children,
+    trees: Trees,
+    /// Which program a run is of, until its tree is empty.
+    runs: BTreeMap<RunId, ProgramId>,
+    /// Runs whose main process has ended and whose tree may not be empty.
+    dying: BTreeSet<RunId>,
+    /// Runs whose whole tree is to die.
+    doomed: BTreeSet<RunId>,
+    /// Children whose exec is not yet reported.
+    unreported: BTreeMap<RunId, Unreported>,
+    /// Children that never became a program and are not yet reaped.
+    stillborn: BTreeSet<RunId>,
+    nursery: Nursery,
+    mounts: HangingMounts,
+    logs: logs::LogHandle,
+    journal: journal::Journal,
+    control: Option<control::ControlHandle>,
+    conditions: Option<conditions::ConditionHandle>,
+    watcher: input::Watcher,
+    loader: loader::Loader,
+    /// Clients that follow the events.
+    followers: BTreeSet<RequestId>,
+    started: crate::model::Instant,
+    config: Option<String>,
+    exit: Option<u8>,
+}
+
+impl Shell {
+    /// Runs until the engine says that it is over; gives the exit code.
+    fn run(&mut self, inputs: &Receiver<Input>) -> u8 {
+        self.feed(Event::Boot);
+        loop {
+            if let Some(code) = self.exit {
+                return code;
+            }
+            match self.next(inputs) {
+                Some(input) => self.take(input),
+                None => self.feed(Event::Deadline),
+            }
+        }
+    }
+
+    /// The next input, or `None` when a deadline comes first.
+    fn next(&self, inputs: &Receiver<Input>) -> Option<Input> {
+        let lost = Input::ThreadLost("queue");
+        let Some(at) = self.engine.next_deadline() else {
+            return Some(inputs.recv().unwrap_or(lost));
+        };
+        let wait = at.since(clock::monotonic()).min(Duration::from_secs(86_400));
+        if wait.is_zero() {
+            // What has arrived goes first: a stop is not to wait behind a row of deadlines.
+            return inputs.try_recv().ok();
+        }
+        match inputs.recv_timeout(wait) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(lost),
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Signals => self.signals(),
+            Input::Report(run) => self.read_report(run),
+            Input::Control(event) => self.control_event(event),
+            Input::Log(report) => {
+                let lost = report.lost_bytes;
+                let whose = report.program.map(|name| format!("{name}: ")).unwrap_or_default();
+                let text = format!("{whose}{} ({lost} bytes of output lost so far)", report.what);
+                self.note(LogLevel::Warn, text);
+            }
+            Input::Condition(met) => self.feed(Event::Condition {
+                program: met.program,
+                attempt: met.attempt,
+                index: met.index,
+            }),
+            Input::Event(event) => self.feed(*event),
+            Input::ThreadLost(name) => {
+                self.note(LogLevel::Error, format!("bug: the {name} thread is lost; stopping"));
+                self.feed(Event::Told(Told::Fault));
+            }
+        }
+    }
+
+    /// Signals before deaths: what dies because we were told to stop is no crash.
+    fn signals(&mut self) {
+        let mut deaths = false;
+        for arrived in input::arrived() {
+            let told = match arrived.signal {
+                signal if signal == Signal::CHLD => {
+                    deaths = true;
+                    continue;
+                }
+                Signal::HUP => Told::Reload,
+                Signal::USR1 => Told::Reopen,
+                Signal::QUIT => Told::Quit,
+                Signal::USR2 => {
+                    let text = "SIGUSR2: re-executing is not yet supported; ignored";
+                    self.note(LogLevel::Warn, text);
+                    continue;
+                }
+                _ => Told::Stop,
+            };
+            self.note(LogLevel::Info, arrived.in_words());
+            self.feed(Event::Told(told));
+        }
+        if deaths {
+            self.reap();
+        }
+    }
+
+    /// Gives an event to the engine, carries out its actions, and then what they came to.
+    fn feed(&mut self, event: Event) {
+        self.results.push_back(event);
+        self.drain_results();
+    }
+
+    fn drain_results(&mut self) {
+        while let Some(event) = self.results.pop_front() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.engine.handle(event, clock::monotonic(), clock::wall(), &mut actions);
+            for action in actions.drain() {
+                self.execute(action);
+            }
+            self.actions = actions;
+        }
+    }
+}
+
+/// Starts a thread that we cannot be without: its end, also by a panic, is told to the loop.
+fn essential(
+    name: &'static str,
+    queue: &Sender<Input>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let queue = queue.clone();
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        drop(catch_unwind(AssertUnwindSafe(work)));
+        input::send(&queue, Input::ThreadLost(name));
+    })?;
+    Ok(())
+}

@@ -37,6 +37,8 @@ impl Signal {
     pub const PIPE: Self = Self(13);
     /// Please end.
     pub const TERM: Self = Self(15);
+    /// A child has ended.
+    pub const CHLD: Self = Self(17);
     /// Continue if stopped.
     pub const CONT: Self = Self(18);
 

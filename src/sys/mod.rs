@@ -1,3 +1,26 @@
 //! Every system call of the supervisor, and the only `unsafe`: one kernel concept per file, no policy.
+//!
+//! Each function does what its man page says and reports what came of it; which of them is called,
+//! and when, is decided elsewhere. Nothing here but [`crate::model`] is imported.
+#![expect(unsafe_code, reason = "system calls that nix does not wrap, made only in this folder")]
 
+pub mod child;
 pub mod clock;
+mod error;
+pub mod files;
+pub mod lockfile;
+pub mod memory;
+pub mod mountinfo;
+mod pid;
+pub mod random;
+pub mod rlimit;
+pub mod signals;
+pub mod socket;
+pub mod spawn;
+pub mod stdio;
+pub mod subreaper;
+pub mod tree;
+pub mod user;
+
+pub use error::SysError;
+pub use pid::Pid;

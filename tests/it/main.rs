@@ -3,3 +3,4 @@
 mod config;
 mod logs;
 mod logs_faults;
+mod sys_spawn;

@@ -1,0 +1,306 @@
+//! Action → system calls → events: the one place where the engine and `sys` meet.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Shell, children, input::Input, journal};
+use crate::{
+    control::{LogLine, Reply, RequestId},
+    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Spawn, What},
+    model::{LogLevel, Signal},
+    plan::ProgramId,
+    sys::spawn::{self, Prepared, Report},
+};
+
+/// A child made by fork(2) whose exec is not yet reported.
+pub(super) struct Unreported {
+    pub(super) program: ProgramId,
+    pub(super) pid: u32,
+    pub(super) pipe: Arc<std::os::fd::OwnedFd>,
+    pub(super) prepared: Prepared,
+}
+
+impl Shell {
+    /// Carries out one action; what came of it is put into the queue of results.
+    pub(super) fn execute(&mut self, action: Action) {
+        match action {
+            Action::Spawn(order) => self.spawn(&order),
+            Action::Signal { run, signal, scope, and_continue, .. } => {
+                self.signal(run, signal, scope);
+                if and_continue {
+                    self.signal(run, Signal::CONT, scope);
+                }
+            }
+            Action::Await { program, attempt, index } => self.await_condition(program, attempt, index),
+            Action::AwaitNothing(program) => {
+                if let Some(conditions) = &self.conditions {
+                    conditions.forget(program);
+                }
+            }
+            Action::RemoveRuntime(program) => self.remove_runtime(program),
+            Action::Record(record) => self.record(record),
+            Action::Reply(id, reply) => self.reply(id, *reply),
+            Action::Progress(id, programs) => self.progress(id, &programs),
+            Action::Load { request, dry_run, allow_removal } => {
+                self.load(request, dry_run, allow_removal);
+            }
+            Action::Reconfigure(program) => {
+                if let Some(program) = self.engine.program(program) {
+                    self.logs.reconfigure(program.name.clone(), Arc::clone(&program.logging));
+                }
+            }
+            Action::Forget(name) => self.logs.retire(name),
+            Action::ReopenLogs => self.logs.reopen(),
+            Action::Exit(code) => self.exit = Some(code),
+        }
+    }
+
+    /// Writes down what happened, and shows it to whoever follows the events.
+    pub(super) fn record(&mut self, record: Record) {
+        let at = crate::sys::clock::wall();
+        if let (Some(control), false) = (&self.control, self.followers.is_empty()) {
+            let line: LogLine = journal::event_line(at, &record);
+            for id in &self.followers {
+                control.lines(*id, vec![line.clone()]);
+            }
+        }
+        self.journal.write(at, record);
+    }
+
+    /// Something of the shell's own for the log.
+    pub(super) fn note(&mut self, level: LogLevel, text: impl Into<Arc<str>>) {
+        self.record(Record::site(What::Note { level, text: text.into() }));
+    }
+
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+        if let Some(control) = &self.control {
+            control.reply(id, reply);
+        }
+    }
+
+    fn progress(&mut self, id: RequestId, programs: &[ProgramId]) {
+        let Some(control) = &self.control else { return };
+        let (now, wall) = (crate::sys::clock::monotonic(), crate::sys::clock::wall());
+        let slots = programs.iter().filter_map(|one| self.engine.slot(*one));
+        control.progress(id, slots.map(|slot| self.engine.status_of(slot, now, wall)).collect());
+    }
+
+    fn child_event(&mut self, program: ProgramId, run: RunId, what: ChildEvent) {
+        self.results.push_back(Event::Child { program, run, what });
+    }
+
+    fn spawn(&mut self, order: &Spawn) {
+        let Some(program) = self.engine.program(order.program) else { return };
+        let (id, run) = (order.program, order.run);
+        let ready = match self.nursery.prepare(&program, order) {
+            Ok(ready) => ready,
+            Err(failure) => return self.child_event(id, run, ChildEvent::SpawnFailed(failure)),
+        };
+        let prepared = match Prepared::new(ready.spec) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let failure = children::classify(&error);
+                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+            }
+        };
+        // A vfork child that touches a dead mount would take the loop with it.
+        let child = if self.mounts.any_can_hang() {
+            spawn::fork(&prepared).map(|(child, pipe)| (child, Some(pipe)))
+        } else {
+            spawn::vfork(&prepared).map(|child| (child, None))
+        };
+        let (child, pipe) = match child {
+            Ok(made) => made,
+            Err(error) => {
+                let failure = children::classify(&error);
+                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+            }
+        };
+        let pid = child.pid().number();
+        self.children.insert(children::key(run), child);
+        self.runs.insert(run, id);
+        self.capture(&program, order, ready.pipes);
+        match pipe {
+            None => self.child_event(id, run, ChildEvent::Spawned { pid }),
+            Some(pipe) => {
+                let pipe = Arc::new(pipe);
+                self.watcher.report(run, &pipe);
+                let unreported = Unreported { program: id, pid, pipe, prepared };
+                self.unreported.insert(run, unreported);
+            }
+        }
+    }
+
+    fn capture(
+        &self,
+        program: &crate::model::Program,
+        order: &Spawn,
+        pipes: Vec<(super::logs::Which, std::os::fd::OwnedFd)>,
+    ) {
+        for (which, fd) in pipes {
+            self.logs.attach(super::logs::Stream {
+                program: program.name.clone(),
+                which,
+                run: order.run.0,
+                fd,
+                logging: Arc::clone(&program.logging),
+                colour: children::colour(&program.name),
+            });
+        }
+    }
+
+    /// What the report pipe of a forked child says by now.
+    pub(super) fn read_report(&mut self, run: RunId) {
+        let Some(waiting) = self.unreported.remove(&run) else { return };
+        match spawn::read_report(&waiting.pipe, &waiting.prepared) {
+            Report::Pending => {
+                self.watcher.report(run, &waiting.pipe);
+                self.unreported.insert(run, waiting);
+            }
+            Report::Executed => {
+                let pid = waiting.pid;
+                self.child_event(waiting.program, run, ChildEvent::Spawned { pid });
+            }
+            Report::NotExecuted(error) => {
+                // Its zombie is reaped as nobody's: the engine never knew it as alive.
+                self.stillborn.insert(run);
+                let failure = children::classify(&error);
+                self.child_event(waiting.program, run, ChildEvent::SpawnFailed(failure));
+            }
+        }
+        self.drain_results();
+    }
+
+    fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
+        let key = children::key(run);
+        let sent = match scope {
+            Scope::Main => self.children.signal_main(key, signal),
+            Scope::Tree => {
+                if signal == Signal::KILL {
+                    self.doomed.insert(run);
+                }
+                let group = self.children.signal_group(key, signal);
+                self.signal_escapees(run, signal);
+                group
+            }
+        };
+        // Gone already is what a signal wanted; anything else a human should know.
+        if let Err(errno) = sent {
+            if errno != nix::errno::Errno::ESRCH {
+                let text = format!("cannot send {signal} to a process of run {}: {errno}", run.0);
+                self.note(LogLevel::Warn, text);
+            }
+        }
+    }
+
+    /// Those of the tree that left its group. While the main process lives they are looked for at once; when it is
+    /// dead, the look at all trees that follows each round of reaping finds them, once for all runs.
+    fn signal_escapees(&mut self, run: RunId, signal: Signal) {
+        if !self.dying.contains(&run) {
+            self.trees.signal_tree(&self.children, children::key(run), signal);
+        }
+    }
+
+    /// Reaps everything that has ended, then looks which trees are empty.
+    pub(super) fn reap(&mut self) {
+        while let Some(peeked) = self.children.peek_exited() {
+            let Some(run) = peeked.run.map(RunId) else {
+                self.children.reap(peeked);
+                continue;
+            };
+            if self.unreported.contains_key(&run) {
+                self.read_report(run);
+            }
+            let program = self.runs.get(&run).copied();
+            if !self.stillborn.remove(&run) {
+                if let Some(program) = program {
+                    self.dying.insert(run);
+                    self.trees.watch(children::key(run), peeked.pid);
+                    self.feed(Event::Child { program, run, what: ChildEvent::Exited(peeked.exit) });
+                }
+            } else {
+                self.runs.remove(&run);
+            }
+            self.logs.ended(run.0);
+            self.children.reap(peeked);
+        }
+        self.look_at_trees();
+    }
+
+    /// Tells the engine which trees are empty, and kills what is left of those that are to die.
+    fn look_at_trees(&mut self) {
+        if self.dying.is_empty() {
+            return;
+        }
+        let survivors = self.trees.survivors(&self.children);
+        let empty: Vec<RunId> =
+            self.dying.iter().copied().filter(|run| !survivors.contains_key(&run.0)).collect();
+        for run in self.dying.clone() {
+            if survivors.contains_key(&run.0) && self.doomed.contains(&run) {
+                self.trees.signal_tree(&self.children, run.0, Signal::KILL);
+            }
+        }
+        for run in empty {
+            self.dying.remove(&run);
+            self.doomed.remove(&run);
+            self.trees.forget(run.0);
+            if let Some(program) = self.runs.remove(&run) {
+                self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
+            }
+        }
+    }
+
+    fn remove_runtime(&mut self, id: ProgramId) {
+        let Some(program) = self.engine.program(id) else { return };
+        let Some(directory) = &program.runtime_directory else { return };
+        if let Err(why) = children::remove_runtime(&directory.path) {
+            self.note(LogLevel::Warn, format!("{}: {why}", program.name));
+        }
+    }
+
+    fn await_condition(&mut self, program: ProgramId, attempt: u64, index: usize) {
+        let Some(what) = self
+            .engine
+            .slot(program)
+            .and_then(|slot| slot.edges.waits.get(index))
+            .map(|wait| wait.what.clone())
+        else {
+            return;
+        };
+        if self.conditions.is_none() {
+            let queue = self.queue.clone();
+            let started = super::conditions::start(move |met| {
+                super::input::send(&queue, Input::Condition(met));
+            });
+            match started {
+                Ok(handle) => self.conditions = Some(handle),
+                Err(why) => {
+                    self.note(LogLevel::Error, format!("cannot wait for conditions: {why}"));
+                }
+            }
+        }
+        if let Some(conditions) = &self.conditions {
+            conditions.await_condition(program, attempt, index, what);
+        }
+    }
+
+    fn load(&mut self, request: Option<RequestId>, dry_run: bool, allow_removal: bool) {
+        let (queue, loader) = (self.queue.clone(), self.loader.clone());
+        let thread = std::thread::Builder::new().name("loader".into()).spawn(move || {
+            let event = match loader.reload() {
+                Ok((site, warnings)) => {
+                    let site = Arc::new(site);
+                    Event::Loaded { request, site, dry_run, allow_removal, warnings }
+                }
+                Err(why) => Event::NotLoaded { request, why },
+            };
+            super::input::send(&queue, Input::Event(Box::new(event)));
+        });
+        if let Err(why) = thread {
+            let why = format!("cannot start a thread to read the site file: {why}");
+            self.results.push_back(Event::NotLoaded { request, why });
+        }
+    }
+
+    /// How long the log thread gets to write what is left.
+    pub(super) const LOG_DRAIN: Duration = Duration::from_millis(500);
+}

@@ -1,0 +1,96 @@
+//! What arrives in the one queue of the loop, and the thread that turns descriptors into it.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use crossbeam_channel::Sender;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::{conditions::Met, control::ControlEvent, logs::LogReport};
+use crate::{
+    engine::{Event, RunId},
+    sys::signals,
+};
+
+/// Something for the loop.
+pub(super) enum Input {
+    /// Signals have arrived: see [`signals::drain`].
+    Signals,
+    /// The report pipe of a forked child has something to say.
+    Report(RunId),
+    /// From the control thread.
+    Control(ControlEvent),
+    /// From the log thread.
+    Log(LogReport),
+    /// A condition of the world is true.
+    Condition(Met),
+    /// From the loader.
+    Event(Box<Event>),
+    /// A thread that we cannot be without has ended.
+    ThreadLost(&'static str),
+}
+
+/// Puts `input` into the queue; after the loop has ended there is nobody to tell.
+pub(super) fn send(queue: &Sender<Input>, input: Input) {
+    drop(queue.send(input));
+}
+
+/// The mark of the signal pipe among the descriptors watched; no run has this number.
+const SIGNALS: u64 = 0;
+
+/// The thread that waits for signals and for the reports of forked children.
+pub(super) struct Watcher {
+    epoll: Arc<Epoll>,
+}
+
+impl Watcher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread or no descriptor can be had.
+    pub(super) fn start(queue: Sender<Input>, signals: BorrowedFd<'static>) -> io::Result<Self> {
+        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, SIGNALS))?;
+        let waiting = Arc::clone(&epoll);
+        super::essential("signals", &queue.clone(), move || watch(&waiting, &queue))?;
+        Ok(Self { epoll })
+    }
+
+    /// Tell when the pipe of `run` can be read.
+    pub(super) fn report(&self, run: RunId, pipe: &Arc<OwnedFd>) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, run.0);
+        if self.epoll.add(pipe.as_fd(), event).is_err() {
+            let mut event = event;
+            // Known already: armed again. Should that not work either, its exit brings the report.
+            drop(self.epoll.modify(pipe.as_fd(), &mut event));
+        }
+    }
+}
+
+fn watch(epoll: &Epoll, queue: &Sender<Input>) {
+    let mut events = [EpollEvent::empty(); 16];
+    loop {
+        let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(ready) => ready,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        for event in events.iter().take(ready) {
+            let input = match event.data() {
+                SIGNALS => Input::Signals,
+                run => Input::Report(RunId(run)),
+            };
+            if queue.send(input).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The signals that have arrived since the last look.
+pub(super) fn arrived() -> Vec<signals::Arrived> {
+    signals::drain()
+}

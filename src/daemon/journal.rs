@@ -1,0 +1,110 @@
+//! Records of the engine → lines of the supervisor's own log, and the ring of events.
+
+use std::collections::VecDeque;
+
+use serde_json::json;
+
+use crate::{
+    control::LogLine,
+    daemon::logs::LogHandle,
+    engine::Record,
+    model::{LogFormat, LogLevel, WallTime},
+};
+
+/// How many events are remembered.
+const EVENTS_MAX: usize = 1024;
+
+/// Writes down what happens, and remembers the latest of it.
+pub(super) struct Journal {
+    logs: LogHandle,
+    level: LogLevel,
+    format: LogFormat,
+    /// Standard error is the systemd journal: it wants priorities, and stamps lines itself.
+    to_journald: bool,
+    /// Standard error is a terminal: a stamp of the time of day is enough for a person.
+    to_person: bool,
+    events: VecDeque<(WallTime, Record)>,
+}
+
+impl Journal {
+    pub(super) fn new(
+        logs: LogHandle,
+        level: LogLevel,
+        format: LogFormat,
+        (to_journald, to_person): (bool, bool),
+    ) -> Self {
+        Self { logs, level, format, to_journald, to_person, events: VecDeque::new() }
+    }
+
+    /// Writes `record` down.
+    pub(super) fn write(&mut self, at: WallTime, record: Record) {
+        if record.level() <= self.level {
+            self.logs.own_line(self.line(at, &record).as_bytes());
+        }
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back((at, record));
+    }
+
+    fn line(&self, at: WallTime, record: &Record) -> String {
+        let level = record.level();
+        if self.format == LogFormat::Json {
+            let line = json!({
+                "at": at.rfc3339(),
+                "level": level,
+                "event": record.event(),
+                "program": record.program.as_ref().map(crate::model::Name::as_str),
+                "message": record.text(),
+            });
+            return format!("{line}\n");
+        }
+        let text = one_line(&record.to_string());
+        if self.to_journald {
+            return format!("<{}>{text}\n", priority(level));
+        }
+        let stamp = at.rfc3339();
+        let stamp = if self.to_person { stamp.get(11..19).unwrap_or(&stamp) } else { &stamp };
+        format!("{stamp} {} {text}\n", word(level))
+    }
+
+    /// The remembered events, oldest first.
+    pub(super) fn events(&self) -> Vec<LogLine> {
+        self.events.iter().map(|(at, record)| event_line(*at, record)).collect()
+    }
+}
+
+/// A record as a client sees it.
+pub(super) fn event_line(at: WallTime, record: &Record) -> LogLine {
+    LogLine {
+        at,
+        name: record.program.as_ref().map_or("supervisor", |name| name.as_str()).to_owned(),
+        source: record.event().to_owned(),
+        text: record.text(),
+    }
+}
+
+/// One record is one line, whatever a text from outside holds.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn ",
+        LogLevel::Info => "info ",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+/// syslog(3) priorities, as sd-daemon(3) reads them.
+fn priority(level: LogLevel) -> u8 {
+    match level {
+        LogLevel::Error => 3,
+        LogLevel::Warn => 4,
+        LogLevel::Info => 6,
+        LogLevel::Debug | LogLevel::Trace => 7,
+    }
+}

@@ -1,0 +1,172 @@
+//! What clients ask of the shell itself: status, logs, events, version; the rest goes to the engine.
+
+use super::{Shell, control::ControlEvent, logs};
+use crate::{
+    control::{
+        LogLine, LogsQuery, Peer, Reply, Request, RequestId, SiteStatus, SupervisorStatus, Targets,
+        VersionInfo,
+    },
+    engine::Event,
+    model::{LogLevel, Name, WallTime},
+    plan::ProgramId,
+    sys::{child::Children, clock, tree::Trees},
+};
+
+/// Beyond so many programs, a status of all leaves out what costs a look at each process.
+const DETAILS_MAX: usize = 128;
+
+impl Shell {
+    pub(super) fn control_event(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Request { id, peer, request } => self.request(id, peer, request),
+            ControlEvent::Gone(id) => {
+                self.followers.remove(&id);
+                self.feed(Event::RequestGone(id));
+            }
+            ControlEvent::Refused { peer, why } => {
+                let text = format!("refused uid {} (pid {}): {why}", peer.uid, peer.pid);
+                self.note(LogLevel::Warn, text);
+            }
+        }
+    }
+
+    fn request(&mut self, id: RequestId, peer: Peer, request: Request) {
+        match request {
+            Request::Status(targets) => {
+                let reply = self.status(&targets).unwrap_or_else(|refusal| refusal);
+                self.reply(id, reply);
+            }
+            Request::Logs(query) => self.logs_request(id, &query),
+            Request::Events(query) => {
+                let lines = self.journal.events();
+                if query.follow {
+                    if let Some(control) = &self.control {
+                        control.lines(id, lines);
+                    }
+                    self.followers.insert(id);
+                } else {
+                    self.reply(id, Reply::Lines(lines));
+                }
+            }
+            Request::Version(_) => {
+                let reply = Reply::Version(VersionInfo {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    pid: std::process::id(),
+                    name: self.engine.supervisor().name.as_str().to_owned(),
+                    config: self.config.clone(),
+                });
+                self.reply(id, reply);
+            }
+            Request::Start(_)
+            | Request::Stop(_)
+            | Request::Restart(_)
+            | Request::Reload(_)
+            | Request::ReloadProgram(_)
+            | Request::Signal(_)
+            | Request::Reset(_)
+            | Request::Shutdown(_) => self.feed(Event::Request { id, peer, request }),
+        }
+    }
+
+    fn chosen(&self, names: &[String]) -> Result<Vec<ProgramId>, Reply> {
+        if names.is_empty() {
+            return Ok(self.engine.programs().map(|slot| slot.id).collect());
+        }
+        self.engine.select(names)
+    }
+
+    fn status(&self, targets: &Targets) -> Result<Reply, Reply> {
+        let (now, wall) = (clock::monotonic(), clock::wall());
+        let ids = self.chosen(&targets.names)?;
+        let detailed = ids.len() <= DETAILS_MAX;
+        let mut programs = Vec::with_capacity(ids.len());
+        for slot in ids.iter().filter_map(|id| self.engine.slot(*id)) {
+            let mut status = self.engine.status_of(slot, now, wall);
+            if let (true, Some(life)) = (detailed, slot.life()) {
+                details(&self.trees, &self.children, life.run.0, &mut status);
+                let account = self.logs.account(slot.program.name.clone());
+                status.log_lost_bytes = account
+                    .filter(|_| ids.len() == 1)
+                    .map_or(0, |a| a.stdout.dropped.saturating_add(a.stderr.dropped));
+            }
+            programs.push(status);
+        }
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Reply::Status(Box::new(SiteStatus {
+            schema_version: 1,
+            supervisor: SupervisorStatus {
+                name: self.engine.supervisor().name.as_str().to_owned(),
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                state: self.engine.phase_word().to_owned(),
+                uptime_s: now.since(self.started).as_secs_f64(),
+                orphans_reaped: self.children.strangers_reaped(),
+            },
+            programs,
+            mounts: Vec::new(),
+            semaphores: Vec::new(),
+            tasks: Vec::new(),
+        })))
+    }
+
+    fn logs_request(&mut self, id: RequestId, query: &LogsQuery) {
+        let ids = match self.chosen(&query.names) {
+            Ok(ids) => ids,
+            Err(refusal) => return self.reply(id, refusal),
+        };
+        let Some(control) = self.control.clone() else { return };
+        let slots = ids.iter().filter_map(|one| self.engine.slot(*one));
+        let programs: Vec<Name> = slots.map(|slot| slot.program.name.clone()).collect();
+        let age = |age: std::time::Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let since = query.since.map(|d| WallTime(clock::wall().0.saturating_sub(age(d))));
+        let lines = query.lines.unwrap_or(if since.is_some() { 100_000 } else { 50 });
+        let follow = query.follow;
+        let order = logs::LogQuery {
+            programs,
+            lines: usize::try_from(lines).unwrap_or(usize::MAX),
+            since,
+            stderr_only: query.stderr,
+            follow,
+        };
+        let reader = move |batch: logs::LogBatch| {
+            let lines = batch.lines.into_iter().map(log_line).collect();
+            if follow {
+                control.lines(id, lines);
+                logs::Taken::Yes
+            } else {
+                control.reply(id, Reply::Lines(lines));
+                logs::Taken::Gone
+            }
+        };
+        self.logs.query(order, Box::new(reader));
+    }
+}
+
+fn log_line(line: logs::LogLine) -> LogLine {
+    let source = match line.which {
+        logs::Which::Stdout => "stdout",
+        logs::Which::Stderr => "stderr",
+    };
+    LogLine {
+        at: line.time.unwrap_or_default(),
+        name: line.program.as_str().to_owned(),
+        source: source.to_owned(),
+        text: String::from_utf8_lossy(&line.text).into_owned(),
+    }
+}
+
+/// What only the kernel knows.
+fn details(
+    trees: &Trees,
+    children: &Children,
+    run: u64,
+    status: &mut crate::control::ProgramStatus,
+) {
+    let processes = trees.processes_of(children, run);
+    if processes.is_empty() {
+        return;
+    }
+    status.pids = processes.iter().map(|process| process.pid.number()).collect();
+    status.cpu_usage_ns = Some(processes.iter().map(|process| process.cpu_ns).sum());
+    status.memory_current = Some(processes.iter().map(|process| process.memory_bytes).sum());
+}

@@ -1,0 +1,183 @@
+//! Our children: who they are, how they ended, and signals to them while their pid is surely theirs.
+//!
+//! A zombie keeps its pid and its group. So an exit is first *peeked* at, then the group may be signalled, and only
+//! then is the child *reaped*. Whatever was peeked must be reaped: the kernel shows the same one again until then.
+
+use std::{collections::BTreeMap, marker::PhantomData};
+
+use nix::errno::Errno;
+
+use super::{Pid, error::check};
+use crate::model::{Exit, Signal};
+
+/// A child that was made and not yet reaped: its pid cannot belong to anybody else. Not `Send`.
+#[derive(Debug)]
+pub struct LiveChild {
+    pid: Pid,
+    _one_thread: PhantomData<*const ()>,
+}
+
+impl LiveChild {
+    pub(super) fn new(pid: Pid) -> Self {
+        Self { pid, _one_thread: PhantomData }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Takes away a child that is known to be ending without ever having become a program.
+    pub(super) fn reap_failed(self) {
+        wait_for(self.pid);
+    }
+}
+
+/// A child that has ended and still keeps its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the kernel shows nobody else before this one is reaped"]
+pub struct Peeked {
+    /// Its process id.
+    pub pid: Pid,
+    /// Which run it was; `None` for an orphan that came to us.
+    pub run: Option<u64>,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// Every child that we made, by run, until it is reaped. The only owner of `wait`.
+#[derive(Debug, Default)]
+pub struct Children {
+    by_run: BTreeMap<u64, LiveChild>,
+    by_pid: BTreeMap<Pid, u64>,
+    strangers_reaped: u64,
+}
+
+impl Children {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Remembers a child before anything can be reaped. A run has one main process; the number is not used again.
+    pub fn insert(&mut self, run: u64, child: LiveChild) {
+        self.by_pid.insert(child.pid, run);
+        self.by_run.insert(run, child);
+    }
+
+    /// The process of this run, while it is not reaped.
+    #[must_use]
+    pub fn pid_of(&self, run: u64) -> Option<Pid> {
+        self.by_run.get(&run).map(LiveChild::pid)
+    }
+
+    /// The run that this process is, while it is not reaped.
+    #[must_use]
+    pub fn run_of(&self, pid: Pid) -> Option<u64> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// How many children are not reaped yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_run.len()
+    }
+
+    /// True when every child is reaped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_run.is_empty()
+    }
+
+    /// How many orphans were taken away.
+    #[must_use]
+    pub fn strangers_reaped(&self) -> u64 {
+        self.strangers_reaped
+    }
+
+    /// A child that has ended, if there is one; it stays as it is. Call until `None`: signals of death are merged.
+    #[must_use]
+    pub fn peek_exited(&self) -> Option<Peeked> {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let (pid, exit) = wait(libc::P_ALL, 0, options).ok()??;
+        Some(Peeked { pid, run: self.run_of(pid), exit })
+    }
+
+    /// Takes the dead child away; its pid may be anybody's from now on.
+    pub fn reap(&mut self, peeked: Peeked) {
+        wait_for(peeked.pid);
+        match self.by_pid.remove(&peeked.pid) {
+            Some(run) => drop(self.by_run.remove(&run)),
+            None => self.strangers_reaped = self.strangers_reaped.saturating_add(1),
+        }
+    }
+
+    /// Sends a signal to the main process of the run.
+    ///
+    /// # Errors
+    /// ESRCH when it is reaped, EPERM when it has become another user. See kill(2).
+    pub fn signal_main(&self, run: u64, signal: Signal) -> Result<(), Errno> {
+        let pid = self.pid_of(run).ok_or(Errno::ESRCH)?;
+        kill(pid.raw(), signal)
+    }
+
+    /// Sends a signal to the process group that the main process leads, while it is not reaped: it pins the number.
+    ///
+    /// A child that has not yet made its group is signalled alone. The supervisor's own group never is.
+    ///
+    /// # Errors
+    /// As [`Self::signal_main`].
+    pub fn signal_group(&self, run: u64, signal: Signal) -> Result<(), Errno> {
+        let pid = self.pid_of(run).ok_or(Errno::ESRCH)?;
+        if pid.raw() == nix::unistd::getpgrp().as_raw() {
+            return Err(Errno::EPERM);
+        }
+        match kill(-pid.raw(), signal) {
+            Err(Errno::ESRCH) => kill(pid.raw(), signal),
+            other => other,
+        }
+    }
+}
+
+/// Whether we have any child at all, alive or dead. As a subreaper without children we have no descendants either.
+#[must_use]
+pub fn has_children() -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    wait(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
+}
+
+/// kill(2). `target` is the number of a `Pid`, or its negative for the group.
+pub(super) fn kill(target: i32, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: touches no memory; that the number is neither 0 nor ±1 is what `Pid` is for.
+    check(unsafe { libc::kill(target, i32::from(signal.number())) }).map(drop)
+}
+
+/// Reaps this child, which is dead or dying.
+fn wait_for(pid: Pid) {
+    // ECHILD means that it is gone already, which is what was wanted.
+    while wait(libc::P_PID, pid.number(), libc::WEXITED) == Err(Errno::EINTR) {}
+}
+
+/// waitid(2). nix's is not used: it reports a death by a real-time signal as EINVAL, after having reaped.
+fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Result<Option<(Pid, Exit)>, Errno> {
+    // SAFETY: siginfo_t is plain data, for which all zeros are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is ours and as large as the kernel expects.
+    check(unsafe { libc::waitid(kind, id, &raw mut info, options) })?;
+    // SAFETY: waitid(2) has filled in the fields of SIGCHLD, or left zeros.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    Ok(Pid::new(pid).map(|pid| (pid, decode(info.si_code, status))))
+}
+
+/// The exit as a word. Real-time signals are signals like any other.
+fn decode(code: i32, status: i32) -> Exit {
+    match Signal::from_number(i64::from(status)) {
+        Some(signal) if code == libc::CLD_KILLED => Exit::Signal { signal, core: false },
+        Some(signal) if code == libc::CLD_DUMPED => Exit::Signal { signal, core: true },
+        _ => Exit::Code(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
+    }
+}

@@ -1,0 +1,135 @@
+//! The lock that only one supervisor of a site can hold (flock(2)), and its PID file.
+
+use std::{
+    fs,
+    io::{Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use super::{Pid, SysError};
+
+/// The lock, held until it is dropped or the process ends. Programs do not inherit it.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _lock: Flock<fs::File>,
+}
+
+/// Why the lock cannot be had.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody holds it; who, when its file says so.
+    Held(Option<Pid>),
+    /// It cannot be made.
+    Unusable(SysError),
+}
+
+impl InstanceLock {
+    /// Takes the lock file `path` and writes our pid into it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another process has it.
+    pub fn take(path: &Path) -> Result<Self, LockError> {
+        let unusable = |e: std::io::Error| {
+            LockError::Unusable(SysError::new(format!("taking the lock {}", path.display()), e))
+        };
+        // Somebody may replace the file between open and lock: then we hold a lock on nothing, and try again.
+        for _ in 0..16 {
+            let file = open(path).map_err(unusable)?;
+            let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(LockError::Held(holder(&mut file)));
+                }
+                Err((_, errno)) => return Err(unusable(errno.into())),
+            };
+            let held = lock.metadata().map_err(unusable)?;
+            let there = fs::symlink_metadata(path);
+            if there.is_ok_and(|m| m.ino() == held.ino() && m.dev() == held.dev()) {
+                return write_pid(lock).map_err(unusable);
+            }
+        }
+        let why = "it is replaced again and again";
+        Err(LockError::Unusable(SysError::refused(format!("taking the lock {}", path.display()), why)))
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<fs::File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(flags.bits())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("it is not a regular file"))
+    }
+}
+
+fn holder(file: &mut fs::File) -> Option<Pid> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    Pid::parse(text.trim())
+}
+
+fn write_pid(mut lock: Flock<fs::File>) -> std::io::Result<InstanceLock> {
+    // What cannot be written (a full disk) does not make the lock less of a lock.
+    let text = format!("{}\n", std::process::id());
+    let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
+    if let Err(e) = written {
+        if e.kind() != std::io::ErrorKind::StorageFull {
+            return Err(e);
+        }
+    }
+    Ok(InstanceLock { _lock: lock })
+}
+
+/// Our PID file: put in place by rename(2), removed only while it is still ours.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes our pid to `path`; whatever was there is replaced, never followed.
+    ///
+    /// # Errors
+    /// The directory is missing or not writable.
+    pub fn write(path: &Path) -> Result<Self, SysError> {
+        let fail = |e| SysError::new(format!("writing the PID file {}", path.display()), e);
+        let pid = std::process::id();
+        let temporary = path.with_extension(format!("{pid}.tmp"));
+        drop(fs::remove_file(&temporary));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(&temporary)
+            .map_err(fail)?;
+        let placed = file
+            .write_all(format!("{pid}\n").as_bytes())
+            .and_then(|()| fs::rename(&temporary, path));
+        if let Err(e) = placed {
+            drop(fs::remove_file(&temporary));
+            return Err(fail(e));
+        }
+        Ok(Self { path: path.into() })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let ours = format!("{}\n", std::process::id());
+        if fs::read_to_string(&self.path).is_ok_and(|text| text == ours) {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}

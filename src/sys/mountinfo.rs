@@ -1,0 +1,84 @@
+//! Which file systems are mounted, read so that nothing can hang (proc_pid_mountinfo(5)).
+
+use std::{
+    fs::File,
+    io::{Read, Seek},
+    os::fd::AsFd,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// File systems whose answers depend on a server or a process that may be gone.
+const HANGING: [&str; 12] = [
+    "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "autofs", "glusterfs", "lustre", "ocfs2",
+    "gfs2",
+];
+
+/// Watches the mount table for file systems that can hang.
+#[derive(Debug)]
+pub struct HangingMounts {
+    table: Option<File>,
+    any: bool,
+}
+
+impl HangingMounts {
+    /// Reads the table for the first time.
+    #[must_use]
+    pub fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one file that this module is about")]
+        let table = File::open("/proc/self/mountinfo").ok();
+        let mut mounts = Self { table, any: true };
+        mounts.read();
+        mounts
+    }
+
+    /// Whether some mounted file system can hang. Without /proc nobody knows, so: yes.
+    ///
+    /// Costs one poll(2) unless the table has changed since the last time.
+    pub fn any_can_hang(&mut self) -> bool {
+        let Some(table) = &self.table else { return true };
+        let mut fds = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+        let changed = poll(&mut fds, PollTimeout::ZERO).map_or(true, |ready| ready > 0);
+        if changed {
+            self.read();
+        }
+        self.any
+    }
+
+    fn read(&mut self) {
+        let Some(table) = &mut self.table else { return };
+        let mut text = Vec::new();
+        let read = table.rewind().and_then(|()| table.read_to_end(&mut text));
+        self.any = read.is_err() || has_hanging(&String::from_utf8_lossy(&text));
+    }
+}
+
+impl Default for HangingMounts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Looks at the type of each mount: the word behind ` - `.
+fn has_hanging(table: &str) -> bool {
+    let kinds = table.lines().filter_map(|line| line.split(" - ").nth(1)?.split(' ').next());
+    kinds.into_iter().any(|kind| {
+        HANGING.contains(&kind) || kind == "fuse" || kind.starts_with("fuse.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_or_fuse_file_system_is_recognised() {
+        let line = |kind: &str| format!("36 35 98:0 / /mnt rw,noatime master:1 - {kind} //nas/a rw\n");
+        for kind in ["nfs4", "cifs", "fuse.sshfs", "fuse", "autofs"] {
+            assert!(has_hanging(&line(kind)), "{kind}");
+        }
+        for kind in ["ext4", "tmpfs", "fusectl", "overlay", "proc"] {
+            assert!(!has_hanging(&line(kind)), "{kind}");
+        }
+    }
+}

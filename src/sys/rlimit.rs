@@ -1,0 +1,61 @@
+//! Resource limits: our own number of descriptors, and what programs get instead (setrlimit(2)).
+
+use nix::sys::resource::{Resource as Kernel, getrlimit, setrlimit};
+
+use super::SysError;
+use crate::model::{Resource, RlimitValue};
+
+/// A soft and a hard limit, as the kernel has them; `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What is enforced.
+    pub soft: u64,
+    /// What the soft limit may be raised to.
+    pub hard: u64,
+}
+
+/// The supervisor's own limit of open files at this moment (getrlimit(2)).
+pub fn open_files() -> Result<Pair, SysError> {
+    let (soft, hard) = getrlimit(Kernel::RLIMIT_NOFILE)
+        .map_err(|e| SysError::new("read the limit of open files", e))?;
+    Ok(Pair { soft, hard })
+}
+
+/// Raises our own soft limit of open files to the hard one and returns what it was before.
+///
+/// Programs are given that original back ([`super::spawn::SpawnSpec::open_files`]): those that use select(2)
+/// break above 1024.
+pub fn raise_open_files() -> Result<Pair, SysError> {
+    let original = open_files()?;
+    if original.soft < original.hard {
+        setrlimit(Kernel::RLIMIT_NOFILE, original.hard, original.hard)
+            .map_err(|e| SysError::new("raise the limit of open files", e))?;
+    }
+    Ok(original)
+}
+
+/// The number that setrlimit(2) knows this resource by.
+pub(super) fn kernel_number(resource: Resource) -> u32 {
+    let number = match resource {
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Stack => libc::RLIMIT_STACK,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+    };
+    // glibc has these as u32, musl as i32; all are small.
+    #[cfg_attr(
+        target_env = "gnu",
+        expect(clippy::useless_conversion, reason = "the type depends on the C library")
+    )]
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The number that prlimit64(2) knows this value by.
+pub(super) fn kernel_value(value: RlimitValue) -> u64 {
+    match value {
+        RlimitValue::Max(max) => max,
+        RlimitValue::Unlimited => u64::MAX,
+    }
+}

@@ -1,0 +1,150 @@
+//! Signals to the supervisor: handlers count them and wake a pipe, whatever the masks of threads.
+//!
+//! A signal that is blocked in one thread of a process is still delivered to another, and PID 1 loses only what has
+//! the default action: so with handlers nothing is lost, and no mask of ours can leak into a child.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI32, AtomicU32, Ordering},
+    },
+};
+
+use nix::{
+    fcntl::OFlag,
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, sigaction, sigprocmask},
+};
+
+use super::SysError;
+use crate::model::Signal;
+
+/// A signal that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Which.
+    pub signal: Signal,
+    /// Who sent it, by pid; 0 is the kernel or another PID namespace.
+    pub pid: i32,
+    /// The user who sent it.
+    pub uid: u32,
+}
+
+const LAST: usize = 65;
+static COUNTS: [AtomicU32; LAST] = [const { AtomicU32::new(0) }; LAST];
+static SENDERS: [AtomicI32; LAST] = [const { AtomicI32::new(0) }; LAST];
+static USERS: [AtomicU32; LAST] = [const { AtomicU32::new(0) }; LAST];
+static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
+
+/// What we listen to: stop, reload, reopen, deaths.
+const HEARD: [i32; 9] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGPWR,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGCHLD,
+    37, // SIGRTMIN+3, systemd's halt.target in a container
+];
+
+/// What must not end or stop us, and means nothing: a write to a closed pipe or beyond RLIMIT_FSIZE is an errno.
+const IGNORED: [i32; 6] = [
+    libc::SIGPIPE,
+    libc::SIGXFSZ,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGTSTP,
+    libc::SIGALRM,
+];
+
+/// The first thing of the process: an empty mask and SIGCHLD not ignored, whoever started us.
+pub fn reset_inherited() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours.
+    drop(unsafe { sigaction(nix::sys::signal::Signal::SIGCHLD, &default) });
+    drop(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None));
+}
+
+/// Installs the handlers. The descriptor is readable when [`drain`] has something.
+///
+/// # Errors
+/// No pipe, or a handler that cannot be installed.
+pub fn install() -> Result<BorrowedFd<'static>, SysError> {
+    let made = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .map_err(|e| SysError::new("make a pipe for signals", e))?;
+    let (reader, _) = PIPE.get_or_init(|| made);
+    for number in HEARD {
+        let action = move |info: &libc::siginfo_t| heard(number, info);
+        // SAFETY: the handler only uses atomics and write(2), both safe there (signal-safety(7)).
+        let installed = unsafe { signal_hook_registry::register_sigaction(number, action) };
+        installed.map_err(|e| SysError::new(format!("handle signal {number}"), e))?;
+    }
+    for number in IGNORED {
+        // SAFETY: no code of ours runs.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+    Ok(reader.as_fd())
+}
+
+fn heard(number: i32, info: &libc::siginfo_t) {
+    let Some(index) = usize::try_from(number).ok().filter(|index| *index < LAST) else { return };
+    // SAFETY: sent by kill(2) or for SIGCHLD the union holds the sender's pid.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above, the user.
+    let uid = unsafe { info.si_uid() };
+    if let (Some(sender), Some(user), Some(count)) =
+        (SENDERS.get(index), USERS.get(index), COUNTS.get(index))
+    {
+        sender.store(pid, Ordering::Relaxed);
+        user.store(uid, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Release);
+    }
+    if let Some((_, writer)) = PIPE.get() {
+        // A full pipe is awake anyway.
+        nix::unistd::write(writer, &[1]).ok();
+    }
+}
+
+/// What has arrived since the last call: requests first, deaths last, each request as often as it came (at most
+/// four times), deaths once.
+#[must_use]
+pub fn drain() -> Vec<Arrived> {
+    if let Some((reader, _)) = PIPE.get() {
+        let mut bytes = [0_u8; 512];
+        while nix::unistd::read(reader, &mut bytes).is_ok_and(|n| n == bytes.len()) {}
+    }
+    let mut arrived = Vec::new();
+    for number in HEARD {
+        let Some(index) = usize::try_from(number).ok() else { continue };
+        let (Some(count), Some(sender), Some(user)) =
+            (COUNTS.get(index), SENDERS.get(index), USERS.get(index))
+        else {
+            continue;
+        };
+        let times = count.swap(0, Ordering::Acquire);
+        let Some(signal) = Signal::from_number(i64::from(number)) else { continue };
+        let one = Arrived {
+            signal,
+            pid: sender.load(Ordering::Relaxed),
+            uid: user.load(Ordering::Relaxed),
+        };
+        let times = if number == libc::SIGCHLD { times.min(1) } else { times.min(4) };
+        arrived.extend((0..times).map(|_| one));
+    }
+    // Deaths last: what dies because we were told to stop is no crash.
+    arrived.sort_by_key(|one| one.signal == Signal::CHLD);
+    arrived
+}
+
+impl Arrived {
+    /// For the log: `SIGTERM from pid 12 (uid 0)`.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        if self.pid == 0 {
+            return format!("{} from outside (another PID namespace, or the kernel)", self.signal);
+        }
+        format!("{} from pid {} (uid {})", self.signal, self.pid, self.uid)
+    }
+}

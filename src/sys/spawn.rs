@@ -1,0 +1,272 @@
+//! Starting a program: everything is made ready before, and the child only makes system calls.
+//!
+//! | way | what the caller sees | when |
+//! |---|---|---|
+//! | [`vfork`] | the result, at once; the caller stands still until the exec | normally: it costs the same whatever our size |
+//! | [`fork`] | the result on a pipe, later | when entering a directory or executing may hang (network file systems) |
+
+mod child;
+mod method;
+mod prepared;
+
+use std::{ffi::OsString, fmt, os::fd::OwnedFd, path::PathBuf};
+
+pub use method::{Report, fork, read_report, vfork};
+pub use prepared::Prepared;
+
+use super::{error::is_shortage, rlimit::Pair};
+use crate::model::{IoNice, Resource, RlimitValue};
+
+/// What a child is to be. Everything that it would otherwise inherit is named here.
+#[derive(Debug)]
+pub struct SpawnSpec {
+    /// What to execute. Without a `/` it is looked for in the `PATH` of `env`; a relative path is relative to the
+    /// working directory. Never given to a shell, not even when it is a text without `#!`.
+    pub argv: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where; entered as the user, so with the user's permissions.
+    pub working_directory: PathBuf,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// As whom; `None` leaves the supervisor's own identity.
+    pub identity: Option<Identity>,
+    /// Soft and hard limits alike.
+    pub rlimits: Vec<(Resource, RlimitValue)>,
+    /// The limit of open files unless `rlimits` has one: the supervisor's original, see
+    /// [`super::rlimit::raise_open_files`].
+    pub open_files: Option<Pair>,
+    /// nice(2) value; `None` leaves the supervisor's.
+    pub nice: Option<i8>,
+    /// Input/output priority; `None` leaves the supervisor's.
+    pub ionice: Option<IoNice>,
+    /// proc_pid_oom_score_adj(5); `None` leaves the supervisor's.
+    pub oom_score_adj: Option<i16>,
+    /// CPUs it may run on; empty leaves the supervisor's.
+    pub cpu_affinity: Vec<u16>,
+    /// PR_SET_NO_NEW_PRIVS (prctl(2)).
+    pub no_new_privileges: bool,
+    /// Descriptor 0; `None` is /dev/null.
+    pub stdin: Option<OwnedFd>,
+    /// Descriptor 1; `None` is /dev/null.
+    pub stdout: Option<OwnedFd>,
+    /// Descriptor 2; `None` is /dev/null.
+    pub stderr: Option<OwnedFd>,
+    /// Descriptors 3, 4, …; every other one is closed.
+    pub extra: Vec<OwnedFd>,
+    /// Leads a session and a process group of its own (setsid(2)), without a terminal.
+    pub new_session: bool,
+}
+
+impl SpawnSpec {
+    /// A command without arguments worth naming: in `/`, umask 022, a session of its own, /dev/null on 0, 1 and 2.
+    #[must_use]
+    pub fn new(argv: Vec<OsString>) -> Self {
+        Self {
+            argv,
+            env: Vec::new(),
+            working_directory: PathBuf::from("/"),
+            umask: 0o022,
+            identity: None,
+            rlimits: Vec::new(),
+            open_files: None,
+            nice: None,
+            ionice: None,
+            oom_score_adj: None,
+            cpu_affinity: Vec::new(),
+            no_new_privileges: false,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            extra: Vec::new(),
+            new_session: true,
+        }
+    }
+}
+
+/// As whom a child runs: real, effective and saved ids alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User id; not 4294967295, which setresuid(2) reads as "leave as it is".
+    pub uid: u32,
+    /// Group id; not 4294967295.
+    pub gid: u32,
+    /// All groups for setgroups(2).
+    pub groups: Vec<u32>,
+}
+
+/// What a child was doing when it could not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Making everything ready, before there was a child.
+    Preparation,
+    /// fork(2) or clone(2).
+    Fork,
+    /// setsid(2).
+    Session,
+    /// Writing oom_score_adj.
+    OomScore,
+    /// setpriority(2), ioprio_set(2).
+    Priority,
+    /// sched_setaffinity(2).
+    Affinity,
+    /// dup2(2) of descriptors 0, 1, 2 and the declared ones.
+    Descriptors,
+    /// prlimit(2).
+    Limits,
+    /// setgroups(2).
+    Groups,
+    /// setresgid(2).
+    Gid,
+    /// setresuid(2).
+    Uid,
+    /// Looking whether the privileges are really gone.
+    Verification,
+    /// PR_SET_NO_NEW_PRIVS.
+    NoNewPrivileges,
+    /// chdir(2).
+    WorkingDirectory,
+    /// execve(2).
+    Exec,
+}
+
+/// In the order of the numbers that travel from the child.
+const STAGES: [Stage; 15] = [
+    Stage::Preparation,
+    Stage::Fork,
+    Stage::Session,
+    Stage::OomScore,
+    Stage::Priority,
+    Stage::Affinity,
+    Stage::Descriptors,
+    Stage::Limits,
+    Stage::Groups,
+    Stage::Gid,
+    Stage::Uid,
+    Stage::Verification,
+    Stage::NoNewPrivileges,
+    Stage::WorkingDirectory,
+    Stage::Exec,
+];
+
+impl Stage {
+    /// The number that travels from the child. Starts at 1: 0 is "nothing went wrong".
+    fn code(self) -> i32 {
+        match self {
+            Self::Preparation => 1,
+            Self::Fork => 2,
+            Self::Session => 3,
+            Self::OomScore => 4,
+            Self::Priority => 5,
+            Self::Affinity => 6,
+            Self::Descriptors => 7,
+            Self::Limits => 8,
+            Self::Groups => 9,
+            Self::Gid => 10,
+            Self::Uid => 11,
+            Self::Verification => 12,
+            Self::NoNewPrivileges => 13,
+            Self::WorkingDirectory => 14,
+            Self::Exec => 15,
+        }
+    }
+
+    fn from_code(code: i32) -> Option<Self> {
+        STAGES.into_iter().find(|stage| stage.code() == code)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preparation => "preparing",
+            Self::Fork => "making a process",
+            Self::Session => "starting a session",
+            Self::OomScore => "setting oom_score_adj",
+            Self::Priority => "setting the priority",
+            Self::Affinity => "setting the CPU affinity",
+            Self::Descriptors => "connecting input and output",
+            Self::Limits => "setting resource limits",
+            Self::Groups => "setting the groups",
+            Self::Gid => "changing to the group",
+            Self::Uid => "changing to the user",
+            Self::Verification => "giving up privileges",
+            Self::NoNewPrivileges => "forbidding new privileges",
+            Self::WorkingDirectory => "entering directory",
+            Self::Exec => "executing",
+        })
+    }
+}
+
+/// Why there is no program: `entering directory /srv/web: No such file or directory (os error 2)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// What could not be done.
+    pub stage: Stage,
+    /// Why (errno(3)); 0 where no system call said it.
+    pub errno: i32,
+    /// To what, in the user's words; empty where the stage says it all.
+    pub object: Box<str>,
+}
+
+impl SpawnError {
+    fn new(stage: Stage, errno: i32, object: impl Into<Box<str>>) -> Self {
+        Self { stage, errno, object: object.into() }
+    }
+
+    /// A lack of processes, memory or descriptors on our side: worth another try soon, and no fault of the program.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let ours = matches!(self.stage, Stage::Preparation | Stage::Fork | Stage::Descriptors);
+        // An exec that finds no memory is as passing as a fork that does not.
+        let memory = self.errno == libc::ENOMEM || self.errno == libc::EAGAIN;
+        (ours && is_shortage(self.errno)) || memory
+    }
+
+    /// The file is open for writing: a deployment is under way, and it will soon be whole.
+    #[must_use]
+    pub fn is_text_busy(&self) -> bool {
+        self.stage == Stage::Exec && self.errno == libc::ETXTBSY
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stage.fmt(f)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        if self.errno == 0 {
+            return Ok(());
+        }
+        write!(f, ": {}", std::io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_comes_back_from_its_number() {
+        for stage in STAGES {
+            assert_eq!(Stage::from_code(stage.code()), Some(stage));
+        }
+        assert_eq!(Stage::from_code(0), None);
+        assert_eq!(Stage::from_code(16), None);
+    }
+
+    #[test]
+    fn an_error_names_stage_object_and_cause() {
+        let error = SpawnError::new(Stage::WorkingDirectory, libc::ENOENT, "/srv/web");
+        assert_eq!(
+            error.to_string(),
+            "entering directory /srv/web: No such file or directory (os error 2)"
+        );
+        assert!(!error.is_transient());
+        assert!(SpawnError::new(Stage::Fork, libc::EAGAIN, "").is_transient());
+        assert!(SpawnError::new(Stage::Exec, libc::ETXTBSY, "/bin/x").is_text_busy());
+    }
+}

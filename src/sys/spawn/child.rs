@@ -1,0 +1,190 @@
+//! What happens between fork and exec: system calls, nothing else.
+//!
+//! FORK-SAFETY: this runs in a copy of a process with threads (`fork`) or in the very memory of the parent (`vfork`).
+//! So nothing here allocates, locks, panics, formats or drops anything that owns; no C library function with state is
+//! called, only system calls by number: glibc's own setuid would ask threads to follow that are not here. All signals
+//! are blocked from before the fork, and unblocked after every handler is gone. `errno` is the calling thread's, which
+//! stands still or is a copy.
+
+use std::{os::fd::AsRawFd, ptr};
+
+use nix::errno::Errno;
+
+use super::{Identity, Stage, prepared::Prepared};
+
+/// A system call by number; the error is the errno.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {{
+        // SAFETY: each argument is what the man page of the call asks for; pointers are to memory of `Prepared` or of
+        // this stack, which outlives the call.
+        let result = unsafe { libc::syscall(libc::$number $(, $argument)*) };
+        if result == -1 { Err(Errno::last_raw()) } else { Ok(result) }
+    }};
+}
+
+/// What failed, and why.
+pub(super) type Failure = (Stage, i32);
+
+/// Becomes the program. Returns only when that is impossible; the caller reports and ends the process.
+///
+/// `report` is the descriptor that the failure will be written to; it must be the first above the child's own.
+pub(super) fn become_program(prepared: &Prepared, report: bool) -> Failure {
+    match set_up(prepared, report) {
+        Ok(()) => execute(prepared),
+        Err(failure) => failure,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a result is given away")]
+fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(errno) => Err((stage, errno)),
+    }
+}
+
+fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
+    if prepared.new_session {
+        at(Stage::Session, call!(SYS_setsid))?;
+    }
+    reset_signals();
+    // umask(2) cannot fail.
+    at(Stage::Preparation, call!(SYS_umask, prepared.umask))?;
+    schedule(prepared)?;
+    connect(prepared, report)?;
+    // After the last descriptor was opened: the limit may be below the number of those that the supervisor has.
+    for (resource, limit) in &prepared.rlimits {
+        let no_old = ptr::null_mut::<u64>();
+        at(Stage::Limits, call!(SYS_prlimit64, 0, *resource, limit.as_ptr(), no_old))?;
+    }
+    if let Some(identity) = &prepared.identity {
+        change_identity(identity)?;
+        verify_identity(identity, &prepared.groups_read)?;
+    }
+    if prepared.no_new_privileges {
+        at(
+            Stage::NoNewPrivileges,
+            call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1_usize, 0_usize, 0_usize, 0_usize),
+        )?;
+    }
+    // As the user: root's permission to enter a directory must not be lent.
+    at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))?;
+    let none = 0_u64;
+    at(
+        Stage::Preparation,
+        call!(
+            SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            ptr::from_ref(&none),
+            ptr::null_mut::<u64>(),
+            8_usize
+        ),
+    )
+}
+
+/// Every signal to its default, the two of glibc included. KILL and STOP refuse, and are so anyway.
+fn reset_signals() {
+    // All of the kernel's struct sigaction zero: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0_u64; 8];
+    for signal in 1_i32..=64 {
+        let _refused =
+            call!(SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8_usize);
+    }
+}
+
+fn schedule(prepared: &Prepared) -> Result<(), Failure> {
+    if let Some(score) = &prepared.oom_score_adj {
+        at(Stage::OomScore, write_oom_score(score))?;
+    }
+    if let Some(nice) = prepared.nice {
+        at(Stage::Priority, call!(SYS_setpriority, 0, 0, nice))?;
+    }
+    if let Some(ioprio) = prepared.ioprio {
+        at(Stage::Priority, call!(SYS_ioprio_set, 1, 0, ioprio))?;
+    }
+    if !prepared.affinity.is_empty() {
+        let bytes = prepared.affinity.len().wrapping_mul(size_of::<usize>());
+        at(Stage::Affinity, call!(SYS_sched_setaffinity, 0, bytes, prepared.affinity.as_ptr()))?;
+    }
+    Ok(())
+}
+
+fn write_oom_score(score: &[u8]) -> Result<(), i32> {
+    let path = c"/proc/self/oom_score_adj";
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    let fd = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0)?;
+    let written = call!(SYS_write, fd, score.as_ptr(), score.len());
+    call!(SYS_close, fd)?;
+    written.map(drop)
+}
+
+/// 0, 1, 2 and the declared ones in their places, the report behind them, everything else closed: so that a child that
+/// hangs before its exec keeps no lock, pipe or socket of the supervisor's open.
+fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
+    let mut number = 0_i32;
+    for fd in &prepared.descriptors {
+        // The present numbers are all above the new ones (`Prepared`): none is overwritten before its turn.
+        at(Stage::Descriptors, call!(SYS_dup3, fd.as_raw_fd(), number, 0))?;
+        number = number.wrapping_add(1);
+    }
+    if report {
+        number = number.wrapping_add(1);
+    }
+    if call!(SYS_close_range, number, u32::MAX, 0).is_err() {
+        // Before Linux 5.9, or forbidden by a filter.
+        for fd in number..prepared.descriptor_limit {
+            let _not_open = call!(SYS_close, fd);
+        }
+    }
+    Ok(())
+}
+
+/// Groups first: after the user is changed they could not be.
+fn change_identity(identity: &Identity) -> Result<(), Failure> {
+    let Identity { uid, gid, groups } = identity;
+    at(Stage::Groups, call!(SYS_setgroups, groups.len(), groups.as_ptr()))?;
+    at(Stage::Gid, call!(SYS_setresgid, *gid, *gid, *gid))?;
+    at(Stage::Uid, call!(SYS_setresuid, *uid, *uid, *uid))
+}
+
+/// Whether the kernel says the same, and whether root is out of reach.
+fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
+    let wrong = (Stage::Verification, libc::EPERM);
+    let (mut real, mut effective, mut saved) = (0_u32, 0_u32, 0_u32);
+    let (r, e, s) = (&raw mut real, &raw mut effective, &raw mut saved);
+    at(Stage::Verification, call!(SYS_getresuid, r, e, s))?;
+    if [real, effective, saved] != [identity.uid; 3] {
+        return Err(wrong);
+    }
+    let (r, e, s) = (&raw mut real, &raw mut effective, &raw mut saved);
+    at(Stage::Verification, call!(SYS_getresgid, r, e, s))?;
+    if [real, effective, saved] != [identity.gid; 3] {
+        return Err(wrong);
+    }
+    // One more than we set fits: a longer list is noticed. Nobody else reads or writes this memory.
+    let count = call!(SYS_getgroups, room.len(), room.as_ptr().cast_mut());
+    let count = count.map_err(|errno| (Stage::Verification, errno))?;
+    let same = usize::try_from(count) == Ok(identity.groups.len())
+        && room.iter().zip(&identity.groups).all(|(is, wanted)| is == wanted);
+    let root_again = identity.uid != 0 && call!(SYS_setuid, 0).is_ok();
+    if same && !root_again { Ok(()) } else { Err(wrong) }
+}
+
+/// As execvp(3), but what is no executable is not given to a shell.
+fn execute(prepared: &Prepared) -> Failure {
+    let mut errno = libc::ENOENT;
+    for path in &prepared.candidates {
+        let tried =
+            call!(SYS_execve, path.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
+        match tried {
+            // A directory that may not be searched hides nothing behind it, but is the better reason in the end.
+            Err(libc::EACCES) => errno = libc::EACCES,
+            // Not here; execve(2) never returns without an error.
+            Ok(_)
+            | Err(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {
+            }
+            Err(other) => return (Stage::Exec, other),
+        }
+    }
+    (Stage::Exec, errno)
+}

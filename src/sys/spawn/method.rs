@@ -1,0 +1,204 @@
+//! The two ways to make a child, and how its failure comes back.
+
+use std::{
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    ptr,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use nix::errno::Errno;
+
+use super::{
+    SpawnError, Stage,
+    child::become_program,
+    prepared::{Prepared, lift},
+};
+use crate::sys::{Pid, child::LiveChild};
+
+/// What the pipe of [`fork`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The child is still on its way.
+    Pending,
+    /// The program runs, or was killed before it could say why not.
+    Executed,
+    /// There is no program; the child ends by itself with code 127, which means nothing.
+    NotExecuted(SpawnError),
+}
+
+/// Starts the program and waits until it is executed, with all signals blocked in this thread meanwhile.
+///
+/// clone(2) with `CLONE_VM | CLONE_VFORK`: no memory is copied, and a failure is known at once.
+///
+/// # Errors
+/// Why there is no program. Then there is no child either: it has been reaped.
+pub fn vfork(prepared: &Prepared) -> Result<LiveChild, SpawnError> {
+    let stack = Stack::new().map_err(|errno| prepared.error(Stage::Preparation, errno))?;
+    let shared = Shared { prepared, stage: AtomicI32::new(0), errno: AtomicI32::new(0) };
+    let pid = {
+        let _blocked = SignalsBlocked::new();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let argument = ptr::from_ref(&shared).cast_mut().cast();
+        // SAFETY: the stack is ours, unused and large enough for `vfork_child`, which only makes system calls; `shared`
+        // outlives the child's use of it, for this thread stands still until the child executes or ends (CLONE_VFORK).
+        unsafe { libc::clone(vfork_child, stack.top(), flags, argument) }
+    };
+    let Some(pid) = Pid::new(pid) else {
+        return Err(prepared.error(Stage::Fork, Errno::last_raw()));
+    };
+    let child = LiveChild::new(pid);
+    match Stage::from_code(shared.stage.load(Ordering::Acquire)) {
+        None => Ok(child),
+        Some(stage) => {
+            child.reap_failed();
+            Err(prepared.error(stage, shared.errno.load(Ordering::Acquire)))
+        }
+    }
+}
+
+/// What parent and child of [`vfork`] have in common.
+struct Shared<'a> {
+    prepared: &'a Prepared,
+    stage: AtomicI32,
+    errno: AtomicI32,
+}
+
+extern "C" fn vfork_child(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `vfork` passes a pointer to its `Shared`, and stands still.
+    let shared = unsafe { &*argument.cast::<Shared<'_>>() };
+    let (stage, errno) = become_program(shared.prepared, false);
+    shared.errno.store(errno, Ordering::Release);
+    shared.stage.store(stage.code(), Ordering::Release);
+    // SAFETY: ends this process only; nothing of the shared memory is dropped (_exit(2)).
+    unsafe { libc::_exit(127) }
+}
+
+/// Starts the program without waiting for it: the pipe says what came of it ([`read_report`]).
+///
+/// # Errors
+/// Why there is no child.
+pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
+    let place = prepared.first_free();
+    let flags = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
+    let (reader, writer) = nix::unistd::pipe2(flags).map_err(|e| {
+        SpawnError::new(Stage::Preparation, std::io::Error::from(e).raw_os_error().unwrap_or(0), "")
+    })?;
+    let writer = lift(writer, place.saturating_add(1))?;
+    let blocked = SignalsBlocked::new();
+    // SAFETY: the child only makes system calls until it executes or ends (`fork_child`).
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        fork_child(prepared, writer.as_raw_fd(), place);
+    }
+    let errno = Errno::last_raw();
+    drop(blocked);
+    match Pid::new(pid) {
+        Some(pid) => Ok((LiveChild::new(pid), reader)),
+        None => Err(prepared.error(Stage::Fork, errno)),
+    }
+}
+
+fn fork_child(prepared: &Prepared, report: RawFd, place: RawFd) -> ! {
+    // FORK-SAFETY: dup3, write and _exit are system calls; see `child`.
+    // SAFETY: both are numbers of this process; the report is above `place`, which is nobody's source.
+    let moved = unsafe { libc::syscall(libc::SYS_dup3, report, place, libc::O_CLOEXEC) };
+    let (stage, errno) = if moved < 0 {
+        (Stage::Descriptors, Errno::last_raw())
+    } else {
+        become_program(prepared, true)
+    };
+    let words = [stage.code(), errno];
+    let target = if moved < 0 { report } else { place };
+    // SAFETY: `words` is 8 bytes long, and a pipe takes them whole (pipe(7)).
+    unsafe { libc::syscall(libc::SYS_write, target, words.as_ptr(), size_of_val(&words)) };
+    // SAFETY: ends this process only (_exit(2)).
+    unsafe { libc::_exit(127) }
+}
+
+/// Reads, without waiting, what the child of [`fork`] reports. `prepared` is what it was made from.
+///
+/// Ask this before believing an exit: a child that could not execute ends with code 127 after it has said why.
+#[must_use]
+pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
+    let mut bytes = [0_u8; 8];
+    loop {
+        return match nix::unistd::read(pipe, &mut bytes) {
+            Ok(8) => {
+                let [stage, errno] = words(bytes);
+                let stage = Stage::from_code(stage);
+                Report::NotExecuted(prepared.error(stage.unwrap_or(Stage::Preparation), errno))
+            }
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Report::Pending,
+            Ok(_) | Err(_) => Report::Executed,
+        };
+    }
+}
+
+/// The two numbers that `fork_child` wrote.
+fn words(bytes: [u8; 8]) -> [i32; 2] {
+    let mut words = bytes.chunks_exact(4).filter_map(|half| half.try_into().ok());
+    [(); 2].map(|()| words.next().map_or(0, i32::from_ne_bytes))
+}
+
+/// All signals blocked in this thread, glibc's own included, until it is dropped.
+struct SignalsBlocked {
+    before: u64,
+}
+
+impl SignalsBlocked {
+    fn new() -> Self {
+        let (all, mut before) = (u64::MAX, 0_u64);
+        set_mask(&raw const all, &raw mut before);
+        Self { before }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(&raw const self.before, ptr::null_mut());
+    }
+}
+
+fn set_mask(new: *const u64, old: *mut u64) {
+    // SAFETY: both point to the 8 bytes of a kernel signal set, or are null (rt_sigprocmask(2)).
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, 8_usize) };
+}
+
+/// A stack for the child of [`vfork`], with a page below that may not be touched.
+struct Stack {
+    base: *mut libc::c_void,
+}
+
+impl Stack {
+    const GUARD: usize = 64 * 1024;
+    const SIZE: usize = Self::GUARD + 128 * 1024;
+
+    fn new() -> Result<Self, i32> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, wherever the kernel likes (mmap(2)).
+        let base = unsafe { libc::mmap(ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(Errno::last_raw());
+        }
+        let stack = Self { base };
+        // SAFETY: the lowest pages of the mapping just made; nobody uses them.
+        if unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) } == -1 {
+            return Err(Errno::last_raw());
+        }
+        Ok(stack)
+    }
+
+    fn top(&self) -> *mut libc::c_void {
+        // The end of the mapping, page-aligned, so aligned for a stack (clone(2): it grows down).
+        self.base.wrapping_byte_add(Self::SIZE)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and the child that used it has executed or ended.
+        unsafe { libc::munmap(self.base, Self::SIZE) };
+    }
+}

@@ -1,0 +1,294 @@
+//! Everything that a child needs, allocated before there is a child.
+
+use std::{
+    ffi::{CString, OsStr, c_char},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    ptr,
+};
+
+use super::{Identity, SpawnError, SpawnSpec, Stage};
+use crate::{
+    model::{IoNice, Resource},
+    sys::rlimit::{Pair, kernel_number, kernel_value},
+};
+
+/// Where a command is looked for when the environment has no PATH.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A child about to be made. Holds the descriptors that the child gets, until it is dropped.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What execve(2) is tried with, in this order.
+    pub(super) candidates: Vec<CString>,
+    pub(super) argv: Strings,
+    pub(super) envp: Strings,
+    pub(super) working_directory: CString,
+    pub(super) umask: u32,
+    pub(super) identity: Option<Identity>,
+    /// Resource, soft, hard.
+    pub(super) rlimits: Vec<(u32, [u64; 2])>,
+    pub(super) nice: Option<i32>,
+    pub(super) ioprio: Option<i32>,
+    /// The text to write.
+    pub(super) oom_score_adj: Option<Vec<u8>>,
+    /// A bit mask in the kernel's form.
+    pub(super) affinity: Vec<usize>,
+    pub(super) no_new_privileges: bool,
+    /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none overwrites another.
+    pub(super) descriptors: Vec<OwnedFd>,
+    pub(super) new_session: bool,
+    /// Room to read the groups back.
+    pub(super) groups_read: Vec<u32>,
+    /// Above every descriptor that can be open, for kernels without `close_range(2)`.
+    pub(super) descriptor_limit: i32,
+    command: Box<str>,
+}
+
+impl Prepared {
+    /// Makes everything ready for one execution of `spec`.
+    ///
+    /// # Errors
+    /// Stage [`Stage::Preparation`]: an empty command, a NUL byte, an id that means "leave as it is", no descriptor.
+    pub fn new(spec: SpawnSpec) -> Result<Self, SpawnError> {
+        let name = spec.argv.first().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| invalid("an empty command"))?;
+        let command: Box<str> = name.to_string_lossy().into();
+        let candidates = candidates(name, &spec.env)?;
+        let argv = spec.argv.iter().map(|a| c_string(a.as_bytes(), "an argument"));
+        let argv = Strings::new(argv.collect::<Result<_, _>>()?);
+        let envp = Strings::new(environment(&spec)?);
+        let directory = spec.working_directory.as_os_str().as_bytes();
+        let identity = spec.identity.clone().map(checked).transpose()?;
+        let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
+        Ok(Self {
+            candidates,
+            argv,
+            envp,
+            working_directory: c_string(directory, "the working directory")?,
+            umask: spec.umask & 0o777,
+            groups_read: vec![0; groups_read],
+            identity,
+            rlimits: rlimits(&spec),
+            nice: spec.nice.map(i32::from),
+            ioprio: spec.ionice.map(ioprio),
+            oom_score_adj: spec.oom_score_adj.map(|score| score.to_string().into_bytes()),
+            affinity: cpu_mask(&spec.cpu_affinity),
+            no_new_privileges: spec.no_new_privileges,
+            new_session: spec.new_session,
+            descriptors: descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
+            descriptor_limit: descriptor_limit(),
+            command,
+        })
+    }
+
+    /// The object of an error at this stage, in the user's words.
+    pub(super) fn error(&self, stage: Stage, errno: i32) -> SpawnError {
+        let object = match stage {
+            Stage::WorkingDirectory => self.working_directory.to_string_lossy().into(),
+            Stage::Exec => self.command.clone(),
+            Stage::Uid => self.identity.as_ref().map_or(0, |i| i.uid).to_string().into(),
+            Stage::Gid => self.identity.as_ref().map_or(0, |i| i.gid).to_string().into(),
+            Stage::Preparation
+            | Stage::Fork
+            | Stage::Session
+            | Stage::OomScore
+            | Stage::Priority
+            | Stage::Affinity
+            | Stage::Descriptors
+            | Stage::Limits
+            | Stage::Groups
+            | Stage::Verification
+            | Stage::NoNewPrivileges => Box::default(),
+        };
+        SpawnError::new(stage, errno, object)
+    }
+
+    /// The lowest number that is none of the child's descriptors.
+    pub(super) fn first_free(&self) -> RawFd {
+        RawFd::try_from(self.descriptors.len()).unwrap_or(RawFd::MAX)
+    }
+}
+
+/// Strings and the null-terminated array of pointers to them that execve(2) wants.
+#[derive(Debug)]
+pub(super) struct Strings {
+    /// Owns what `pointers` points to: the heap blocks, which do not move when this struct does.
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    fn new(owned: Vec<CString>) -> Self {
+        let ends = std::iter::once(ptr::null());
+        let pointers = owned.iter().map(|s| s.as_ptr()).chain(ends).collect();
+        Self { _owned: owned, pointers }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+fn invalid(what: &str) -> SpawnError {
+    SpawnError::new(Stage::Preparation, libc::EINVAL, what)
+}
+
+fn c_string(bytes: &[u8], what: &str) -> Result<CString, SpawnError> {
+    CString::new(bytes).map_err(|_| invalid(&format!("{what} with a NUL byte")))
+}
+
+fn environment(spec: &SpawnSpec) -> Result<Vec<CString>, SpawnError> {
+    let entry = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
+        let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        c_string(&text, "a variable")
+    };
+    spec.env.iter().map(entry).collect()
+}
+
+/// The paths that execvp(3) would try: every directory of PATH, an empty one meaning the working directory.
+fn candidates(
+    name: &OsStr,
+    env: &[(std::ffi::OsString, std::ffi::OsString)],
+) -> Result<Vec<CString>, SpawnError> {
+    let name = name.as_bytes();
+    if name.contains(&b'/') {
+        return Ok(vec![c_string(name, "the command")?]);
+    }
+    let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_bytes());
+    let directories = path.unwrap_or(DEFAULT_PATH).split(|b| *b == b':');
+    directories
+        .map(|directory| {
+            let directory = if directory.is_empty() { b"." } else { directory };
+            c_string(&[directory, b"/", name].concat(), "the command")
+        })
+        .collect()
+}
+
+fn checked(mut identity: Identity) -> Result<Identity, SpawnError> {
+    if identity.uid == u32::MAX || identity.gid == u32::MAX || identity.groups.contains(&u32::MAX) {
+        return Err(invalid("user or group 4294967295"));
+    }
+    // The kernel hands them back sorted: so they can be compared.
+    identity.groups.sort_unstable();
+    identity.groups.dedup();
+    Ok(identity)
+}
+
+fn rlimits(spec: &SpawnSpec) -> Vec<(u32, [u64; 2])> {
+    let declared = spec.rlimits.iter().any(|(resource, _)| *resource == Resource::Nofile);
+    let original = spec.open_files.filter(|_| !declared);
+    let original =
+        original.map(|Pair { soft, hard }| (kernel_number(Resource::Nofile), [soft, hard]));
+    let named = spec.rlimits.iter().map(|(resource, value)| {
+        let value = kernel_value(*value);
+        (kernel_number(*resource), [value, value])
+    });
+    original.into_iter().chain(named).collect()
+}
+
+/// Class in the upper bits, level in the lower 13 (`ioprio_set(2)`).
+fn ioprio(value: IoNice) -> i32 {
+    let (class, level) = match value {
+        IoNice::Realtime(level) => (1, level),
+        IoNice::BestEffort(level) => (2, level),
+        IoNice::Idle => (3, 0),
+    };
+    (class << 13) | i32::from(level)
+}
+
+fn cpu_mask(cpus: &[u16]) -> Vec<usize> {
+    let bits = usize::try_from(usize::BITS).unwrap_or(32);
+    let words = cpus.iter().map(|cpu| usize::from(*cpu) / bits + 1).max().unwrap_or(0);
+    let mut mask = vec![0_usize; words];
+    for cpu in cpus.iter().map(|cpu| usize::from(*cpu)) {
+        if let Some(word) = mask.get_mut(cpu / bits) {
+            *word |= 1 << (cpu % bits);
+        }
+    }
+    mask
+}
+
+/// Descriptors for 0, 1, 2, 3, … whose present numbers are above all of those.
+fn descriptors(
+    standard: [Option<OwnedFd>; 3],
+    extra: Vec<OwnedFd>,
+) -> Result<Vec<OwnedFd>, SpawnError> {
+    // One more, for the report of `fork`, which stands right behind them.
+    let count = extra.len().saturating_add(standard.len()).saturating_add(1);
+    let above = RawFd::try_from(count).map_err(|_| invalid("so many descriptors"))?;
+    let standard = standard.into_iter().map(|fd| fd.map_or_else(dev_null, Ok));
+    let all = standard.chain(extra.into_iter().map(Ok));
+    all.map(|fd| fd.and_then(|fd| lift(fd, above))).collect()
+}
+
+fn dev_null() -> Result<OwnedFd, SpawnError> {
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from).map_err(|e| {
+        SpawnError::new(Stage::Preparation, e.raw_os_error().unwrap_or(0), "/dev/null")
+    })
+}
+
+/// The same open file under a number that is at least `above`.
+pub(super) fn lift(fd: OwnedFd, above: RawFd) -> Result<OwnedFd, SpawnError> {
+    if fd.as_raw_fd() >= above {
+        return Ok(fd);
+    }
+    // SAFETY: `fd` is open, and F_DUPFD_CLOEXEC touches no memory of ours (fcntl(2)).
+    let raw = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) };
+    if raw < 0 {
+        let errno = nix::errno::Errno::last_raw();
+        return Err(SpawnError::new(Stage::Preparation, errno, "a descriptor"));
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Above every descriptor that may be open: the soft limit, within reason.
+fn descriptor_limit() -> i32 {
+    let soft = crate::sys::rlimit::open_files().map_or(1024, |pair| pair.soft);
+    i32::try_from(soft.min(65_536)).unwrap_or(65_536)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_without_a_slash_is_looked_for_in_the_path() {
+        let env = vec![("PATH".into(), "/a::/b".into())];
+        let found = candidates(OsStr::new("x"), &env).unwrap();
+        assert_eq!(found, [c"/a/x".to_owned(), c"./x".to_owned(), c"/b/x".to_owned()]);
+        let found = candidates(OsStr::new("bin/x"), &env).unwrap();
+        assert_eq!(found, [c"bin/x".to_owned()]);
+        assert_eq!(candidates(OsStr::new("x"), &[]).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_refused_before_there_is_a_child() {
+        for (argv, what) in [
+            (vec![], "an empty command"),
+            (vec!["".into()], "an empty command"),
+            (vec!["/bin/true".into(), "a\0b".into()], "an argument with a NUL byte"),
+        ] {
+            let error = Prepared::new(SpawnSpec::new(argv)).unwrap_err();
+            assert_eq!((error.stage, &*error.object), (Stage::Preparation, what));
+        }
+    }
+
+    #[test]
+    fn minus_one_is_no_user() {
+        let mut spec = SpawnSpec::new(vec!["/bin/true".into()]);
+        spec.identity = Some(Identity { uid: u32::MAX, gid: 0, groups: vec![] });
+        assert_eq!(Prepared::new(spec).unwrap_err().stage, Stage::Preparation);
+    }
+
+    #[test]
+    fn cpus_become_bits() {
+        assert_eq!(cpu_mask(&[]), Vec::<usize>::new());
+        assert_eq!(cpu_mask(&[0, 2]), vec![5]);
+        assert_eq!(cpu_mask(&[64]).last(), Some(&1));
+    }
+}
