@@ -53,6 +53,11 @@ impl Out {
         ExitCode::from(if self.closed { 141 } else { code })
     }
 
+    /// Whether `$NO_COLOR` is set.
+    pub(super) fn no_color(&self) -> bool {
+        self.no_color
+    }
+
     pub(super) fn is_terminal() -> bool {
         io::stdout().is_terminal()
     }

@@ -2,6 +2,7 @@
 //!
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
+mod accounts;
 mod children;
 mod conditions;
 pub mod control;
@@ -23,6 +24,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+pub use accounts::Host;
 pub use start::{RunOptions, run};
 
 use self::{children::Nursery, execute::Unreported, input::Input};

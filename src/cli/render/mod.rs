@@ -6,7 +6,7 @@ mod text;
 
 pub(super) use page::page;
 pub(super) use status::{Field, fields, next, table};
-pub(super) use text::{difference, escape, log_line, outcome, time_of_day};
+pub(super) use text::{difference, escape, event, log_line, outcome, waiting};
 
 use crate::{control::StateWord, model::WallTime};
 

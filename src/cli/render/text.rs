@@ -1,10 +1,10 @@
 //! Lines and short reports.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use super::View;
 use crate::{
-    control::{Difference, LogLine, Outcome},
+    control::{Difference, LogLine, Outcome, ProgramStatus},
     model::WallTime,
 };
 
@@ -80,4 +80,25 @@ pub(in crate::cli) fn difference(difference: &Difference) -> String {
         put('!', key, " needs a restart of the supervisor", &[]);
     }
     if out.is_empty() { "nothing has changed\n".to_owned() } else { out }
+}
+
+/// One event.
+pub(in crate::cli) fn event(line: &LogLine) -> String {
+    let (name, source) = (escape(&line.name), escape(&line.source));
+    format!("{} {source:<20} {name}: {}\n", line.at.rfc3339(), escape(&line.text))
+}
+
+/// `waiting for web (pid 12, 7s of 30s, then SIGKILL)`, `ago` after it was so.
+pub(in crate::cli) fn waiting(program: &ProgramStatus, ago: Duration) -> String {
+    let mut parts = vec![program.state.as_str().to_ascii_lowercase()];
+    parts.extend(program.pid.map(|pid| format!("pid {pid}")));
+    if !program.reason.is_empty() {
+        parts.push(program.reason.clone());
+    }
+    if !program.waiting_for.is_empty() {
+        parts.push(format!("for {}", program.waiting_for.join(", ")));
+    }
+    let left = program.next_in_s.map(|secs| secs - ago.as_secs_f64());
+    parts.extend(super::next(&ProgramStatus { next_in_s: left, ..program.clone() }));
+    escape(&format!("waiting for {} ({})", program.name, parts.join(", ")))
 }
