@@ -126,8 +126,9 @@ pub(crate) fn words(text: &str) -> Result<Vec<String>, Problem> {
     let words =
         shell_words::split(text).map_err(|_| problem("a quote in this command has no end"))?;
     let operators = ["|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"];
-    // A quoted operator is an ordinary argument, so it is looked for in the text itself.
-    let found = text.split_whitespace().find(|w| {
+    // A quoted operator is an ordinary argument: only what stands outside quotes is looked at.
+    let bare = outside_quotes(text);
+    let found = bare.split_whitespace().find(|w| {
         operators.contains(w) || (w.len() > 1 && w.ends_with(';') && !w.ends_with("\\;"))
     });
     if let Some(operator) = found {
@@ -138,6 +139,25 @@ pub(crate) fn words(text: &str) -> Result<Vec<String>, Problem> {
         return Err(problem("a command is not empty"));
     }
     Ok(words)
+}
+
+/// The text with everything in quotes, or behind a backslash, made harmless.
+fn outside_quotes(text: &str) -> String {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut bare = String::with_capacity(text.len());
+    for c in text.chars() {
+        let harmless = escaped || quote.is_some() || c == '\\';
+        match (escaped, quote, c) {
+            (true, _, _) => escaped = false,
+            (false, None | Some('"'), '\\') => escaped = true,
+            (false, None, '\'' | '"') => quote = Some(c),
+            (false, Some(open), _) if open == c => quote = None,
+            (false, _, _) => {}
+        }
+        bare.push(if harmless { '_' } else { c });
+    }
+    bare
 }
 
 /// Whether `text` is five fields of crontab(5), or `@daily` and its like.

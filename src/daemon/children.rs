@@ -1,12 +1,6 @@
 //! Program + role → what `sys::spawn` needs: environment, pipes, directories, clean-up.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use crate::{
     engine::{EndedAs, FailureClass, Role, RunId, Spawn, SpawnFailure},
@@ -88,7 +82,9 @@ impl Nursery {
         }
         for item in &program.cleanup {
             match item {
-                Cleanup::Socket(path) => files::remove_stale_socket(path).map(|_| ()).map_err(own)?,
+                Cleanup::Socket(path) => {
+                    files::remove_stale_socket(path).map(|_| ()).map_err(own)?
+                }
                 Cleanup::File(path) => {
                     files::remove_regular_file(path, owner.0).map(|_| ()).map_err(own)?;
                 }
@@ -151,7 +147,9 @@ impl Nursery {
         }
         for file in &execution.environment_files {
             match crate::config::read_dotenv(&file.path) {
-                Ok(variables) => all.extend(variables.into_iter().map(|(k, v)| (k.into(), v.into()))),
+                Ok(variables) => {
+                    all.extend(variables.into_iter().map(|(k, v)| (k.into(), v.into())))
+                }
                 Err(why) if file.optional && why.is_missing() => {}
                 Err(why) => return Err(failure(why.to_string())),
             }
@@ -173,7 +171,11 @@ impl Nursery {
             Inherit::All => !OURS.iter().any(|ours| key == ours),
             Inherit::Names(names) => basic(key) || names.iter().any(|name| key == name.as_ref()),
         };
-        self.environment.iter().filter(|(k, _)| wanted(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.environment
+            .iter()
+            .filter(|(k, _)| wanted(k))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// What only this child has: the marker, and what a `stop_post` command is told.
@@ -258,11 +260,9 @@ fn account(user: &RunAs) -> Option<&Arc<Account>> {
 fn identity(user: &RunAs) -> Option<Identity> {
     match user {
         RunAs::Supervisor { .. } => None,
-        RunAs::Account(account) => Some(Identity {
-            uid: account.uid,
-            gid: account.gid,
-            groups: account.groups.to_vec(),
-        }),
+        RunAs::Account(account) => {
+            Some(Identity { uid: account.uid, gid: account.gid, groups: account.groups.to_vec() })
+        }
     }
 }
 
@@ -309,8 +309,8 @@ pub(super) fn classify(error: &SpawnError) -> SpawnFailure {
     } else {
         FailureClass::Own
     };
-    let not_found = std::io::Error::from_raw_os_error(error.errno).kind()
-        == std::io::ErrorKind::NotFound;
+    let not_found =
+        std::io::Error::from_raw_os_error(error.errno).kind() == std::io::ErrorKind::NotFound;
     let code = if not_found { 127 } else { 126 };
     SpawnFailure { text: error.to_string().into(), class, code }
 }

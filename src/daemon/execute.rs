@@ -30,7 +30,9 @@ impl Shell {
                     self.signal(run, Signal::CONT, scope);
                 }
             }
-            Action::Await { program, attempt, index } => self.await_condition(program, attempt, index),
+            Action::Await { program, attempt, index } => {
+                self.await_condition(program, attempt, index)
+            }
             Action::AwaitNothing(program) => {
                 if let Some(conditions) = &self.conditions {
                     conditions.forget(program);

@@ -65,7 +65,7 @@ impl Watcher {
         if self.epoll.add(pipe.as_fd(), event).is_err() {
             let mut event = event;
             // Known already: armed again. Should that not work either, its exit brings the report.
-            drop(self.epoll.modify(pipe.as_fd(), &mut event));
+            self.epoll.modify(pipe.as_fd(), &mut event).ok();
         }
     }
 }

@@ -42,7 +42,7 @@ impl Loader {
         };
         let (_never, timer) = crossbeam_channel::bounded::<()>(1);
         let source = config::read_stable(path, self.options.uid, |pause| {
-            drop(timer.recv_timeout(pause));
+            timer.recv_timeout(pause).ok();
         });
         let source = source.map_err(|why| with_hint(&why.to_string(), why.hint.as_deref()))?;
         let loaded = self.load(&source)?;

@@ -6,6 +6,7 @@ mod accounts;
 mod children;
 mod conditions;
 pub mod control;
+mod dry_run;
 mod execute;
 mod finish;
 mod input;

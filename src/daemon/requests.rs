@@ -75,7 +75,7 @@ impl Shell {
         self.engine.select(names)
     }
 
-    fn status(&self, targets: &Targets) -> Result<Reply, Reply> {
+    fn status(&mut self, targets: &Targets) -> Result<Reply, Reply> {
         let (now, wall) = (clock::monotonic(), clock::wall());
         let ids = self.chosen(&targets.names)?;
         let detailed = ids.len() <= DETAILS_MAX;
@@ -83,7 +83,7 @@ impl Shell {
         for slot in ids.iter().filter_map(|id| self.engine.slot(*id)) {
             let mut status = self.engine.status_of(slot, now, wall);
             if let (true, Some(life)) = (detailed, slot.life()) {
-                details(&self.trees, &self.children, life.run.0, &mut status);
+                details(&mut self.trees, &self.children, life.run.0, &mut status);
                 let account = self.logs.account(slot.program.name.clone());
                 status.log_lost_bytes = account
                     .filter(|_| ids.len() == 1)
@@ -157,7 +157,7 @@ fn log_line(line: logs::LogLine) -> LogLine {
 
 /// What only the kernel knows.
 fn details(
-    trees: &Trees,
+    trees: &mut Trees,
     children: &Children,
     run: u64,
     status: &mut crate::control::ProgramStatus,

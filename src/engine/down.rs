@@ -293,7 +293,6 @@ impl Slot {
         }
         match self.decision(&ended, cx) {
             Decision::Again { delay } => {
-                self.history.troubled = true;
                 let attempt = self.history.failures;
                 let cause = ended.cause.clone();
                 cx.out.record(Record::of(self, What::Backoff { cause, attempt, delay }));

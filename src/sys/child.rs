@@ -148,6 +148,14 @@ pub fn has_children() -> bool {
     wait(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
 }
 
+/// Signals every process of our PID namespace but ourselves. Only as its PID 1: elsewhere it does nothing.
+pub fn signal_everybody(signal: Signal) {
+    if super::subreaper::is_init() {
+        // The one place where -1 is right: everything there is ours (kill(2)).
+        kill(-1, signal).ok();
+    }
+}
+
 /// kill(2). `target` is the number of a `Pid`, or its negative for the group.
 pub(super) fn kill(target: i32, signal: Signal) -> Result<(), Errno> {
     // SAFETY: touches no memory; that the number is neither 0 nor ±1 is what `Pid` is for.

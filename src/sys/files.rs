@@ -1,8 +1,7 @@
 //! Files that a privileged process makes, opens or removes without being led astray by links.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::{
         fd::OwnedFd,
         unix::{

@@ -52,7 +52,10 @@ impl InstanceLock {
             }
         }
         let why = "it is replaced again and again";
-        Err(LockError::Unusable(SysError::refused(format!("taking the lock {}", path.display()), why)))
+        Err(LockError::Unusable(SysError::refused(
+            format!("taking the lock {}", path.display()),
+            why,
+        )))
     }
 }
 
@@ -82,7 +85,8 @@ fn holder(file: &mut fs::File) -> Option<Pid> {
 fn write_pid(mut lock: Flock<fs::File>) -> std::io::Result<InstanceLock> {
     // What cannot be written (a full disk) does not make the lock less of a lock.
     let text = format!("{}\n", std::process::id());
-    let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
+    let written =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
     if let Err(e) = written {
         if e.kind() != std::io::ErrorKind::StorageFull {
             return Err(e);

@@ -10,7 +10,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// File systems whose answers depend on a server or a process that may be gone.
 const HANGING: [&str; 12] = [
-    "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "autofs", "glusterfs", "lustre", "ocfs2",
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "9p",
+    "ceph",
+    "afs",
+    "autofs",
+    "glusterfs",
+    "lustre",
+    "ocfs2",
     "gfs2",
 ];
 
@@ -25,7 +35,6 @@ impl HangingMounts {
     /// Reads the table for the first time.
     #[must_use]
     pub fn new() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the one file that this module is about")]
         let table = File::open("/proc/self/mountinfo").ok();
         let mut mounts = Self { table, any: true };
         mounts.read();
@@ -62,9 +71,9 @@ impl Default for HangingMounts {
 /// Looks at the type of each mount: the word behind ` - `.
 fn has_hanging(table: &str) -> bool {
     let kinds = table.lines().filter_map(|line| line.split(" - ").nth(1)?.split(' ').next());
-    kinds.into_iter().any(|kind| {
-        HANGING.contains(&kind) || kind == "fuse" || kind.starts_with("fuse.")
-    })
+    kinds
+        .into_iter()
+        .any(|kind| HANGING.contains(&kind) || kind == "fuse" || kind.starts_with("fuse."))
 }
 
 #[cfg(test)]
@@ -73,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_network_or_fuse_file_system_is_recognised() {
-        let line = |kind: &str| format!("36 35 98:0 / /mnt rw,noatime master:1 - {kind} //nas/a rw\n");
+        let line =
+            |kind: &str| format!("36 35 98:0 / /mnt rw,noatime master:1 - {kind} //nas/a rw\n");
         for kind in ["nfs4", "cifs", "fuse.sshfs", "fuse", "autofs"] {
             assert!(has_hanging(&line(kind)), "{kind}");
         }

@@ -5,7 +5,8 @@
 pub fn number() -> u64 {
     let mut bytes = [0_u8; 8];
     // SAFETY: the buffer is 8 bytes long, as is said.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    let got =
+        unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
     if got == 8 {
         return u64::from_ne_bytes(bytes);
     }

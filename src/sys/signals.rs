@@ -50,21 +50,15 @@ const HEARD: [i32; 9] = [
 ];
 
 /// What must not end or stop us, and means nothing: a write to a closed pipe or beyond RLIMIT_FSIZE is an errno.
-const IGNORED: [i32; 6] = [
-    libc::SIGPIPE,
-    libc::SIGXFSZ,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGTSTP,
-    libc::SIGALRM,
-];
+const IGNORED: [i32; 6] =
+    [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGTTIN, libc::SIGTTOU, libc::SIGTSTP, libc::SIGALRM];
 
 /// The first thing of the process: an empty mask and SIGCHLD not ignored, whoever started us.
 pub fn reset_inherited() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action runs no code of ours.
-    drop(unsafe { sigaction(nix::sys::signal::Signal::SIGCHLD, &default) });
-    drop(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None));
+    unsafe { sigaction(nix::sys::signal::Signal::SIGCHLD, &default) }.ok();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).ok();
 }
 
 /// Installs the handlers. The descriptor is readable when [`drain`] has something.

@@ -109,6 +109,20 @@ impl Trees {
         self.members(children, run)
     }
 
+    /// Every living child of ours that we did not make, whoever left it behind, and everything below them.
+    #[must_use]
+    pub fn all_strangers(&self, children: &Children) -> Vec<Process> {
+        let open = self.strangers(children).into_iter().map(|process| process.pid).collect();
+        below(open)
+    }
+
+    /// Signals all of them.
+    pub fn signal_all_strangers(&self, children: &Children, signal: Signal) {
+        for process in self.all_strangers(children) {
+            signal_process(&process, signal);
+        }
+    }
+
     /// The main process and everything below it, and everything below the strangers that belong to it.
     fn members(&mut self, children: &Children, run: u64) -> Vec<Process> {
         let mut open: Vec<Pid> = Vec::new();
@@ -118,18 +132,7 @@ impl Trees {
             }
         }
         open.extend(children.pid_of(run));
-        let mut seen = BTreeSet::new();
-        let mut members = Vec::new();
-        while let Some(pid) = open.pop() {
-            if !seen.insert(pid) || seen.len() > 100_000 {
-                continue;
-            }
-            if let Some(process) = stat(pid).filter(|process| !process.zombie) {
-                members.push(process);
-                open.extend(children_of(pid));
-            }
-        }
-        members
+        below(open)
     }
 
     /// Living children of ours that we did not make.
@@ -183,7 +186,22 @@ impl Trees {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "files of /proc, which never hang")]
+/// These processes and everything below them.
+fn below(mut open: Vec<Pid>) -> Vec<Process> {
+    let mut seen = BTreeSet::new();
+    let mut members = Vec::new();
+    while let Some(pid) = open.pop() {
+        if !seen.insert(pid) || seen.len() > 100_000 {
+            continue;
+        }
+        if let Some(process) = stat(pid).filter(|process| !process.zombie) {
+            members.push(process);
+            open.extend(children_of(pid));
+        }
+    }
+    members
+}
+
 fn open(path: &str) -> Option<File> {
     File::open(path).ok()
 }
@@ -194,7 +212,6 @@ fn pids(text: &str) -> Vec<Pid> {
 
 /// Every process of the host: only where the kernel has no lists of children.
 fn all_pids() -> Vec<Pid> {
-    #[expect(clippy::disallowed_methods, reason = "a directory of /proc, which never hangs")]
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
     names.filter_map(|name| Pid::parse(name.to_str()?)).collect()
@@ -202,7 +219,6 @@ fn all_pids() -> Vec<Pid> {
 
 /// The children of a process, whichever of its threads made them.
 fn children_of(pid: Pid) -> Vec<Pid> {
-    #[expect(clippy::disallowed_methods, reason = "a directory of /proc, which never hangs")]
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for thread in threads.filter_map(Result::ok) {
@@ -279,7 +295,8 @@ mod tests {
     #[test]
     fn a_process_with_a_hostile_name_is_read_rightly() {
         let pid = Pid::new(4711).unwrap();
-        let line = "4711 (a) S 1 (x) S 812 4711 4711 0 -1 4194560 1 0 0 0 7 3 0 0 20 0 1 0 99 0 25 0";
+        let line =
+            "4711 (a) S 1 (x) S 812 4711 4711 0 -1 4194560 1 0 0 0 7 3 0 0 20 0 1 0 99 0 25 0";
         let process = parse_stat(pid, line).unwrap();
         assert_eq!((process.parent, process.group, process.session), (812, 4711, 4711));
         assert_eq!((process.start_time, process.cpu_ns), (99, 100_000_000));

@@ -1,5 +1,4 @@
 //! The log thread when what it writes to fails, and the targets that are no files.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     fs::{self, File},
@@ -176,4 +175,34 @@ fn a_flooder_does_not_delay_another_program() {
     drop(stop);
     flooder.unwrap().join().unwrap();
     bench.finish();
+}
+
+#[test]
+fn an_old_file_is_rotated_although_nothing_is_written() {
+    let mut bench = Bench::new();
+    let path = bench.path("web.log");
+    let mut to = logging(LogTarget::File(path.clone()));
+    to.rotate.every = Some(Duration::from_millis(1500));
+    to.rotate.compress = Compress::Gzip;
+    let mut out = bench.program("web", Which::Stdout, &Arc::new(to));
+    out.write_all(b"old\n").unwrap();
+    wait_for("it is compressed", || bench.path("web.log.1.gz").exists().then_some(()));
+    assert_eq!(text(&path), "");
+    out.write_all(b"new\n").unwrap();
+    wait_for("it is written", || (text(&path) == "new\n").then_some(()));
+    bench.finish();
+}
+
+#[test]
+fn a_program_that_floods_at_the_end_does_not_hold_up_the_end() {
+    let mut bench = Bench::new();
+    let to = Arc::new(logging(LogTarget::Null));
+    let mut flood = bench.program("flood", Which::Stdout, &to);
+    let flooder = thread::Builder::new().spawn(move || {
+        let block = [b'y'; 4096];
+        while flood.write_all(&block).is_ok() {}
+    });
+    wait_for("it floods", || (bench.account("flood").stdout.offered > 0).then_some(()));
+    bench.finish();
+    flooder.unwrap().join().unwrap();
 }

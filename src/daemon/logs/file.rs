@@ -26,6 +26,8 @@ use crate::model::{Compress, Instant, Rotate, WallTime};
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long a rotation that cannot be done is left alone.
 const ROTATE_RETRY: Duration = Duration::from_secs(10);
+/// The same, in milliseconds of the wall clock.
+const RETRY_MS: i64 = 10_000;
 
 /// A log file.
 pub(super) struct LogFile {
@@ -99,10 +101,11 @@ impl LogFile {
         self.compressible = true;
     }
 
-    /// When the file becomes too old, if it has anything in it.
+    /// When the file becomes too old, if it has anything in it. While it ends within a line that is
+    /// never: the end of the line will come with a write.
     pub(super) fn due(&self) -> Option<WallTime> {
         self.rotate.every?;
-        self.open.as_ref().filter(|o| o.size > 0)?.window_end
+        self.open.as_ref().filter(|o| o.size > 0 && !o.within_line)?.window_end
     }
 
     /// Opens the file unless it is open and still the one its path names. Gives whether the next
@@ -168,7 +171,8 @@ impl LogFile {
             if let Err(error) = self.append(rest.get(..len).unwrap_or_default(), &mut done) {
                 return (done, Err(error));
             }
-            if then_rotate && let Err(error) = self.rotate(at) {
+            let rotated = if then_rotate { self.rotate(at) } else { Ok(()) };
+            if let Err(error) = rotated {
                 return (done, Err(error));
             }
         }
@@ -217,11 +221,14 @@ impl LogFile {
         let Some(id) = self.open.as_ref().map(|o| o.id) else { return Ok(()) };
         let (parent, name) = path::open_parent(&self.path, self.make_below.as_deref())?;
         // Somebody else has rotated already when the path names another file.
-        if path::is_file(&parent, &name, id)
-            && let Err(error) = shift(&parent, &name, self.rotate.keep)
-        {
+        let ours = path::is_file(&parent, &name, id);
+        let shifted = if ours { shift(&parent, &name, self.rotate.keep) } else { Ok(()) };
+        if let Err(error) = shifted {
             self.rotate_after = at.now + ROTATE_RETRY;
             self.trouble = Some(error);
+            if let Some(end) = self.open.as_mut().and_then(|o| o.window_end.as_mut()) {
+                end.0 = at.wall.0.saturating_add(RETRY_MS);
+            }
             return Ok(());
         }
         self.open = None;

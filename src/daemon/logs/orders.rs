@@ -9,9 +9,9 @@ use super::{
     format::{Form, WIDTH_MAX},
     ledger::Ledger,
     path::Ownership,
-    pump::{HOLD, OWN, Pump, Source, Tap},
+    pump::{DRAIN, HOLD, OWN, Pump, Source, Tap},
     queue::{Segment, long, short},
-    sink::Backend,
+    sink::{Backend, Sink},
     splitter::Splitter,
     table::{Key, ownership},
 };
@@ -45,7 +45,7 @@ impl Pump {
             Command::Shutdown(within, reply) => {
                 self.closing = Some((self.at.now + within, reply));
                 for slot in 0..short(self.taps.len()) {
-                    self.pull(slot, usize::MAX);
+                    self.pull(slot, DRAIN);
                     self.finish_line(slot);
                 }
             }
@@ -76,13 +76,7 @@ impl Pump {
             if sink.retry_at().is_some_and(|at| now >= at) {
                 self.flush(id);
             }
-            self.with_sink(id, |sink, book| {
-                if let Backend::File(file) = &sink.backend
-                    && file.due().is_some_and(|due| book.at.wall >= due)
-                {
-                    sink.prepare(book);
-                }
-            });
+            self.with_sink(id, Sink::rotate_if_old);
         }
         self.compress_next();
     }
@@ -96,8 +90,9 @@ impl Pump {
             number
         });
         self.width = self.width.max(name.as_str().len().min(WIDTH_MAX));
-        let source = Source { name, ring: None, logging: logging.clone() };
-        self.sources.entry(program).or_insert(source).logging = logging.clone();
+        let source = Source { name, ring: None, logging: logging.clone(), retired: false };
+        let source = self.sources.entry(program).or_insert(source);
+        (source.logging, source.retired) = (logging.clone(), false);
         let (sink, form) = self.join(&logging, which);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.taps.push(None);
@@ -140,13 +135,19 @@ impl Pump {
     }
 
     pub(super) fn retire(&mut self, name: &Name) {
-        if let Some(source) = self.numbers.get(name).and_then(|n| self.sources.get_mut(n)) {
-            self.ring_cost -= source.ring.take().map_or(0, |r| r.cost()).min(self.ring_cost);
+        let Some(number) = self.numbers.get(name).copied() else { return };
+        if let Some(source) = self.sources.get_mut(&number) {
+            source.retired = true;
         }
-        if let Some(number) = self.numbers.get(name).copied()
-            && !self.taps.iter().flatten().any(|t| t.program == number)
-        {
-            self.sources.remove(&number);
+        self.forget_if_retired(number);
+    }
+
+    /// A retired program is forgotten with its last stream.
+    pub(super) fn forget_if_retired(&mut self, number: u32) {
+        let retired = self.sources.get(&number).is_some_and(|s| s.retired);
+        if retired && !self.taps.iter().flatten().any(|t| t.program == number) {
+            let ring = self.sources.remove(&number).and_then(|s| s.ring);
+            self.ring_cost = self.ring_cost.saturating_sub(ring.map_or(0, |r| r.cost()));
         }
     }
 
@@ -215,9 +216,8 @@ impl Pump {
     }
 
     pub(super) fn compress_next(&mut self) {
-        while !self.compressing
-            && let Some(id) = self.to_compress.first().copied()
-        {
+        while !self.compressing {
+            let Some(id) = self.to_compress.first().copied() else { return };
             let Some(Backend::File(log)) = self.sinks.at(id).map(|s| &mut s.backend) else {
                 self.to_compress.remove(&id);
                 continue;

@@ -37,6 +37,8 @@ const READ: usize = 256 << 10;
 const READ_FORMED: usize = 32 << 10;
 /// What one stream may read in a turn, so that the others have theirs soon.
 const TURN: usize = 512 << 10;
+/// What is read of each stream at the end: more than a pipe holds, but not what is yet to come.
+pub(super) const DRAIN: usize = 4 << 20;
 /// The longest unfinished line that is held back.
 const HELD_MAX: usize = 64 << 10;
 /// How long an unfinished line is held back.
@@ -75,6 +77,7 @@ pub(super) struct Source {
     pub(super) name: Name,
     pub(super) ring: Option<Box<Ring>>,
     pub(super) logging: Arc<Logging>,
+    pub(super) retired: bool,
 }
 
 pub(super) struct Pump {
@@ -195,9 +198,8 @@ impl Pump {
         for id in &self.timed {
             let Some(sink) = self.sinks.at(*id) else { continue };
             sink.retry_at().into_iter().for_each(&mut soonest);
-            if let Backend::File(file) = &sink.backend
-                && let Some(due) = file.due()
-            {
+            let Backend::File(file) = &sink.backend else { continue };
+            if let Some(due) = file.due() {
                 let ms = u64::try_from(due.0.saturating_sub(self.at.wall.0)).unwrap_or(0);
                 soonest(self.at.now + Duration::from_millis(ms));
             }
@@ -222,9 +224,8 @@ impl Pump {
         let mut book = Book { at: self.at, ledger: &mut self.ledger, reports: &mut self.reports };
         let result = work(sink, &mut book);
         let waiting = sink.is_waiting() && !sink.is_failing();
-        if waiting != sink.watched
-            && let Some(fd) = sink.fd()
-        {
+        let change = if waiting == sink.watched { None } else { sink.fd() };
+        if let Some(fd) = change {
             let event = EpollEvent::new(EpollFlags::EPOLLOUT, SINK | u64::from(id));
             let set = if waiting { self.epoll.add(fd, event) } else { self.epoll.delete(fd) };
             // Regular files cannot be watched (EPERM) and never make anybody wait.
@@ -287,7 +288,7 @@ impl Pump {
                     self.ledger.offered(owner, n);
                     self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());
                     enlarge(&mut tap, n);
-                    if n < PIPE.min(size) && budget < usize::MAX {
+                    if n < PIPE.min(size) && budget <= TURN {
                         break;
                     }
                 }
@@ -436,8 +437,10 @@ impl Pump {
             }
         });
         self.sinks.leave(tap.sink);
+        let program = tap.program;
         drop(tap); // closes the pipe, which takes it out of the epoll set
         self.free.push(slot);
+        self.forget_if_retired(program);
     }
 
     fn close_if_done(&mut self) -> bool {
@@ -472,5 +475,16 @@ fn enlarge(tap: &mut Tap, n: usize) {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_idle_programs_cost_little() {
+        let program = 2 * size_of::<Tap>() + size_of::<Sink>() + size_of::<Source>();
+        assert!(program <= 2 * 400, "{program} bytes for two streams");
     }
 }

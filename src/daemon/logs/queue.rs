@@ -27,6 +27,14 @@ pub(super) struct Loss {
     pub(super) bytes: u64,
 }
 
+impl Loss {
+    /// The line that stands where the lines are missing.
+    pub(super) fn mark(self, name: &str, reason: &str) -> String {
+        let Self { lines, bytes } = self;
+        format!("supervisor: {name}: {lines} lines ({bytes} bytes) lost: {reason}")
+    }
+}
+
 /// A length as it is kept in a [`Segment`]; chunks are far smaller than 4 GiB.
 pub(super) fn short(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)

@@ -121,6 +121,11 @@ impl Sink {
         matches!(self.backend, Backend::Datagrams(_))
     }
 
+    /// Whether it can be forgotten: nothing waits and nothing is left to be said.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.queue.is_none() && self.lost.is_empty()
+    }
+
     /// What epoll is to watch while output waits.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backend {
@@ -142,6 +147,18 @@ impl Sink {
             }
             Backend::Console(_) | Backend::Null => Ok(None),
         };
+        self.prepared(result, book)
+    }
+
+    /// Begins a new file when this one has become too old.
+    pub(super) fn rotate_if_old(&mut self, book: &mut Book<'_>) {
+        if let Backend::File(file) = &mut self.backend {
+            let result = file.rotate_if_old(book.at);
+            self.prepared(result, book);
+        }
+    }
+
+    fn prepared(&mut self, result: Result<Option<bool>, OpenError>, book: &mut Book<'_>) -> bool {
         match result {
             Ok(changed) => {
                 if let Some(within_line) = changed {
@@ -235,9 +252,8 @@ impl Sink {
                 self.place_mark(book);
             }
         }
-        if self.is_failing()
-            && let Some(queue) = self.queue.take()
-        {
+        let kept = if self.is_failing() { self.queue.take() } else { None };
+        if let Some(queue) = kept {
             self.give_up(queue, book);
         }
     }
@@ -290,7 +306,7 @@ impl Sink {
             } else if self.written_open && self.queue.is_none() {
                 text.push(b'\n');
             }
-            text.extend_from_slice(loss_line(name, loss, &reason).as_bytes());
+            text.extend_from_slice(loss.mark(name, &reason).as_bytes());
             if !self.is_datagrams() {
                 text.push(b'\n');
             }
@@ -386,9 +402,8 @@ impl Sink {
     /// Tries again now.
     pub(super) fn reopen(&mut self, book: &mut Book<'_>) {
         self.retry_at = None;
-        if let Backend::File(file) = &mut self.backend
-            && file.is_open()
-        {
+        let Backend::File(file) = &mut self.backend else { return };
+        if file.is_open() {
             file.close();
             self.prepare(book);
         }
@@ -447,11 +462,6 @@ impl Sink {
     }
 }
 
-fn loss_line(name: &str, loss: Loss, reason: &str) -> String {
-    let Loss { lines, bytes } = loss;
-    format!("supervisor: {name}: {lines} lines ({bytes} bytes) lost: {reason}")
-}
-
 fn write_console(console: &Console, bytes: &[u8]) -> (usize, Stop) {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|r| !r.is_empty()) {
@@ -483,11 +493,4 @@ fn send_all(
         done += long(s.out);
     }
     (done, Stop::Done)
-}
-
-impl Sink {
-    /// Whether it can be forgotten: nothing waits and nothing is left to be said.
-    pub(super) fn owes_nothing(&self) -> bool {
-        self.queue.is_none() && self.lost.is_empty()
-    }
 }

@@ -142,8 +142,10 @@ impl Sinks {
     pub(super) fn leave(&mut self, id: u32) {
         let Some(sink) = self.at(id) else { return };
         sink.users = sink.users.saturating_sub(1);
-        let done = sink.users == 0 && sink.owes_nothing();
-        if done && let Backend::File(file) = &sink.backend {
+        if sink.users > 0 || !sink.owes_nothing() {
+            return;
+        }
+        if let Backend::File(file) = &sink.backend {
             let key = Key::File(file.path().to_owned());
             self.keys.remove(&key);
             if let Some(place) = self.list.get_mut(long(id)) {

@@ -1,0 +1,66 @@
+//! What a run would do, in words, without doing it.
+
+use std::fmt::Write;
+
+use crate::{
+    engine::{Action, ChildEvent, Engine, Event, Role, Surroundings},
+    model::{Instant, Site, WallTime},
+};
+
+/// The start order of `site`, found by letting the real machine start in an imaginary world.
+pub(super) fn describe(site: &Site) -> String {
+    let mut text = String::from("would start, in this order:\n");
+    let mut log = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot be refused.
+        writeln!(text, "{line}").ok();
+    };
+    let around = Surroundings { seed: 0, is_init: false, bugs: crate::engine::Bugs::default() };
+    let now = (Instant(1), WallTime(0));
+    let mut engine = Engine::new(site, around, now);
+    let mut events = std::collections::VecDeque::from([Event::Boot]);
+    let mut out = crate::engine::Actions::new();
+    let mut pid = 1;
+    // Every program is spawned at most once here: nothing ends but what is meant to.
+    for _ in 0..100_000 {
+        let Some(event) = events.pop_front() else { break };
+        engine.handle(event, now.0, now.1, &mut out);
+        for action in out.drain() {
+            match action {
+                Action::Spawn(spawn) => {
+                    let Some(program) = engine.program(spawn.program) else { continue };
+                    let words = if spawn.role == Role::Main {
+                        program.command.join(" ")
+                    } else {
+                        spawn.role.to_string()
+                    };
+                    log(format_args!("  {}: {words}", program.name));
+                    pid += 1;
+                    let child =
+                        |what| Event::Child { program: spawn.program, run: spawn.run, what };
+                    events.push_back(child(ChildEvent::Spawned { pid }));
+                    let oneshot = matches!(program.kind, crate::model::ProgramType::Oneshot { .. });
+                    if spawn.role != Role::Main || oneshot {
+                        let exit = crate::model::Exit::Code(0);
+                        events.push_back(child(ChildEvent::Exited(exit)));
+                        events.push_back(child(ChildEvent::TreeEmpty));
+                    }
+                }
+                Action::Await { program, attempt, index } => {
+                    events.push_back(Event::Condition { program, attempt, index });
+                }
+                Action::Signal { .. }
+                | Action::AwaitNothing(_)
+                | Action::RemoveRuntime(_)
+                | Action::Record(_)
+                | Action::Reply(..)
+                | Action::Progress(..)
+                | Action::Load { .. }
+                | Action::Reconfigure(_)
+                | Action::Forget(_)
+                | Action::ReopenLogs
+                | Action::Exit(_) => {}
+            }
+        }
+    }
+    text
+}

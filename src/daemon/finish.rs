@@ -1,0 +1,96 @@
+//! The end: what is left of any tree, the last lines of output, files, the exit code.
+
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::{Shell, input::Input};
+use crate::{
+    model::{Instant, LogLevel, Signal},
+    sys::{child, clock, stdio},
+};
+
+/// How long orphans may take to clean up after SIGTERM, at the least.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+impl Shell {
+    /// After every program is down: asks whatever still hangs below us to end, waits, kills, reaps.
+    ///
+    /// As PID 1 of a namespace that is every process in it; else every descendant (we are their subreaper). No
+    /// other init waits for them; a background process with something to clean up gets its time.
+    pub(super) fn end_orphans(&mut self, inputs: &Receiver<Input>, budget_end: Instant) {
+        self.reap();
+        let left = self.orphans();
+        if left == 0 {
+            return;
+        }
+        self.note(LogLevel::Info, format!("ending {left} processes that programs left behind"));
+        self.signal_orphans(Signal::TERM);
+        self.signal_orphans(Signal::CONT);
+        let now = clock::monotonic();
+        let end = (now + GRACE).min(budget_end.max(now));
+        self.wait_for_orphans(inputs, end);
+        if self.orphans() > 0 {
+            self.signal_orphans(Signal::KILL);
+            self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(1));
+        }
+    }
+
+    fn wait_for_orphans(&mut self, inputs: &Receiver<Input>, end: Instant) {
+        while child::has_children() {
+            let left = end.since(clock::monotonic());
+            if left.is_zero() {
+                return;
+            }
+            match inputs.recv_timeout(left) {
+                // A second TERM: no more patience.
+                Ok(Input::Signals) => {
+                    let impatient =
+                        super::input::arrived().iter().any(|one| one.signal != Signal::CHLD);
+                    self.reap();
+                    if impatient {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn orphans(&mut self) -> usize {
+        self.trees.all_strangers(&self.children).len()
+    }
+
+    fn signal_orphans(&mut self, signal: Signal) {
+        if crate::sys::subreaper::is_init() {
+            child::signal_everybody(signal);
+        } else {
+            self.trees.signal_all_strangers(&self.children, signal);
+        }
+    }
+
+    /// Lets the log thread write what is left, then the control thread send it.
+    pub(super) fn close(&mut self) {
+        if !self.logs.shutdown(Self::LOG_DRAIN).complete {
+            stdio::say("supervisor: the last lines of output could not all be written\n");
+        }
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+    }
+
+    /// After a panic of the loop: nothing of ours may outlive us unseen.
+    pub(super) fn emergency(&mut self, inputs: &Receiver<Input>) {
+        for run in self.runs.keys().copied().collect::<Vec<_>>() {
+            self.children.signal_group(run.0, Signal::TERM).ok();
+            self.children.signal_group(run.0, Signal::CONT).ok();
+        }
+        self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(5));
+        for run in self.runs.keys().copied().collect::<Vec<_>>() {
+            self.children.signal_group(run.0, Signal::KILL).ok();
+        }
+        self.signal_orphans(Signal::KILL);
+        self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(1));
+    }
+}
