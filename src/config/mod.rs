@@ -2,6 +2,7 @@
 
 mod check;
 mod diagnostic;
+mod dotenv;
 mod expand;
 mod load;
 mod lower;
@@ -15,6 +16,7 @@ mod values;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use diagnostic::{Colour, Diagnostic, Findings, Place, Severity, SourceFile};
+pub use dotenv::{DotenvError, read_dotenv};
 pub use load::load;
 pub use show::show;
 pub use source::{Fingerprint, Source, SourceError, read, read_stable, read_stdin};
