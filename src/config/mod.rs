@@ -76,22 +76,3 @@ pub struct Loaded {
 pub fn json_schema() -> serde_json::Value {
     schema::json_schema()
 }
-
-/// tmp
-#[derive(Debug)]
-pub struct DotenvError(String);
-impl DotenvError {
-    /// x
-    pub fn is_missing(&self) -> bool {
-        true
-    }
-}
-impl std::fmt::Display for DotenvError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-/// tmp
-pub fn read_dotenv(_p: &std::path::Path) -> Result<Vec<(String, String)>, DotenvError> {
-    Ok(Vec::new())
-}
