@@ -319,11 +319,18 @@ impl Slot {
         }
     }
 
+    /// When wants and afters are no longer waited for; a requirement is waited for as long as it takes.
+    pub(super) fn patience_at_the_gate(&self, now: Instant) -> Option<Instant> {
+        let optional = |edge: &crate::plan::Edge| edge.kind != crate::plan::EdgeKind::Requires;
+        let any = self.edges.needs.iter().any(optional);
+        self.program.start_timeout.from(now).filter(|_| any)
+    }
+
     fn start_again(&mut self, cx: &mut Cx<'_>) -> State {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
-            patience: self.program.start_timeout.from(cx.now),
+            patience: self.patience_at_the_gate(cx.now),
             waits_done: 0,
             wait_until: None,
         }

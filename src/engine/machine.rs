@@ -223,7 +223,7 @@ impl Slot {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
-            patience: self.program.start_timeout.from(cx.now),
+            patience: self.patience_at_the_gate(cx.now),
             waits_done: 0,
             wait_until: None,
         }
