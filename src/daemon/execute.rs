@@ -224,6 +224,9 @@ impl Shell {
             }
             self.logs.ended(run.0);
             self.children.reap(peeked);
+            if let Some(program) = program {
+                self.feed(Event::Child { program, run, what: ChildEvent::Reaped });
+            }
         }
         self.look_at_trees();
     }

@@ -140,11 +140,9 @@ impl Slot {
         }
         let ended = Ended { cause, lived };
         if !self.ends_tree() || cx.bugs.leave_the_tree {
-            if self.side.is_none() {
-                return self.clean(0, ended, cx);
-            }
+            // Its reaping is waited for, not its tree: whatever it left behind goes on.
             let again = Again { at: None, pause: Duration::from_secs(1) };
-            return State::Emptying { run, ended, again, empty: true };
+            return State::Emptying { run, ended, again, empty: false };
         }
         let asked = matches!(ended.cause, Cause::Stopped(..));
         if self.program.stop.kill_mode == KillMode::Group && !asked {
@@ -164,7 +162,12 @@ impl Slot {
     ) -> State {
         self.note_start_over(&input);
         match input {
-            Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
+            Input::Child(of, ChildEvent::Reaped)
+                if of == run && self.ends_tree() && !cx.bugs.leave_the_tree =>
+            {
+                State::Emptying { run, ended, again, empty }
+            }
+            Input::Child(of, ChildEvent::TreeEmpty | ChildEvent::Reaped) if of == run => {
                 if self.side.is_none() {
                     return self.clean(0, ended, cx);
                 }
@@ -391,7 +394,7 @@ impl Slot {
         match input {
             Input::Child(of, what) if of == side.run => {
                 match what {
-                    ChildEvent::Spawned { .. } => {}
+                    ChildEvent::Spawned { .. } | ChildEvent::Reaped => {}
                     ChildEvent::SpawnFailed(failure) => {
                         let (role, text) = (side.role, Arc::clone(&failure.text));
                         cx.out.record(Record::of(self, What::HookNotStarted { role, text }));

@@ -63,6 +63,35 @@ pub struct Bugs {
     pub start_in_shutdown: bool,
 }
 
+impl Bugs {
+    /// None: production.
+    pub const NONE: Self = Self {
+        forget_stop_while_spawning: false,
+        restart_although_down: false,
+        leave_the_tree: false,
+        skip_the_gate: false,
+        skip_the_drain: false,
+        count_fork_failures: false,
+        ignore_generation: false,
+        start_in_shutdown: false,
+    };
+
+    /// Each alone, with its name.
+    #[must_use]
+    pub fn each() -> Vec<(&'static str, Self)> {
+        vec![
+            ("forget_stop_while_spawning", Self { forget_stop_while_spawning: true, ..Self::NONE }),
+            ("restart_although_down", Self { restart_although_down: true, ..Self::NONE }),
+            ("leave_the_tree", Self { leave_the_tree: true, ..Self::NONE }),
+            ("skip_the_gate", Self { skip_the_gate: true, ..Self::NONE }),
+            ("skip_the_drain", Self { skip_the_drain: true, ..Self::NONE }),
+            ("count_fork_failures", Self { count_fork_failures: true, ..Self::NONE }),
+            ("ignore_generation", Self { ignore_generation: true, ..Self::NONE }),
+            ("start_in_shutdown", Self { start_in_shutdown: true, ..Self::NONE }),
+        ]
+    }
+}
+
 /// The machine for one site.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Engine {

@@ -3,4 +3,5 @@
 mod config;
 mod logs;
 mod logs_faults;
+mod sim;
 mod sys_spawn;
