@@ -3,4 +3,7 @@
 mod config;
 mod logs;
 mod logs_faults;
+mod site_builder;
 mod sys_spawn;
+mod trace;
+mod trace_life;
