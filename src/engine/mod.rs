@@ -61,6 +61,16 @@ pub struct Bugs {
     pub ignore_generation: bool,
     /// Starts programs during a shutdown.
     pub start_in_shutdown: bool,
+    /// Sends SIGKILL before its time.
+    pub kill_at_once: bool,
+    /// Does not start again what backs off.
+    pub lose_restarts: bool,
+    /// Never forgets a failure.
+    pub keep_failures: bool,
+    /// Does not know a start limit.
+    pub ignore_the_limit: bool,
+    /// Restarts at a reload what has not changed.
+    pub restart_unchanged: bool,
 }
 
 /// The machine for one site.
@@ -124,7 +134,10 @@ impl Engine {
         match event {
             Event::Boot => self.boot(at, out),
             Event::Deadline => self.deadlines_due(at, out),
-            Event::Child { program, run, what } => {
+            Event::Child { program, mut run, what } => {
+                if self.bugs.ignore_generation {
+                    run = self.slot(program).and_then(Slot::present_run).unwrap_or(run);
+                }
                 self.step(program, Input::Child(run, what), at, out);
             }
             Event::Condition { program, attempt, index } => {
