@@ -3,6 +3,7 @@
 mod config;
 mod logs;
 mod logs_faults;
+mod sim;
 mod site_builder;
 mod sys_spawn;
 mod trace;
