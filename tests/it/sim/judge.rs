@@ -11,11 +11,11 @@ use super::world::World;
 impl World {
     /// I-1, I-2, I-6, I-7, I-22, I-31, I-32, I-38: a start.
     pub(super) fn judge_start(&mut self, id: ProgramId, run: RunId, role: Role) {
-        let leaves = self.leaves(id);
-        let others =
-            self.procs.iter().filter(|(of, p)| **of != run && p.program == id).filter(|(_, p)| {
-                matches!(p.role, Role::Main | Role::StartPre(_)) && !(leaves && p.reaped)
-            });
+        let others = self
+            .procs
+            .iter()
+            .filter(|(of, p)| **of != run && p.program == id)
+            .filter(|(_, p)| matches!(p.role, Role::Main | Role::StartPre(_)) && !p.left);
         let others = others.count();
         self.hold(1, others == 0, || format!("{id:?} is spawned beside {others} of its own"));
         let wanted = self.wanted(id) || self.stop_now;
@@ -24,19 +24,21 @@ impl World {
         self.hold(6, !down, || format!("{id:?} is spawned after its stop"));
         let (now, stopping) = (self.now, self.stopping.is_some() && !self.stop_now);
         self.hold(38, !stopping, || format!("{id:?} is spawned in a shutdown"));
+        self.known.entry(id).or_default().lived = None;
         let Some(slot) = self.engine.slot(id) else { return };
         let first = match role {
             Role::StartPre(index) => index == 0,
             _ => slot.program.start_pre.is_empty(),
         };
-        if !first || self.stop_now {
+        if !first || self.stop_now || slot.attempt_at != now {
             return;
         }
         let missing = slot.edges.needs.iter().find(|edge| {
             let up = self.engine.slot(edge.target).is_some_and(Slot::is_ready);
             edge.kind == EdgeKind::Requires && edge.condition == Condition::Ready && !up
         });
-        let missing = missing.map(|edge| edge.target);
+        let missing =
+            missing.map(|e| (e.target, self.engine.slot(e.target).map(|s| s.state.clone())));
         let limit = slot.program.restart.start_limit.clone();
         let alone = slot.edges.needs.is_empty();
         let retrying = matches!(slot.state, State::Spawning { tried: Some(_), .. });

@@ -39,6 +39,8 @@ pub(super) struct Proc {
     pub(super) asked: Option<Instant>,
     pub(super) forced: bool,
     pub(super) spawned: bool,
+    /// Left behind on purpose.
+    pub(super) left: bool,
 }
 
 /// What the world knows of a program without asking the engine.
@@ -234,8 +236,11 @@ impl World {
     }
 
     fn reap(&mut self, run: RunId) {
+        let Some(p) = self.procs.get(&run) else { return };
+        let left = self.leaves(p.program);
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.reaped = true;
+        p.left = left && p.role == Role::Main;
         if p.members == 0 {
             self.child(Duration::ZERO, run, ChildEvent::TreeEmpty);
         }
@@ -387,6 +392,7 @@ impl World {
                 asked: None,
                 forced: false,
                 spawned: false,
+                left: false,
             },
         );
         if fails {
