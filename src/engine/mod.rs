@@ -296,6 +296,8 @@ impl Engine {
                 }
             }
             State::Stopped if slot.goal == Goal::Gone => {
+                // What it needed may be waiting for just that.
+                self.tell_neighbours(id, gates, at, out);
                 self.forget(id, out);
                 return;
             }

@@ -72,7 +72,14 @@ impl World {
             _ => true,
         });
         let stuck = stuck.filter(|_| self.exit.is_none()).map(|s| (s.id, s.state.clone()));
-        self.hold(44, stuck.is_none(), || format!("{stuck:?} waits for nothing"));
+        let all: Vec<String> = if stuck.is_some() {
+            let one =
+                |s: &Slot| format!("{} {:?} {:?} {:?}", s.program.name, s.goal, s.state, s.edges);
+            self.engine.programs().map(one).collect()
+        } else {
+            Vec::new()
+        };
+        self.hold(44, stuck.is_none(), || format!("{stuck:?} waits for nothing: {all:#?}"));
     }
 
     fn wish(&mut self) {

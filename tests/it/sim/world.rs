@@ -240,7 +240,7 @@ impl World {
         let left = self.leaves(p.program);
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.reaped = true;
-        p.left = left && p.role == Role::Main;
+        p.left = left;
         if p.members == 0 {
             self.child(Duration::ZERO, run, ChildEvent::TreeEmpty);
         }
