@@ -39,7 +39,7 @@ impl Slot {
             if rung > 0 {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
-            let next_at = step.wait.from(cx.now);
+            let next_at = if cx.bugs.kill_at_once { Some(cx.now) } else { step.wait.from(cx.now) };
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }
         let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };

@@ -1,7 +1,11 @@
 //! The one integration test binary.
 
 mod config;
+mod coverage;
 mod logs;
 mod logs_faults;
 mod sim;
+mod site_builder;
 mod sys_spawn;
+mod trace;
+mod trace_life;
