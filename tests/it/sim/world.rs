@@ -285,6 +285,7 @@ impl World {
                 self.hold(41, open, || format!("{id:?} was answered twice"));
             }
             Action::Await { program, attempt, index } => {
+                self.known.entry(program).or_default().lived = None;
                 if self.chance.is(60) {
                     let delay = Duration::from_millis(self.chance.below(9000));
                     self.at(delay, Event::Condition { program, attempt, index });
