@@ -266,6 +266,7 @@ impl World {
                 State::Fatal { limit, retry_at, .. } => {
                     let retry = slot.program.restart.start_limit.as_ref();
                     *limit
+                        && !self.changed
                         && retry_at.is_none()
                         && retry.is_some_and(|l| l.action == LimitAction::Retry)
                 }

@@ -237,7 +237,7 @@ impl World {
 
     fn reap(&mut self, run: RunId) {
         let Some(p) = self.procs.get(&run) else { return };
-        let left = self.leaves(p.program);
+        let left = self.leaves(p.program) || self.engine.slot(p.program).is_none();
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.reaped = true;
         p.left = left;
