@@ -121,9 +121,10 @@ impl Slot {
         if is_main {
             self.history.exit = Some((exit, cx.wall));
         }
-        let lived = cx.now.since(life.started);
+        // A command before the program is no run of it: it makes nothing stable.
+        let lived = is_main.then(|| cx.now.since(life.started));
         let cause = Cause::Stopped(why, is_main.then_some(exit));
-        self.empty(life.run, cause, Some(lived), cx)
+        self.empty(life.run, cause, lived, cx)
     }
 
     /// The main process is gone: now the rest of its tree, and a command beside it.

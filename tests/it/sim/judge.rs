@@ -91,6 +91,7 @@ impl World {
             .map(|back| back.from)
             .collect();
         let forced = self.forced || self.known.get(&id).is_some_and(|k| k.forced);
+        let state = format!("{:?}", slot.state);
         let polite = signal == Signal::TERM || signal == Signal::INT;
         let now = self.now;
         if polite && p.asked.is_none() {
@@ -109,7 +110,9 @@ impl World {
         }
         if signal == Signal::KILL && !forced && !p.forced && !self.changed {
             let good = p.asked.is_some_and(|at| now - at >= patience);
-            self.hold(37, good, || format!("{id:?} is killed before its time"));
+            self.hold(37, good, || {
+                format!("{id:?} is killed before its time: asked {:?}, {state}", p.asked)
+            });
         }
     }
 }

@@ -106,7 +106,11 @@ impl World {
             ..Change::default()
         };
         let force = change.force;
-        let request = match self.chance.below(100) {
+        let kind = self.chance.below(100);
+        if force && (30..70).contains(&kind) {
+            self.procs.values_mut().filter(|p| p.program == id).for_each(|p| p.forced = true);
+        }
+        let request = match kind {
             0..=29 => {
                 self.allow(id, gone, false);
                 Request::Start(change)
@@ -249,9 +253,7 @@ impl World {
 
     fn judge_convergence(&mut self) {
         let quick = |slot: &Slot| match &slot.state {
-            State::Spawning { .. } | State::Retrying { .. } => {
-                slot.program.restart.start_limit.is_none()
-            }
+            State::Spawning { .. } => true,
             _ => true,
         };
         let stuck: Vec<String> = self
@@ -264,6 +266,7 @@ impl World {
                 State::Fatal { limit, retry_at, .. } => {
                     let retry = slot.program.restart.start_limit.as_ref();
                     *limit
+                        && !self.changed
                         && retry_at.is_none()
                         && retry.is_some_and(|l| l.action == LimitAction::Retry)
                 }
@@ -290,10 +293,10 @@ fn run(seed: u64, bugs: Bugs, trace: bool) -> World {
     let amount = 300 + world.chance.below(1500);
     while world.events < amount && world.wrong.is_none() && world.exit.is_none() {
         world.turn();
-        if world.chance.below(400) == 0 {
+        if world.chance.below(3000) == 0 {
             world.round_trip();
         }
-        if world.chance.below(100) == 0 {
+        if world.chance.below(400) == 0 {
             world.same_site();
         }
     }

@@ -240,7 +240,7 @@ impl World {
 
     fn reap(&mut self, run: RunId) {
         let Some(p) = self.procs.get(&run) else { return };
-        let left = self.leaves(p.program);
+        let left = self.leaves(p.program) || self.engine.slot(p.program).is_none();
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.reaped = true;
         p.left = left;
@@ -290,6 +290,7 @@ impl World {
                 self.hold(41, open, || format!("{id:?} was answered twice"));
             }
             Action::Await { program, attempt, index } => {
+                self.known.entry(program).or_default().lived = None;
                 if self.chance.is(60) {
                     let delay = Duration::from_millis(self.chance.below(9000));
                     self.at(delay, Event::Condition { program, attempt, index });
