@@ -129,7 +129,7 @@ impl Shell {
             follow,
         };
         let reader = move |batch: logs::LogBatch| {
-            let lines = batch.lines.into_iter().map(log_line).collect();
+            let lines = batch.lines.iter().map(log_line).collect();
             if follow {
                 control.lines(id, lines);
                 logs::Taken::Yes
@@ -142,7 +142,7 @@ impl Shell {
     }
 }
 
-fn log_line(line: logs::LogLine) -> LogLine {
+fn log_line(line: &logs::LogLine) -> LogLine {
     let source = match line.which {
         logs::Which::Stdout => "stdout",
         logs::Which::Stderr => "stderr",

@@ -61,7 +61,7 @@ impl Engine {
             out.record(Record::site(counts));
         }
         if let Some(id) = order.request {
-            out.reply(id, Reply::Reloaded(difference));
+            out.reply(id, Reply::Reloaded(Box::new(difference)));
         }
     }
 
