@@ -1,11 +1,11 @@
-//! Holds a tree against the schema: shapes, words, units, names. Finds everything, stops at nothing.
+//! Holds a tree against the schema: shapes, words, units, names. Stops at nothing.
 
 use std::collections::BTreeSet;
 
 use super::{
     Accounts,
     diagnostic::{Diagnostic, Findings, Place, nearest},
-    lower::reference,
+    lower::{cpu_list, ionice, reference},
     schema::{Key as SchemaKey, Kind, Object},
     tree::{Node, Value, shortened},
     values::{self, Problem, problem},
@@ -118,12 +118,11 @@ impl Check<'_> {
     }
 
     fn unknown_key(&mut self, key: &str, place: Place, object: &Object) {
-        let hint = match nearest(key, object.all().map(|k| k.name)) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => {
-                let names: Vec<_> = object.all().map(|k| k.name).collect();
-                format!("known keys are {}", names.join(", "))
-            }
+        let hint = if let Some(name) = nearest(key, object.all().map(|k| k.name)) {
+            format!("did you mean `{name}`?")
+        } else {
+            let names: Vec<_> = object.all().map(|k| k.name).collect();
+            format!("known keys are {}", names.join(", "))
         };
         let text = format!("unknown key `{}` in {}", shortened(key), object.what);
         self.report("unknown-key", place, text, Some(hint));
@@ -154,7 +153,7 @@ impl Check<'_> {
         let all = kinds.iter().map(|k| expected(*k)).collect::<Vec<_>>().join(", or ");
         match (fitting.as_slice(), node.scalar()) {
             ([one], _) if kinds.len() == 1 || !matches!(one, Kind::Word(_)) => {
-                self.node(node, *one)
+                self.node(node, *one);
             }
             ([_, ..], Some(s)) => {
                 let mut problems =
@@ -178,9 +177,8 @@ impl Check<'_> {
         }
         let wrong = || problem(format!("expected {}, found `{}`", expected(kind), shortened(text)));
         match kind {
-            Kind::Text => Ok(()),
             Kind::Line | Kind::Path if text.is_empty() => Err(wrong()),
-            Kind::Line | Kind::Path => Ok(()),
+            Kind::Text | Kind::Line | Kind::Path => Ok(()),
             Kind::Name => Name::new(text).map(drop).map_err(|e| problem(e.to_string())),
             Kind::Bool if quoted => Err(wrong().hint("remove the quotes")),
             Kind::Bool => boolean(text).ok_or_else(|| match text.to_lowercase().as_str() {
@@ -189,15 +187,13 @@ impl Check<'_> {
                 _ => wrong(),
             }),
             Kind::Int(min, max) => {
-                let value = integer(text).ok_or_else(wrong)?;
-                if (min..=max).contains(&value) { Ok(()) } else { Err(wrong()) }
+                let number = integer(text).filter(|n| (min..=max).contains(n));
+                number.map(drop).ok_or_else(wrong)
             }
-            Kind::Number(min, max) => text
-                .parse::<f64>()
-                .ok()
-                .filter(|n| (min..=max).contains(n))
-                .map(drop)
-                .ok_or_else(wrong),
+            Kind::Number(min, max) => {
+                let number = text.parse::<f64>().ok().filter(|n| (min..=max).contains(n));
+                number.map(drop).ok_or_else(wrong)
+            }
             Kind::Duration if text == "none" => Err(wrong().hint("`none` cannot switch this off")),
             Kind::Duration => values::duration(text).map(drop),
             Kind::Limit => values::limit(text).map(drop),
@@ -215,6 +211,8 @@ impl Check<'_> {
                 .contains(&text)
                 .then_some(())
                 .ok_or_else(|| suggest(wrong(), text, words.iter().copied())),
+            Kind::IoNice => ionice(text).map(drop).ok_or_else(wrong),
+            Kind::Cpus => cpu_list(text).map(drop).ok_or_else(wrong),
             Kind::Glob if text.contains('/') && !text.contains("**") => {
                 Err(problem(format!("a name pattern has no `/`, found `{text}`")))
             }
@@ -232,17 +230,39 @@ impl Check<'_> {
                     .any(|p| text.strip_prefix(p).is_some_and(|r| !r.is_empty()));
                 if ok { Ok(()) } else { Err(wrong()) }
             }
-            Kind::User => self.user(text),
-            Kind::Group => self.group(text),
-            Kind::Dependency => reference::check(text, self.names),
-            Kind::Program => declared("program", text, &self.names.programs),
-            Kind::Programs if text == "all" || text.starts_with("tag:") => Ok(()),
-            Kind::Programs => declared("program", text, &self.names.programs),
-            Kind::Mount => declared("mount", text, &self.names.mounts),
-            Kind::Task => declared("task", text, &self.names.tasks),
+            Kind::User
+            | Kind::Group
+            | Kind::Dependency
+            | Kind::Program
+            | Kind::Programs
+            | Kind::Mount
+            | Kind::Action
+            | Kind::Task => self.named(text, kind),
             Kind::List(_) | Kind::Map(_) | Kind::Names(_) | Kind::Object(_) | Kind::OneOf(_) => {
                 Err(wrong())
             }
+        }
+    }
+
+    /// What must be known to the host or declared in the file.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only called for names")]
+    fn named(&self, text: &str, kind: Kind) -> Result<(), Problem> {
+        let programs = &self.names.programs;
+        if matches!(kind, Kind::Programs) && (text == "all" || text.starts_with("tag:")) {
+            return Ok(());
+        }
+        match kind {
+            Kind::User => self.user(text),
+            Kind::Group => self.group(text),
+            Kind::Dependency => reference::check(text, self.names),
+            Kind::Mount => declared("mount", text, &self.names.mounts),
+            Kind::Action if matches!(text, "reboot" | "poweroff" | "reload") => Ok(()),
+            Kind::Action => match text.split_once(':') {
+                Some(("restart" | "stop", name)) => declared("program", name, programs),
+                _ => Err(problem(format!("expected {}, found `{text}`", expected(kind)))),
+            },
+            Kind::Task => declared("task", text, &self.names.tasks),
+            _ => declared("program", text, programs), // Program, Programs
         }
     }
 
@@ -380,11 +400,14 @@ fn expected(kind: Kind) -> String {
         Kind::Group => "a group".into(),
         Kind::HostPort => "HOST:PORT".into(),
         Kind::Url => "an http:// or https:// address".into(),
+        Kind::IoNice => "idle, best-effort:N or realtime:N (N from 0 to 7)".into(),
+        Kind::Cpus => "CPUs like `0-3,8`".into(),
         Kind::Cron => "a cron line like `30 3 * * *`".into(),
         Kind::Dependency => "a program, `mount:X`, `semaphore:X`, `task:X` or `network`".into(),
         Kind::Program => "a program".into(),
         Kind::Programs => "a program, or `all`".into(),
         Kind::Mount => "a mount".into(),
+        Kind::Action => "reboot, poweroff, reload, restart:NAME or stop:NAME".into(),
         Kind::Task => "a task".into(),
         Kind::Command => "a command (a list of words, or a string)".into(),
         Kind::List(_) => "a list".into(),

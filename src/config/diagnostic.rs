@@ -124,6 +124,18 @@ impl Findings {
         self.files.get(usize::from(index))
     }
 
+    /// How many were found so far, for [`Self::name_since`].
+    pub(crate) fn count(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Gives what was found after the first `count` the key `key`, unless it has one.
+    pub(crate) fn name_since(&mut self, count: usize, key: &str) {
+        for d in self.items.iter_mut().skip(count).filter(|d| d.key.is_empty()) {
+            key.clone_into(&mut d.key);
+        }
+    }
+
     /// Sorts by place and drops what was found twice.
     pub(crate) fn tidy(&mut self) {
         self.items.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
@@ -137,7 +149,6 @@ impl Findings {
     }
 
     /// Every finding, in the order of the file.
-    #[must_use]
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.items.iter()
     }

@@ -1,6 +1,6 @@
 //! `${NAME}`, `${NAME:-default}` and `$$`, inside scalars only: a value can add no structure.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use super::{
     diagnostic::{Diagnostic, Findings, Place, nearest},
@@ -13,6 +13,8 @@ pub(crate) struct Variables<'a> {
     pub(crate) instance: Option<&'a str>,
     pub(crate) values: BTreeMap<String, String>,
     pub(crate) environment: Option<&'a BTreeMap<String, String>>,
+    /// Bytes that expansion has made so far.
+    pub(crate) spent: Cell<usize>,
 }
 
 impl Variables<'_> {
@@ -27,6 +29,8 @@ impl Variables<'_> {
 
 /// Longer results are refused: variables of variables can grow without end.
 const MAX_LEN: usize = 1 << 16;
+/// And all results together.
+const MAX_TOTAL: usize = 32 << 20;
 
 /// Expands every scalar below `node`. Names for which `runtime` holds stay as they are.
 pub(crate) fn tree(
@@ -122,6 +126,10 @@ pub(crate) fn text(
         rest = tail;
     }
     out.push_str(rest);
+    variables.spent.set(variables.spent.get() + out.len());
+    if variables.spent.get() > MAX_TOTAL {
+        return Err(error(0, "the site is too large when its variables are expanded"));
+    }
     Ok(out)
 }
 
@@ -147,7 +155,8 @@ fn report(
             match nearest(name, variables.values.keys().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!(
-                    "set it under `variables`, with `--set {name}=VALUE`, or write `${{{name}:-default}}`"
+                    "set it under `variables`, with `--set {name}=VALUE`, \
+                     or write `${{{name}:-default}}`"
                 ),
             }
         });

@@ -1,6 +1,8 @@
 //! `defaults:` under a program: maps are merged key by key, lists and words replace.
 
-use super::tree::{Key, Node, Scalar, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tree::{Key, Node, Value};
 
 /// `over` on top of `base`.
 pub(crate) fn merge(base: &Node, over: &Node) -> Node {
@@ -8,15 +10,17 @@ pub(crate) fn merge(base: &Node, over: &Node) -> Node {
         return over.clone();
     };
     let mut entries: Vec<(Key, Node)> = Vec::with_capacity(below.len() + above.len());
+    let by_key: BTreeMap<&str, &Node> = below.iter().map(|(k, n)| (&*k.text, n)).collect();
+    let own: BTreeSet<&str> = above.iter().map(|(k, _)| &*k.text).collect();
     for (key, node) in above {
         let node = policy_as_map(&key.text, node);
-        entries.push(match base.get(&key.text) {
+        entries.push(match by_key.get(&*key.text) {
             Some(lower) => (key.clone(), merge(&policy_as_map(&key.text, lower), &node)),
             None => (key.clone(), node),
         });
     }
     for (key, node) in below {
-        if over.get(&key.text).is_none() && !displaced(&key.text, over) {
+        if !own.contains(&*key.text) && !displaced(&key.text, over) {
             entries.push((key.clone(), node.clone()));
         }
     }
@@ -35,10 +39,10 @@ fn displaced(key: &str, over: &Node) -> bool {
 /// `restart: always` is `restart: {policy: always}`.
 fn policy_as_map(key: &str, node: &Node) -> Node {
     match &node.value {
-        Value::Scalar(Scalar { .. }) if key == "restart" => {
+        Value::Scalar(_) if key == "restart" => {
             let policy = Key { text: "policy".into(), place: node.place, start: node.start };
             Node { value: Value::Map(vec![(policy, node.clone())]), ..*node }
         }
-        _ => node.clone(),
+        Value::Null | Value::Scalar(_) | Value::List(_) | Value::Map(_) => node.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Findings, Loaded};
+use super::Loaded;
 
 const SECRET_WORDS: [&str; 5] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "PRIVATE_KEY"];
 
@@ -10,14 +10,15 @@ const SECRET_WORDS: [&str; 5] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "PRIVA
 /// `supervisor.redact` names, are not shown. With `origin`, comments say where each key of the file
 /// was given.
 #[must_use]
-pub fn show(loaded: &Loaded, files: &Findings, origin: bool) -> String {
+pub fn show(loaded: &Loaded, origin: bool) -> String {
     let mut value = serde_json::to_value(&loaded.site).unwrap_or(Value::Null);
     let redact = &loaded.site.supervisor.redact;
     hide(&mut value, redact);
     let mut text = serde_yaml::to_string(&value).unwrap_or_default();
     if origin {
         for (key, place) in &loaded.origins {
-            text.push_str(&format!("# {key}: from {}\n", files.locate(*place)));
+            let line = ["# ", key, ": from ", &loaded.warnings.locate(*place), "\n"].concat();
+            text.push_str(&line);
         }
         text.push_str("# everything else: default\n");
     }

@@ -1,6 +1,8 @@
 //! A YAML document as a tree with places. Built without recursion, within fixed budgets.
 
-use std::collections::BTreeMap;
+#![expect(clippy::result_large_err, reason = "one error ends the reading of a file")]
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -93,7 +95,7 @@ impl Node {
     }
 
     /// Number of nodes and levels, this one included. The tree is at most [`MAX_DEPTH`] deep.
-    fn measure(&self) -> (usize, usize) {
+    pub(crate) fn measure(&self) -> (usize, usize) {
         let join = |(n, d): (usize, usize), child: &Self| {
             let (count, depth) = child.measure();
             (n + count, d.max(depth))
@@ -206,6 +208,7 @@ impl<'a> Builder<'a> {
         Self { file, found, stack: Vec::new(), root: None, anchors: BTreeMap::new(), nodes: 0 }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Diagnostic> {
         let at = place(self.file, span);
         let node = |value| Node { place: at, start: start(span), value };
@@ -344,8 +347,9 @@ impl<'a> Builder<'a> {
                     self.found.push(Diagnostic::error("merge", at, text));
                     continue;
                 };
+                let own: BTreeSet<_> = entries.iter().map(|(k, _)| k.text.clone()).collect();
                 for (key, node) in inherited {
-                    if !entries.iter().any(|(k, _)| k.text == key.text) {
+                    if !own.contains(&key.text) {
                         entries.push((key, node));
                     }
                 }
@@ -373,6 +377,8 @@ fn key_of(node: Node) -> Result<Key, Diagnostic> {
         Value::Scalar(s) if !s.text.contains(['\n', '\t']) => {
             Ok(Key { text: s.text, place: node.place, start: node.start })
         }
-        _ => Err(Diagnostic::error("syntax", node.place, "a key is a word on one line")),
+        Value::Null | Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
+            Err(Diagnostic::error("syntax", node.place, "a key is a word on one line"))
+        }
     }
 }

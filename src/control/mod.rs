@@ -151,6 +151,9 @@ pub struct Change {
     /// Start this variant.
     #[serde(default)]
     pub variant: Option<String>,
+    /// The user was asked, or said `--yes`: stop even what has `stop.confirm`.
+    #[serde(default)]
+    pub confirmed: bool,
     /// Arguments for a variant that allows them.
     #[serde(default)]
     pub extra_args: Vec<String>,
@@ -263,6 +266,9 @@ pub enum RefusalCode {
     Failed,
     /// The request cannot be read. Client exit 2.
     BadRequest,
+    /// The program has `stop.confirm`, and neither `confirmed` nor `force` was said. The message is
+    /// the question. Client exit 1.
+    NeedsConfirmation,
     /// The supervisor is stopping. Client exit 1.
     ShuttingDown,
 }

@@ -295,6 +295,7 @@ fn number(code: RefusalCode) -> i32 {
         RefusalCode::NotPermitted => -32002,
         RefusalCode::InvalidSite => -32003,
         RefusalCode::ShuttingDown => -32004,
+        RefusalCode::NeedsConfirmation => -32005,
     }
 }
 

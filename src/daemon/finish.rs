@@ -10,15 +10,17 @@ use crate::{
     sys::{child, clock, stdio},
 };
 
-/// How long orphans may take to clean up after SIGTERM, at the least.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// How long orphans may take to clean up after SIGTERM, within the budget of the whole stop.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long at the least, even when the budget is spent.
+const LEAST: Duration = Duration::from_millis(200);
 
 impl Shell {
     /// After every program is down: asks whatever still hangs below us to end, waits, kills, reaps.
     ///
     /// As PID 1 of a namespace that is every process in it; else every descendant (we are their subreaper). No
     /// other init waits for them; a background process with something to clean up gets its time.
-    pub(super) fn end_orphans(&mut self, inputs: &Receiver<Input>, budget_end: Instant) {
+    pub(super) fn end_orphans(&mut self, inputs: &Receiver<Input>) {
         self.reap();
         let left = self.orphans();
         if left == 0 {
@@ -28,7 +30,8 @@ impl Shell {
         self.signal_orphans(Signal::TERM);
         self.signal_orphans(Signal::CONT);
         let now = clock::monotonic();
-        let end = (now + GRACE).min(budget_end.max(now));
+        let budget_end = self.engine.ends_by().unwrap_or(now + GRACE);
+        let end = (now + GRACE).min(budget_end.max(now + LEAST));
         self.wait_for_orphans(inputs, end);
         if self.orphans() > 0 {
             self.signal_orphans(Signal::KILL);

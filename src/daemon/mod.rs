@@ -75,6 +75,7 @@ impl Shell {
     /// Runs until the engine says that it is over; gives the exit code.
     fn run(&mut self, inputs: &Receiver<Input>) -> u8 {
         self.feed(Event::Boot);
+        crate::sys::memory::settle();
         loop {
             if let Some(code) = self.exit {
                 return code;

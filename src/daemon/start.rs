@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{Accounts, LoadOptions, Loaded},
     control::{Peer, paths},
-    engine::{Actions, Bugs, Engine, Surroundings},
+    engine::{Actions, Bugs, Engine, Record, Surroundings, What},
     model::{LogLevel, Site, Supervisor},
     sys::{
         SysError, child::Children, clock, files, lockfile, memory, mountinfo::HangingMounts,
@@ -110,8 +110,8 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
 fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
     let run = catch_unwind(AssertUnwindSafe(|| {
         let code = shell.run(inputs);
-        let budget_end = clock::monotonic() + super::finish::GRACE;
-        shell.end_orphans(inputs, budget_end);
+        shell.end_orphans(inputs);
+        shell.record(Record::site(What::SupervisorStopped { code }));
         code
     }));
     let code = run.unwrap_or_else(|_| {

@@ -72,6 +72,7 @@ pub struct Engine {
     deadlines: BTreeSet<(Instant, ProgramId)>,
     operations: BTreeMap<RequestId, Operation>,
     phase: Phase,
+    ends_by: Option<Instant>,
     is_init: bool,
     next_run: u64,
     random: u64,
@@ -104,6 +105,7 @@ impl Engine {
             deadlines: BTreeSet::new(),
             operations: BTreeMap::new(),
             phase: Phase::Up,
+            ends_by: None,
             is_init: around.is_init,
             next_run: 0,
             random: around.seed,
@@ -234,9 +236,13 @@ impl Engine {
 
     /// Looks at everything that the event touched until nothing more follows.
     fn settle(&mut self, at: At, out: &mut Actions) {
-        while let Some(id) = self.touched.pop() {
+        // In the order in which they were touched, so that what is equal starts by name.
+        let mut next = 0;
+        while let Some(id) = self.touched.get(next).copied() {
+            next += 1;
             self.look_around(id, at, out);
         }
+        self.touched.clear();
         self.finish_operations(at, out);
         self.look_at_site(at, out);
     }

@@ -148,6 +148,7 @@ impl Engine {
         let budget = self.budget();
         let kill_at = at.now + budget.saturating_sub(LAST_WAIT.min(budget / 4));
         self.phase = Phase::Draining { kill_at, code };
+        self.ends_by = Some(at.now + budget);
         out.record(Record::site(What::SupervisorStopping { why }));
         let ids = self.ids();
         for id in &ids {
@@ -199,7 +200,6 @@ impl Engine {
     fn done(&mut self, code: u8, out: &mut Actions) {
         self.phase = Phase::Done;
         self.end_operations(out);
-        out.record(Record::site(What::SupervisorStopped { code }));
         out.push(Action::Exit(code));
     }
 
@@ -247,6 +247,12 @@ impl Engine {
     #[must_use]
     pub fn phase_word(&self) -> &'static str {
         if self.phase == Phase::Up { "up" } else { "stopping" }
+    }
+
+    /// When the whole stop is to be over, orphans included; `None` while the site is up.
+    #[must_use]
+    pub fn ends_by(&self) -> Option<Instant> {
+        self.ends_by
     }
 
     /// Whether the end was decided: [`Action::Exit`] was given.

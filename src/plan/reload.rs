@@ -17,8 +17,8 @@ pub enum Change {
 
 /// What differs between `old` and `new`: the farthest-reaching change, and the keys that differ.
 ///
-/// `enabled` counts as a restart when it is switched off, because the program must stop; switched on
-/// it counts from the next start. A name or a template that differs is another program: restart.
+/// `enabled` counts as a restart when it is switched off, because the program must stop; switched
+/// on it counts from the next start. A name or a template that differs is another program: restart.
 #[must_use]
 pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     // Exhaustive on purpose: a field that is added must be given its effect here.

@@ -9,7 +9,7 @@ pub(crate) mod reference;
 mod supervisor;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use std::{
 use super::{Accounts, LoadOptions, check::Names, diagnostic::Findings};
 use crate::model::{Account, Execution, Logging, Name, Restart, Stop};
 
-pub(crate) use program::program;
+pub(crate) use program::{cpu_list, ionice, program};
 pub(crate) use supervisor::supervisor;
 
 /// What lowering a program needs to know of everything else.
@@ -30,7 +30,7 @@ pub(crate) struct Context<'a> {
     pub(crate) site: &'a Name,
     pub(crate) daemon: bool,
     /// Instances by the name of their template.
-    pub(crate) instances: &'a std::collections::BTreeMap<String, Vec<Name>>,
+    pub(crate) instances: &'a BTreeMap<String, Vec<Name>>,
     pub(crate) found: &'a mut Findings,
     pub(crate) pool: &'a mut Pool,
 }
@@ -45,8 +45,8 @@ pub(crate) struct Pool {
     accounts: Vec<Arc<Account>>,
 }
 
-/// An equal value that is already kept, or `value`. Only the newest are compared: programs that have
-/// much in common mostly stand together, and a site of thousands must load in a second.
+/// An equal value that is already kept, or `value`. Only the newest are compared: programs that
+/// have much in common mostly stand together, and a site of thousands must load in a second.
 fn intern<T: PartialEq>(kept: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
     if let Some(same) = kept.iter().rev().take(16).find(|k| ***k == value) {
         return Arc::clone(same);

@@ -94,15 +94,15 @@ fn kind(node: &Node, path: &dyn Fn(&str) -> PathBuf, context: &mut Context<'_>) 
     match word {
         "oneshot" => ProgramType::Oneshot { remain: read::flag(node, "remain", Flag::Off) },
         "notify" => ProgramType::Notify,
-        "forking" => match node.get("pid_file").and_then(Node::text) {
-            Some(text) => ProgramType::Forking { pid_file: path(text) },
-            None => {
-                let place = node.get("type").map_or(node.place, |n| n.place);
-                let text = "`type: forking` needs a `pid_file`";
-                context.found.push(Diagnostic::error("missing-key", place, text));
-                ProgramType::Simple
+        "forking" => {
+            if let Some(text) = node.get("pid_file").and_then(Node::text) {
+                return ProgramType::Forking { pid_file: path(text) };
             }
-        },
+            let place = node.get("type").map_or(node.place, |n| n.place);
+            let text = "`type: forking` needs a `pid_file`";
+            context.found.push(Diagnostic::error("missing-key", place, text));
+            ProgramType::Simple
+        }
         _ => ProgramType::Simple,
     }
 }
@@ -284,12 +284,17 @@ pub(crate) fn ionice(text: &str) -> Option<IoNice> {
 }
 
 /// `[0, 2]` or `0-3,8`.
-pub(crate) fn cpus(node: &Node) -> Option<Box<[u16]>> {
+fn cpus(node: &Node) -> Option<Box<[u16]>> {
     if !node.items().is_empty() {
         return node.items().iter().map(|n| n.text()?.parse().ok()).collect();
     }
+    cpu_list(node.text()?)
+}
+
+/// `0-3,8`.
+pub(crate) fn cpu_list(text: &str) -> Option<Box<[u16]>> {
     let mut all = Vec::new();
-    for part in node.text()?.split(',') {
+    for part in text.split(',') {
         let (a, b) = part.split_once('-').unwrap_or((part, part));
         let (a, b): (u16, u16) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
         if a > b || b > 8191 {

@@ -39,7 +39,7 @@ fn of_object(object: &Object) -> Value {
 /// `${NAME}` may stand for any scalar.
 const EXPANSION: &str = r"\$\{";
 
-fn or_expansion(schema: Value) -> Value {
+fn or_expansion(schema: impl serde::Serialize) -> Value {
     json!({ "anyOf": [schema, { "type": "string", "pattern": EXPANSION }] })
 }
 
@@ -53,7 +53,14 @@ fn of(kind: Kind) -> Value {
     let name = "^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$";
     match kind {
         Kind::Text => json!({ "type": ["string", "number", "boolean"] }),
-        Kind::Line | Kind::Dependency | Kind::Path | Kind::Cron | Kind::Url => {
+        Kind::Line
+        | Kind::Action
+        | Kind::IoNice
+        | Kind::Cpus
+        | Kind::Dependency
+        | Kind::Path
+        | Kind::Cron
+        | Kind::Url => {
             json!({ "type": ["string", "number"], "minLength": 1 })
         }
         Kind::Glob | Kind::HostPort | Kind::User | Kind::Group => {

@@ -59,7 +59,7 @@ pub(crate) const SEMAPHORE: Object = object(
         key("acknowledge", Kind::Word(&["remove", "keep"])),
         key("cases", Kind::List(&Kind::Object(&CASE))),
         key("task", Kind::Task),
-        key("action", Kind::Line),
+        key("action", Kind::Action),
     ]],
 );
 

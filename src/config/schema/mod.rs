@@ -51,6 +51,10 @@ pub(crate) enum Kind {
     HostPort,
     /// An `http:` or `https:` address.
     Url,
+    /// `idle`, `best-effort:7`, `realtime:0`.
+    IoNice,
+    /// `0-3,8`.
+    Cpus,
     /// Five fields of crontab(5).
     Cron,
     /// An item of `after`, `requires`, `wants`.
@@ -61,20 +65,22 @@ pub(crate) enum Kind {
     Programs,
     /// The name of a mount of this site.
     Mount,
+    /// What a semaphore does without a task.
+    Action,
     /// The name of a task of this site.
     Task,
     /// A list of words, or a string split like shell words.
     Command,
     /// A list.
-    List(&'static Kind),
+    List(&'static Self),
     /// A map with free keys.
-    Map(&'static Kind),
+    Map(&'static Self),
     /// A map whose keys are names of ours.
-    Names(&'static Kind),
+    Names(&'static Self),
     /// A map with these keys.
     Object(&'static Object),
     /// The first whose shape (scalar, list, map) fits.
-    OneOf(&'static [Kind]),
+    OneOf(&'static [Self]),
 }
 
 /// A map with known keys.

@@ -58,9 +58,9 @@ const WHEN: &[Key] = &[
 const HOW: &[Key] = &[
     key("limits", Kind::Object(&LIMITS)),
     key("nice", Kind::Int(-20, 19)),
-    key("ionice", Kind::Line),
+    key("ionice", Kind::IoNice),
     key("oom_score_adj", Kind::Int(-1000, 1000)),
-    key("cpu_affinity", Kind::OneOf(&[Kind::Line, Kind::List(&Kind::Int(0, 8191))])),
+    key("cpu_affinity", Kind::OneOf(&[Kind::Cpus, Kind::List(&Kind::Int(0, 8191))])),
     key("hardening", Kind::Object(&HARDENING)),
 ];
 

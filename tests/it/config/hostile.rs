@@ -1,5 +1,7 @@
 //! Files made to hurt: refused quickly, without a panic.
 
+#![expect(clippy::disallowed_methods, clippy::format_push_string, reason = "measures time")]
+
 use std::time::{Duration, Instant};
 
 use super::{lines, site};
@@ -89,4 +91,24 @@ fn no_bad_name_of_a_user_ever_becomes_a_user() {
         let text = format!("version: 1\nprograms: {{web: {{command: x, user: \"{name}\"}}}}\n");
         refused(name, &text);
     }
+}
+
+#[test]
+fn sites_that_grow_when_they_are_resolved_are_refused() {
+    let mut variables = "variables:\n  V0: xxxxxxxx\n".to_owned();
+    for i in 1..40 {
+        variables.push_str(&format!("  V{i}: ${{V{0}}}${{V{0}}}\n", i - 1));
+    }
+    refused("doubling variables", &site(&format!("{variables}programs: {{}}")));
+    let mut many = "variables:\n".to_owned();
+    for i in (1..20_000).rev() {
+        many.push_str(&format!("  V{i}: ${{V{}}}\n", i - 1));
+    }
+    refused("a chain of variables", &site(&many));
+    let list = "x, ".repeat(20_000);
+    let mut text = format!("version: 1\ndefaults: {{tags: [{list}]}}\nprograms:\n");
+    for i in 0..5000 {
+        text.push_str(&format!("  p{i}: {{command: x}}\n"));
+    }
+    refused("large defaults of many programs", &text);
 }

@@ -1,11 +1,34 @@
 //! The words of the messages.
 
+#![expect(clippy::needless_pass_by_value, clippy::too_many_lines, reason = "tables")]
+
 use expect_test::{Expect, expect};
 
 use super::{lines, read, site};
 
 fn check(body: &str, expected: Expect) {
-    expected.assert_eq(&lines(&site(body)));
+    expected.assert_eq(&wrapped(&lines(&site(body))));
+}
+
+/// Long messages, folded so that they can be read here.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut width = 0;
+        for word in line.split(' ') {
+            if width + word.len() > 80 {
+                out.truncate(out.trim_end().len());
+                out.push_str("\n  ");
+                width = 0;
+            }
+            out.push_str(word);
+            out.push(' ');
+            width += word.len() + 1;
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
 }
 
 fn program(keys: &str, expected: Expect) {
@@ -17,14 +40,16 @@ fn keys() {
     program(
         "autostrat: true",
         expect![[r#"
-        site.yaml:6:5: error: programs.web: unknown key `autostrat` in a program (hint: did you mean `autostart`?)
-    "#]],
+            site.yaml:6:5: error: programs.web: unknown key `autostrat` in a program (hint:
+              did you mean `autostart`?)
+        "#]],
     );
     program(
         "restart: {dealy: 1s}",
         expect![[r#"
-        site.yaml:6:15: error: programs.web.restart: unknown key `dealy` in `restart` (hint: did you mean `delay`?)
-    "#]],
+            site.yaml:6:15: error: programs.web.restart: unknown key `dealy` in `restart`
+              (hint: did you mean `delay`?)
+        "#]],
     );
     program(
         "tags: [a]\n    tags: [b]",
@@ -35,8 +60,9 @@ fn keys() {
     check(
         "program: {}",
         expect![[r#"
-        site.yaml:3:1: error: unknown key `program` in a site (hint: did you mean `programs`?)
-    "#]],
+            site.yaml:3:1: error: unknown key `program` in a site (hint: did you mean
+              `programs`?)
+        "#]],
     );
     check(
         "programs: {web: {description: d}}",
@@ -47,21 +73,27 @@ fn keys() {
     check(
         "programs: {\"a b\": {command: x}}",
         expect![[r#"
-        site.yaml:3:12: error: programs: `a b` is no name: a name has only letters, digits and _ . @ -
-    "#]],
+            site.yaml:3:12: error: programs: `a b` is no name: a name has only letters,
+              digits and _ . @ -
+        "#]],
     );
     check(
         "tasks: {t: {steps: [{rnu: [x]}]}}",
         expect![[r#"
-        site.yaml:3:21: error: tasks.t.steps[0]: a step needs one of run, capture, first_of, backup, restore, archive, prune, sync_files, start, stop, restart, reload, signal, mount, unmount, wait_for, notify, reboot, poweroff
-        site.yaml:3:22: error: tasks.t.steps[0]: unknown key `rnu` in a step (hint: did you mean `run`?)
-    "#]],
+            site.yaml:3:21: error: tasks.t.steps[0]: a step needs one of run, capture,
+              first_of, backup, restore, archive, prune, sync_files, start, stop, restart,
+              reload, signal, mount, unmount, wait_for, notify, reboot, poweroff
+            site.yaml:3:22: error: tasks.t.steps[0]: unknown key `rnu` in a step (hint: did
+              you mean `run`?)
+        "#]],
     );
     check(
         "tasks: {t: {steps: [{run: [x], stop: all}]}}",
         expect![[r#"
-        site.yaml:3:32: error: tasks.t.steps[0]: a step has exactly one of run, capture, first_of, backup, restore, archive, prune, sync_files, start, stop, restart, reload, signal, mount, unmount, wait_for, notify, reboot, poweroff
-    "#]],
+            site.yaml:3:32: error: tasks.t.steps[0]: a step has exactly one of run, capture,
+              first_of, backup, restore, archive, prune, sync_files, start, stop, restart,
+              reload, signal, mount, unmount, wait_for, notify, reboot, poweroff
+        "#]],
     );
 }
 
@@ -70,140 +102,163 @@ fn values() {
     program(
         "start_timeout: 10",
         expect![[r#"
-        site.yaml:6:20: error: programs.web.start_timeout: duration `10` has no unit (hint: `10s` or `10m`?)
-    "#]],
+            site.yaml:6:20: error: programs.web.start_timeout: duration `10` has no unit
+              (hint: `10s` or `10m`?)
+        "#]],
     );
     program(
         "start_timeout: 10 parsecs",
         expect![[r#"
-        site.yaml:6:20: error: programs.web.start_timeout: expected a duration like `10s`, found `10 parsecs` (hint: units are ms, s, m, h, d, w: `500ms`, `1h30m`)
-    "#]],
+            site.yaml:6:20: error: programs.web.start_timeout: expected a duration like
+              `10s`, found `10 parsecs` (hint: units are ms, s, m, h, d, w: `500ms`, `1h30m`)
+        "#]],
     );
     program(
         "start_timeout:",
         expect![[r#"
-        site.yaml:6:18: error: programs.web.start_timeout: a value is missing; expected a duration like `10s`, or none (hint: write `""` for empty text, or remove the key)
-    "#]],
+            site.yaml:6:18: error: programs.web.start_timeout: a value is missing; expected
+              a duration like `10s`, or none (hint: write `""` for empty text, or remove the
+              key)
+        "#]],
     );
     program(
         "autostart: yes",
         expect![[r#"
-        site.yaml:6:16: error: programs.web.autostart: expected true or false, found `yes` (hint: write `true`)
-    "#]],
+            site.yaml:6:16: error: programs.web.autostart: expected true or false, found
+              `yes` (hint: write `true`)
+        "#]],
     );
     program(
         "autostart: \"true\"",
         expect![[r#"
-        site.yaml:6:16: error: programs.web.autostart: expected true or false, found `true` (hint: remove the quotes)
-    "#]],
+            site.yaml:6:16: error: programs.web.autostart: expected true or false, found
+              `true` (hint: remove the quotes)
+        "#]],
     );
     program(
         "umask: 0022",
         expect![[r#"
-        site.yaml:6:12: error: programs.web.umask: mode `0022` is not quoted (hint: write `"0022"`: YAML reads it as a decimal number)
-    "#]],
+            site.yaml:6:12: error: programs.web.umask: mode `0022` is not quoted (hint:
+              write `"0022"`: YAML reads it as a decimal number)
+        "#]],
     );
     program(
         "umask: \"0999\"",
         expect![[r#"
-        site.yaml:6:12: error: programs.web.umask: expected a mode in octal digits, found `0999` (hint: write it like `"0640"`)
-    "#]],
+            site.yaml:6:12: error: programs.web.umask: expected a mode in octal digits,
+              found `0999` (hint: write it like `"0640"`)
+        "#]],
     );
     program(
         "restart: on-failur",
         expect![[r#"
-        site.yaml:6:14: error: programs.web.restart.policy: expected one of never, on-failure, on-abnormal, always, found `on-failur` (hint: did you mean `on-failure`?)
-    "#]],
+            site.yaml:6:14: error: programs.web.restart.policy: expected one of never,
+              on-failure, on-abnormal, always, found `on-failur` (hint: did you mean
+              `on-failure`?)
+        "#]],
     );
     program(
         "restart: {jitter: 20}",
         expect![[r#"
-        site.yaml:6:23: error: programs.web.restart.jitter: expected a percentage like `20%`, found `20`
-    "#]],
+            site.yaml:6:23: error: programs.web.restart.jitter: expected a percentage like
+              `20%`, found `20`
+        "#]],
     );
     program(
         "restart: {success_exit_codes: [256]}",
         expect![[r#"
-        site.yaml:6:36: error: programs.web.restart.success_exit_codes[0]: expected a whole number from 0 to 255, found `256`
-    "#]],
+            site.yaml:6:36: error: programs.web.restart.success_exit_codes[0]: expected a
+              whole number from 0 to 255, found `256`
+        "#]],
     );
     program(
         "restart: {delay: 1m, max_delay: 1s}",
         expect![[r#"
-        site.yaml:6:37: error: `max_delay` is shorter than `delay`
-    "#]],
+            site.yaml:6:37: error: programs.web: `max_delay` is shorter than `delay`
+        "#]],
     );
     program(
         "stop: {signal: TREM}",
         expect![[r#"
-        site.yaml:6:20: error: programs.web.stop.signal: expected a signal like `TERM`, found `TREM` (hint: did you mean `TERM`?)
-    "#]],
+            site.yaml:6:20: error: programs.web.stop.signal: expected a signal like `TERM`,
+              found `TREM` (hint: did you mean `TERM`?)
+        "#]],
     );
     program(
         "stop: {signals: [TERM], timeout: 5s}",
         expect![[r#"
-        site.yaml:6:29: error: `signals` and `timeout` contradict each other (hint: give each signal its own `wait`)
-    "#]],
+            site.yaml:6:29: error: programs.web: `signals` and `timeout` contradict each
+              other (hint: give each signal its own `wait`)
+        "#]],
     );
     program(
         "logging: {max_line: 16KB}",
         expect![[r#"
-        site.yaml:6:25: error: programs.web.logging.max_line: `KB` is ambiguous (1000 or 1024?) (hint: write `16KiB`)
-    "#]],
+            site.yaml:6:25: error: programs.web.logging.max_line: `KB` is ambiguous (1000 or
+              1024?) (hint: write `16KiB`)
+        "#]],
     );
     program(
         "tags: web",
         expect![[r#"
-        site.yaml:6:11: error: programs.web.tags: expected a list, found `web` (hint: write `[web]`)
-    "#]],
+            site.yaml:6:11: error: programs.web.tags: expected a list, found `web` (hint:
+              write `[web]`)
+        "#]],
     );
     program(
         "environment: [A=1]",
         expect![[r#"
-        site.yaml:6:18: error: programs.web.environment: expected a map (`name: value` lines), found a list
-    "#]],
+            site.yaml:6:18: error: programs.web.environment: expected a map (`name: value`
+              lines), found a list
+        "#]],
     );
     program(
         "environment: {A: ~}",
         expect![[r#"
-        site.yaml:6:22: error: programs.web.environment.A: a value is missing; expected text (hint: write `""` for empty text, or remove the key)
-    "#]],
+            site.yaml:6:22: error: programs.web.environment.A: a value is missing; expected
+              text (hint: write `""` for empty text, or remove the key)
+        "#]],
     );
     program(
         "nice: 20",
         expect![[r#"
-        site.yaml:6:11: error: programs.web.nice: expected a whole number from -20 to 19, found `20`
-    "#]],
+            site.yaml:6:11: error: programs.web.nice: expected a whole number from -20 to
+              19, found `20`
+        "#]],
     );
     program(
         "user: rot",
         expect![[r#"
-        site.yaml:6:11: error: programs.web.user: there is no user `rot` (hint: did you mean `root`?)
-    "#]],
+            site.yaml:6:11: error: programs.web.user: there is no user `rot` (hint: did you
+              mean `root`?)
+        "#]],
     );
     program(
         "group: dialuot",
         expect![[r#"
-        site.yaml:6:12: error: programs.web.group: there is no group `dialuot` (hint: did you mean `dialout`?)
-    "#]],
+            site.yaml:6:12: error: programs.web.group: there is no group `dialuot` (hint:
+              did you mean `dialout`?)
+        "#]],
     );
     program(
         "health: {interval: 5s}",
         expect![[r#"
-        site.yaml:6:13: error: programs.web.health: `health` needs one of http, tcp, command, file, log
-    "#]],
+            site.yaml:6:13: error: programs.web.health: `health` needs one of http, tcp,
+              command, file, log
+        "#]],
     );
     program(
         "type: forking",
         expect![[r#"
-        site.yaml:6:11: error: `type: forking` needs a `pid_file`
-    "#]],
+            site.yaml:6:11: error: programs.web: `type: forking` needs a `pid_file`
+        "#]],
     );
     program(
         "remain: true",
         expect![[r#"
-        site.yaml:6:5: error: `remain` belongs to `type: oneshot`, this is `type: simple`
-    "#]],
+            site.yaml:6:5: error: programs.web: `remain` belongs to `type: oneshot`, this is
+              `type: simple`
+        "#]],
     );
     program(
         "description: !secret x",
@@ -214,8 +269,9 @@ fn values() {
     program(
         "description: ${NAEM}",
         expect![[r#"
-        site.yaml:6:18: error: variable `NAEM` is not set (hint: set it under `variables`, with `--set NAEM=VALUE`, or write `${NAEM:-default}`)
-    "#]],
+            site.yaml:6:18: error: variable `NAEM` is not set (hint: set it under
+              `variables`, with `--set NAEM=VALUE`, or write `${NAEM:-default}`)
+        "#]],
     );
     program(
         "description: \"a ${FROM_ENV\"",
@@ -226,8 +282,9 @@ fn values() {
     check(
         "programs: {web: {command: a | b}}",
         expect![[r#"
-        site.yaml:3:27: error: programs.web.command: `|` means nothing here: no shell reads a command (hint: to use a shell, write `[sh, -c, "…"]`)
-    "#]],
+            site.yaml:3:27: error: programs.web.command: `|` means nothing here: no shell
+              reads a command (hint: to use a shell, write `[sh, -c, "…"]`)
+        "#]],
     );
     check(
         "programs: {web: {command: \"a 'b\"}}",
@@ -244,14 +301,40 @@ fn values() {
     check(
         "programs: [web]",
         expect![[r#"
-        site.yaml:3:11: error: programs: expected a map (`name: value` lines), found a list
-    "#]],
+            site.yaml:3:11: error: programs: expected a map (`name: value` lines), found a
+              list
+        "#]],
     );
     check(
         "tasks: {t: {schedule: {cron: \"61 * * * *\"}, steps: []}}",
         expect![[r#"
-        site.yaml:3:30: error: tasks.t.schedule.cron: `61` is no minute of a cron line (hint: 0 to 59, `*`, `1-5`, `*/10`, `1,15`)
+            site.yaml:3:30: error: tasks.t.schedule.cron: `61` is no minute of a cron line
+              (hint: 0 to 59, `*`, `1-5`, `*/10`, `1,15`)
+        "#]],
+    );
+}
+
+#[test]
+fn scheduling() {
+    check(
+        "semaphores: {s: {path: /s, action: \"restart:x\"}}",
+        expect![[r#"
+        site.yaml:3:36: error: semaphores.s.action: there is no program `x`
     "#]],
+    );
+    program(
+        "ionice: best-effort:9",
+        expect![[r#"
+            site.yaml:6:13: error: programs.web.ionice: expected idle, best-effort:N or
+              realtime:N (N from 0 to 7), found `best-effort:9`
+        "#]],
+    );
+    program(
+        "cpu_affinity: 3-1",
+        expect![[r#"
+            site.yaml:6:19: error: programs.web.cpu_affinity: expected CPUs like `0-3,8`,
+              found `3-1`
+        "#]],
     );
 }
 
@@ -260,8 +343,9 @@ fn references() {
     program(
         "after: [databse]\n  database: {command: x}",
         expect![[r#"
-        site.yaml:6:13: error: programs.web.after[0]: there is no program `databse` (hint: did you mean `database`?)
-    "#]],
+            site.yaml:6:13: error: programs.web.after[0]: there is no program `databse`
+              (hint: did you mean `database`?)
+        "#]],
     );
     program(
         "after: [web]",
@@ -272,8 +356,9 @@ fn references() {
     program(
         "requires: [db]\n  db: {command: x, after: [web]}",
         expect![[r#"
-        site.yaml:6:16: error: dependency cycle: db -> web -> db (hint: remove one of these dependencies)
-    "#]],
+            site.yaml:6:16: error: dependency cycle: db -> web -> db (hint: remove one of
+              these dependencies)
+        "#]],
     );
     program(
         "after: [db@healthy]\n  db: {command: x}",
@@ -296,8 +381,10 @@ fn references() {
     program(
         "after: [\"disk:nas\"]",
         expect![[r#"
-        site.yaml:6:13: error: programs.web.after[0]: there is no kind of dependency `disk` (hint: write `mount:X`, `semaphore:X`, `task:X`, or the name of a program)
-    "#]],
+            site.yaml:6:13: error: programs.web.after[0]: there is no kind of dependency
+              `disk` (hint: write `mount:X`, `semaphore:X`, `task:X`, or the name of a
+              program)
+        "#]],
     );
     program(
         "logging: {stdout: /l}\n  db: {command: x, logging: {stdout: /l}}",
@@ -311,8 +398,11 @@ fn references() {
 fn a_root_supervisor_wants_to_know_the_user() {
     let text = lines("version: 1\nprograms:\n  web: {command: x}\n");
     expect![[r#"
-        site.yaml:3:3: error: `user` is required: this supervisor runs as root (hint: write `user: NAME`, `user: root` to mean root, or `defaults: {user: root}`)
-    "#]].assert_eq(&text);
+        site.yaml:3:3: error: programs.web: `user` is required: this supervisor runs as
+          root (hint: write `user: NAME`, `user: root` to mean root, or `defaults: {user:
+          root}`)
+    "#]]
+    .assert_eq(&wrapped(&text));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reading of site files: what loads, what is refused, and in which words.
 
 mod examples;
+mod files;
 mod hostile;
 mod mistakes;
 mod reload;

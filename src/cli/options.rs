@@ -1,0 +1,250 @@
+//! The command line as types: what is not here is a usage error.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::{LogLevel, Signal};
+
+/// supervise the programs of a site, or speak to a supervisor that runs
+#[derive(Debug, Parser)]
+#[command(name = "supervisor", version, disable_help_subcommand = true)]
+#[command(override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [OPTIONS] VERB …")]
+#[command(after_help = "Without a verb the site is supervised, in the foreground.")]
+pub(super) struct CommandLine {
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// The default; overrides `supervisor.daemon: true`
+    #[arg(short = 'n', long)]
+    pub(super) foreground: bool,
+    /// Validate the site file and end; the same as `check`
+    #[arg(short = 't', long)]
+    pub(super) test: bool,
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
+}
+
+/// Options that may stand before or after the verb.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Global {
+    /// Site file; `-` is standard input [default: $`SUPERVISOR_CONFIG`, /etc/mini-supervisor/site.yaml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Control socket of the supervisor to speak to [default: $`SUPERVISOR_SOCKET`]
+    #[arg(short, long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(short, long, global = true, value_name = "LEVEL", value_parser = level)]
+    pub(super) log_level: Option<LogLevel>,
+    /// Log errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Log more
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    /// Override an entry of `variables:`
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(super) set: Vec<(String, String)>,
+    /// Print what would be done, do nothing
+    #[arg(long, global = true)]
+    pub(super) dry_run: bool,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Validate the site file: all mistakes at once
+    Check,
+    /// Show the state of the programs; with one name, all about it
+    Status(StatusArgs),
+    /// Start programs
+    Start(ChangeArgs),
+    /// Stop programs
+    Stop(StopArgs),
+    /// Stop and start programs; starts what is stopped
+    Restart(StopArgs),
+    /// Read the site file again and apply the difference; with names, let programs reload
+    #[command(visible_alias = "update")]
+    Reload(ReloadArgs),
+    /// Read the site file again and print the difference
+    Reread,
+    /// Send a signal to programs
+    Signal(SignalArgs),
+    /// Forget failures and the start limit
+    Reset(Names),
+    /// Print the process id of a program, or of the supervisor
+    Pid {
+        /// The program
+        name: Option<String>,
+    },
+    /// Show lines of the programs' output
+    #[command(visible_alias = "tail")]
+    Logs(LogsArgs),
+    /// Show what happened
+    Events {
+        /// Go on with what happens
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Stop all programs and the supervisor
+    Shutdown {
+        /// Kill at once
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the site as it was understood, with all defaults
+    ShowConfig {
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print the JSON Schema of site files
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version of this command, and of the supervisor that runs
+    Version,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Names {
+    /// Names, `'glob*'`, `tag:T` or `all`
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    /// Names, `'glob*'`, `tag:T` or `all`
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Show it again whenever something changes
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// Print these fields, tab-separated: name, state, goal, pid, uptime, ready, healthy, restarts,
+    /// exit, reason, cpu, memory
+    #[arg(short, long, value_name = "A,B,C", value_delimiter = ',')]
+    pub(super) output: Vec<super::render::Field>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ChangeArgs {
+    #[command(flatten)]
+    pub(super) names: Names,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// Do not wait for dependencies or dependants, nor ask; a stop begins at SIGKILL
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Wait at most so long; the operation continues
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Start this variant
+    #[arg(long, value_name = "NAME")]
+    pub(super) variant: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    pub(super) change: ChangeArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReloadArgs {
+    /// Programs that are to reload themselves; without, the site file is read again
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Even when more than half of the running programs would be removed
+    #[arg(long)]
+    pub(super) allow_removal: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SignalArgs {
+    /// `HUP`, `SIGHUP`, `1`, `RTMIN+3`
+    #[arg(value_name = "SIG", value_parser = signal)]
+    pub(super) signal: Signal,
+    #[command(flatten)]
+    pub(super) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogsArgs {
+    /// Names, `'glob*'`, `tag:T` or `all`
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// At most so many lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) lines: Option<u32>,
+    /// Nothing older than this
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) since: Option<Duration>,
+    /// Standard error only
+    #[arg(long)]
+    pub(super) stderr: bool,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.is_empty() {
+        Err("write NAME=VALUE".to_owned())
+    } else {
+        Ok((name.into(), value.into()))
+    }
+}
+
+fn level(text: &str) -> Result<LogLevel, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "error" => Ok(LogLevel::Error),
+        "warn" | "warning" => Ok(LogLevel::Warn),
+        "info" => Ok(LogLevel::Info),
+        "debug" => Ok(LogLevel::Debug),
+        "trace" => Ok(LogLevel::Trace),
+        _ => Err("error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+fn signal(text: &str) -> Result<Signal, String> {
+    Signal::parse(text).ok_or_else(|| "write HUP, SIGHUP or 1".to_owned())
+}
+
+/// Reads `500ms`, `10s`, `1h30m`: each number has a unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("write a number and a unit: {text}s or {text}m");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (number, after) = rest.split_at(end);
+        let number: u64 =
+            number.parse().map_err(|_| "write a number and a unit: 10s".to_owned())?;
+        let stop = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, next) = after.split_at(stop);
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" | "sec" => 1000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err("the units are ms, s, m, h, d".to_owned()),
+        };
+        sum = sum.saturating_add(Duration::from_millis(number.saturating_mul(millis)));
+        rest = next;
+    }
+    if text.is_empty() { Err("write a number and a unit: 10s".to_owned()) } else { Ok(sum) }
+}

@@ -1,0 +1,91 @@
+//! The long page about one program.
+
+use super::{
+    View,
+    status::{clock, cpu, exit, moment, next, size, words},
+    text::{escape, time_of_day},
+};
+use crate::control::{LogLine, ProgramStatus, StateWord};
+
+/// All about one program, in the manner of `systemctl status`.
+pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: View) -> String {
+    let name = escape(&program.name);
+    let dot = view.paint(program.state, "●");
+    let about = program.description.as_deref().map(|d| format!(" - {}", escape(d)));
+    let mut out = format!("{dot} {name}{}\n", about.unwrap_or_default());
+    let mut row = |label: &str, value: String| {
+        let value = view.cut(14, &escape(&value));
+        out.push_str(&format!("{label:>12}: {value}\n"));
+    };
+    let reason =
+        if program.reason.is_empty() { words(program, view.now) } else { program.reason.clone() };
+    row("State", format!("{} ({reason})", program.state.as_str()));
+    row("Goal", program.goal.clone());
+    if let Some(secs) = program.uptime_s {
+        row("Up for", clock(secs));
+    }
+    if let Some(next) = next(program) {
+        row("Next", next);
+    }
+    if !program.waiting_for.is_empty() {
+        row("Waiting for", program.waiting_for.join(", "));
+    }
+    if let Some(pid) = program.pid {
+        row("Main PID", pid.to_string());
+        let others: Vec<String> =
+            program.pids.iter().filter(|p| **p != pid).map(ToString::to_string).collect();
+        row("Processes", format!("{}", program.pids.len().max(1)));
+        for other in others {
+            row("", format!("└─ {other}"));
+        }
+    }
+    if let Some(ns) = program.cpu_usage_ns {
+        let total = std::time::Duration::from_nanos(ns).as_secs_f64();
+        let share = cpu(program).map(|share| format!(" ({share})")).unwrap_or_default();
+        row("CPU", format!("{total:.3}s{share}"));
+    }
+    if let Some(bytes) = program.memory_current {
+        row("Memory", size(bytes));
+    }
+    row("Ready", if program.ready { "yes" } else { "no" }.to_owned());
+    if let Some(healthy) = program.healthy {
+        row("Healthy", if healthy { "yes" } else { "no" }.to_owned());
+    }
+    row("Restarts", program.restarts.to_string());
+    if let (Some(text), Some(status)) = (exit(program), program.exit) {
+        row("Last exit", format!("{text}, {}", moment(status.at, view.now)));
+    }
+    if program.log_lost_bytes > 0 {
+        row("Output lost", size(program.log_lost_bytes));
+    }
+    if !lines.is_empty() {
+        out.push('\n');
+        for line in lines {
+            let text = format!("{} {}", time_of_day(line.at), escape(&line.text));
+            out.push_str(&view.cut(0, &text));
+            out.push('\n');
+        }
+    }
+    if let Some(hint) = hint(program) {
+        out.push_str(&format!("\nhint: {}\n", escape(&hint)));
+    }
+    out
+}
+
+/// The command to try next.
+fn hint(program: &ProgramStatus) -> Option<String> {
+    let name = &program.name;
+    match program.state {
+        StateWord::Fatal | StateWord::Backoff => {
+            Some(format!("supervisor logs {name}; then supervisor restart {name}"))
+        }
+        StateWord::Stopped | StateWord::Exited => Some(format!("supervisor start {name}")),
+        StateWord::Stopping => Some(format!("supervisor stop --force {name}")),
+        StateWord::Waiting => program
+            .waiting_for
+            .first()
+            .and_then(|what| what.split([' ', '@']).next())
+            .map(|what| format!("supervisor status {what}")),
+        StateWord::Starting | StateWord::Running => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! Mistakes on the command line, in our words.
+
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{
+    fail::{Failure, USAGE},
+    out::Out,
+};
+
+/// Prints help and version to standard output, mistakes to standard error.
+pub(super) fn report(error: &clap::Error, out: &mut Out) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let text = if Out::is_terminal() && !out.no_color() {
+            error.render().ansi().to_string()
+        } else {
+            error.render().to_string()
+        };
+        out.print(&text);
+        return out.code(0);
+    }
+    failure(error).report(out)
+}
+
+fn failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let suggestion =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind).and_then(one));
+    let cause = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let verb = error.get(ContextKind::InvalidSubcommand).and_then(one).unwrap_or_default();
+            format!("no verb is called \"{verb}\"")
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+            format!("it needs {}", missing.unwrap_or_default().replace('\n', " "))
+        }
+        _ => first.to_owned(),
+    };
+    let failure = Failure::new(USAGE, "usage", format!("cannot read the command line: {cause}"));
+    match suggestion {
+        Some(word) => failure.hint(format!("did you mean {word}?")),
+        None => failure.hint("supervisor --help lists verbs and options"),
+    }
+}
+
+fn one(value: &ContextValue) -> Option<String> {
+    match value {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(all) => all.first().cloned(),
+        _ => None,
+    }
+}

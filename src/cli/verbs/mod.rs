@@ -1,0 +1,154 @@
+//! One function a verb.
+
+mod change;
+mod follow;
+mod status;
+
+use clap::CommandFactory as _;
+use serde_json::json;
+
+use super::{
+    Context,
+    fail::{Failure, NO_SUPERVISOR},
+    options::{CommandLine, ReloadArgs, Verb},
+    out::Out,
+    render, site,
+};
+use crate::control::{Empty, ReloadSite, Reply, Request, SendSignal, Targets};
+
+/// Does what `verb` says; the exit code.
+pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    match verb {
+        Verb::Check => site::check(context, out),
+        Verb::ShowConfig { origin } => site::show(context, origin, out),
+        Verb::Schema => Ok(site::schema(out)),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "supervisor", &mut script);
+            out.print(&String::from_utf8_lossy(&script));
+            Ok(0)
+        }
+        Verb::Status(args) => status::status(&args, context, out),
+        Verb::Start(args) => change::start(args, context, out),
+        Verb::Stop(args) => change::stop(args, context, out),
+        Verb::Restart(args) => change::restart(args, context, out),
+        Verb::Reload(args) => reload(args, context, out),
+        Verb::Reread => {
+            reload_site(ReloadSite { dry_run: true, allow_removal: true }, context, out)
+        }
+        Verb::Signal(args) => {
+            let names = args.names.names;
+            let what = format!("signal {}", names.join(" "));
+            let request = Request::Signal(SendSignal { signal: args.signal, names });
+            simple(&what, &request, context, out)
+        }
+        Verb::Reset(args) => {
+            let what = format!("reset {}", args.names.join(" "));
+            simple(&what, &Request::Reset(Targets { names: args.names }), context, out)
+        }
+        Verb::Pid { name } => pid(name, context, out),
+        Verb::Logs(args) => follow::logs(args, context, out),
+        Verb::Events { follow } => follow::events(follow, context, out),
+        Verb::Shutdown { force } => follow::shutdown(force, context, out),
+        Verb::Version => version(context, out),
+    }
+}
+
+fn simple(what: &str, request: &Request, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    match context.client()?.ask(what, request)? {
+        Reply::Outcome(outcome) => Ok(change::finish(&outcome, out)),
+        reply => {
+            if out.json {
+                out.print_json(&reply);
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// A reply that the request does not have: the other side is another version.
+fn unexpected(what: &str) -> Failure {
+    Failure::new(1, "protocol", format!("cannot {what}: the reply is not of the kind asked for"))
+        .hint(super::client::OTHER_VERSION)
+}
+
+fn reload(args: ReloadArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    if args.names.is_empty() {
+        let dry_run = context.global.dry_run;
+        return reload_site(
+            ReloadSite { dry_run, allow_removal: args.allow_removal },
+            context,
+            out,
+        );
+    }
+    let what = format!("reload {}", args.names.join(" "));
+    simple(&what, &Request::ReloadProgram(Targets { names: args.names }), context, out)
+}
+
+fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let what = "reload the site";
+    let Reply::Reloaded(difference) = context.client()?.ask(what, &Request::Reload(request))?
+    else {
+        return Err(unexpected(what));
+    };
+    for warning in difference.warnings.iter().flat_map(|text| text.lines()) {
+        super::out::tell(&render::escape(warning));
+    }
+    if out.json {
+        out.print_json(&difference);
+    } else {
+        out.print(&render::difference(&difference));
+    }
+    Ok(0)
+}
+
+fn pid(name: Option<String>, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let what =
+        name.as_ref().map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
+    let request = Request::Status(Targets { names: name.iter().cloned().collect() });
+    let Reply::Status(site) = context.client()?.ask(&what, &request)? else {
+        return Err(unexpected(&what));
+    };
+    if name.is_none() {
+        out.print(&format!("{}\n", site.supervisor.pid));
+        return Ok(0);
+    }
+    let mut code = 0;
+    for program in &site.programs {
+        match program.pid {
+            Some(pid) => out.print(&format!("{pid}\n")),
+            None => code = 1,
+        }
+    }
+    if code == 1 {
+        return Err(Failure::new(1, "not_running", format!("cannot {what}: it is not running")));
+    }
+    Ok(code)
+}
+
+fn version(context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let ours = env!("CARGO_PKG_VERSION");
+    let what = "ask the supervisor for its version";
+    let theirs = match context.client() {
+        Ok(mut client) => match client.ask(what, &Request::Version(Empty {}))? {
+            Reply::Version(info) => Some(info),
+            _ => return Err(unexpected(what)),
+        },
+        // Which version is installed can be asked whether or not one runs.
+        Err(failure) if failure.exit == NO_SUPERVISOR => None,
+        Err(failure) => return Err(failure),
+    };
+    if out.json {
+        out.print_json(&json!({"schema_version": 1, "version": ours, "supervisor": theirs}));
+        return Ok(0);
+    }
+    out.print(&format!("supervisor {ours}\n"));
+    match theirs {
+        Some(info) => {
+            let (name, version) = (render::escape(&info.name), render::escape(&info.version));
+            out.print(&format!("running: {version}, site {name}, pid {}\n", info.pid));
+        }
+        None => out.print("running: none\n"),
+    }
+    Ok(0)
+}
