@@ -1,5 +1,6 @@
 //! The one integration test binary.
 
+mod conditions;
 mod config;
 mod coverage;
 mod logs;
