@@ -5,6 +5,7 @@ mod files;
 mod hostile;
 mod mistakes;
 mod reload;
+mod shown;
 
 use std::collections::BTreeMap;
 
