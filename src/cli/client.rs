@@ -107,7 +107,13 @@ impl Client {
         let address = UnixAddr::new(path)?;
         connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address)?;
         let path = path.to_owned();
-        Ok(Self { stream: UnixStream::from(fd), interrupts: None, input: Vec::new(), next_id: 1, path })
+        Ok(Self {
+            stream: UnixStream::from(fd),
+            interrupts: None,
+            input: Vec::new(),
+            next_id: 1,
+            path,
+        })
     }
 
     /// From now on Ctrl-C is seen by [`Client::next`] instead of ending the process.
@@ -211,8 +217,9 @@ fn no_answer(path: &Path, error: &io::Error, wanted: &Wanted) -> Failure {
     }
     let text = format!("cannot speak to the supervisor at {}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(4, "not_permitted", text)
-            .hint("run it as root or as the supervisor's user, or see supervisor.control in site.yaml(5)"),
+        io::ErrorKind::PermissionDenied => Failure::new(4, "not_permitted", text).hint(
+            "run it as root or as the supervisor's user, or see supervisor.control in site.yaml(5)",
+        ),
         _ => Failure::new(1, "lost", text),
     }
 }
@@ -225,8 +232,12 @@ fn none(wanted: &Wanted) -> Failure {
 
 fn several(found: &[Client]) -> Failure {
     let list: Vec<String> = found.iter().map(|c| format!("  -s {}", c.path.display())).collect();
-    Failure::new(super::fail::USAGE, "several_supervisors", "cannot choose a supervisor: several run")
-        .hint(format!("say which with -c FILE or one of:\n{}", list.join("\n")))
+    Failure::new(
+        super::fail::USAGE,
+        "several_supervisors",
+        "cannot choose a supervisor: several run",
+    )
+    .hint(format!("say which with -c FILE or one of:\n{}", list.join("\n")))
 }
 
 /// The sockets of all sites in the places where they can be, in order.

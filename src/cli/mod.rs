@@ -1,13 +1,153 @@
 //! The command line: argv to commands, and what they print.
 
-use std::process::ExitCode;
+mod client;
+mod fail;
+mod options;
+mod out;
+mod render;
+mod site;
+mod usage;
+mod verbs;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use self::{
+    client::Wanted,
+    fail::Failure,
+    options::{CommandLine, Global, Verb},
+    out::Out,
+};
+use crate::{
+    control::paths::{self, Surroundings},
+    daemon::{self, RunOptions},
+    model::LogLevel,
+};
+
+/// What a command knows: the global options and the environment, read once.
+struct Context {
+    global: Global,
+    environment: BTreeMap<OsString, OsString>,
+}
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut o = crate::daemon::RunOptions::default();
-    o.environment = std::env::vars_os().collect();
-    o.config = std::env::args_os().nth(2).map(Into::into);
-    o.dry_run = std::env::args_os().nth(3).is_some();
-    crate::daemon::run(&o)
+    let environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    let no_color = environment.get(OsStr::new("NO_COLOR")).is_some_and(|value| !value.is_empty());
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // The command line cannot be read, so neither can its --json: look for the word.
+            let json = env::args_os().any(|word| word == "--json");
+            return usage::report(&error, &mut Out::new(json, no_color));
+        }
+    };
+    let mut out = Out::new(line.global.json, no_color);
+    let context = Context { global: line.global, environment };
+    let verb = if line.test && line.verb.is_none() { Some(Verb::Check) } else { line.verb };
+    let Some(verb) = verb else { return daemon::run(&context.run_options()) };
+    init_log(context.log_level());
+    match verbs::run(verb, &context, &mut out) {
+        Ok(code) => out.code(code),
+        Err(failure) => failure.report(&out),
+    }
+}
+
+fn init_log(level: Option<LogLevel>) {
+    let filter = match level.unwrap_or(LogLevel::Warn) {
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warn => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::Trace => log::LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(filter).parse_default_env();
+    if builder.try_init().is_err() {
+        log::debug!("the log is already set up");
+    }
+}
+
+impl Context {
+    fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.environment.get(OsStr::new(name)).map(OsString::as_os_str).filter(|v| !v.is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.variable(name).map(PathBuf::from)
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        let global = &self.global;
+        global
+            .log_level
+            .or(global.quiet.then_some(LogLevel::Error))
+            .or(global.verbose.then_some(LogLevel::Debug))
+    }
+
+    /// The site file that was named, by option or environment.
+    fn config(&self) -> Option<PathBuf> {
+        self.global.config.clone().or_else(|| self.path("SUPERVISOR_CONFIG"))
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            uid: nix::unistd::geteuid().as_raw(),
+            runtime_directory: self.path("RUNTIME_DIRECTORY"),
+            xdg_runtime_dir: self.path("XDG_RUNTIME_DIR"),
+            home: self.path("HOME"),
+        }
+    }
+
+    fn run_options(&self) -> RunOptions {
+        RunOptions {
+            config: self.config(),
+            pid_file: None,
+            log_level: self.log_level(),
+            set: self.global.set.clone(),
+            dry_run: self.global.dry_run,
+            environment: self.environment.clone(),
+        }
+    }
+
+    /// Connects to the supervisor that is meant.
+    fn client(&self) -> Result<client::Client, Failure> {
+        let surroundings = self.surroundings();
+        let socket = self.global.socket.clone().or_else(|| {
+            let by_option = self.global.config.is_some();
+            self.path("SUPERVISOR_SOCKET").filter(|_| !by_option)
+        });
+        let config = self.config();
+        let sockets = match (&socket, &config) {
+            (None, Some(file)) => self.sockets_of(file, &surroundings),
+            _ => Vec::new(),
+        };
+        client::Client::find(&Wanted { socket, config, sockets, surroundings })
+    }
+
+    /// Where the socket of the site in `file` can be. A file that cannot be read now may still have
+    /// a supervisor that runs: its name is guessed then.
+    fn sockets_of(&self, file: &std::path::Path, surroundings: &Surroundings) -> Vec<PathBuf> {
+        let supervisor = site::load(self, file, true).ok().map(|loaded| loaded.site.supervisor);
+        if let Some(socket) = supervisor.as_ref().and_then(|s| s.control.socket.clone()) {
+            return vec![socket];
+        }
+        let name =
+            supervisor.as_ref().map_or_else(|| paths::site_name(file), |s| s.name.to_string());
+        let dir = supervisor.as_ref().and_then(|s| s.runtime_dir.as_deref());
+        let mut dirs = paths::runtime_dirs(dir, &name, surroundings);
+        if dir.is_none() {
+            dirs.push(std::path::Path::new("/run").join(paths::PRODUCT).join(&name));
+        }
+        dirs.dedup();
+        dirs.into_iter().map(|dir| dir.join(paths::SOCKET)).collect()
+    }
 }

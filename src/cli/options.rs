@@ -199,7 +199,11 @@ pub(super) struct LogsArgs {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    if name.is_empty() { Err("write NAME=VALUE".to_owned()) } else { Ok((name.into(), value.into())) }
+    if name.is_empty() {
+        Err("write NAME=VALUE".to_owned())
+    } else {
+        Ok((name.into(), value.into()))
+    }
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {
@@ -227,7 +231,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (number, after) = rest.split_at(end);
-        let number: u64 = number.parse().map_err(|_| "write a number and a unit: 10s".to_owned())?;
+        let number: u64 =
+            number.parse().map_err(|_| "write a number and a unit: 10s".to_owned())?;
         let stop = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, next) = after.split_at(stop);
         let millis: u64 = match unit {

@@ -67,7 +67,9 @@ impl Out {
         let terminal = Self::is_terminal();
         View {
             now: clock::wall(),
-            width: terminal_size::terminal_size().filter(|_| terminal).map(|(w, _)| usize::from(w.0)),
+            width: terminal_size::terminal_size()
+                .filter(|_| terminal)
+                .map(|(w, _)| usize::from(w.0)),
             colour: terminal && !self.no_color,
         }
     }

@@ -31,11 +31,8 @@ pub(super) enum Unreadable {
 /// Reads the site in `file`.
 pub(super) fn load(context: &Context, file: &Path, for_check: bool) -> Result<Loaded, Unreadable> {
     let uid = nix::unistd::geteuid().as_raw();
-    let source = if file == Path::new("-") {
-        config::read_stdin()
-    } else {
-        config::read(file, uid)
-    };
+    let source =
+        if file == Path::new("-") { config::read_stdin() } else { config::read(file, uid) };
     let source = source.map_err(|e| {
         let failure = Failure::new(INVALID, "invalid_site", e.to_string());
         Unreadable::File(Failure { hint: e.hint, ..failure })
@@ -66,7 +63,9 @@ pub(super) fn check(context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let file = file(context);
     let name = file.display().to_string();
     let (findings, unsupported, programs) = match load(context, &file, true) {
-        Ok(Loaded { site, warnings, .. }) => (warnings, site.unsupported, Some(site.programs.len())),
+        Ok(Loaded { site, warnings, .. }) => {
+            (warnings, site.unsupported, Some(site.programs.len()))
+        }
         Err(Unreadable::Mistakes(findings)) => (findings, Vec::new(), None),
         Err(Unreadable::File(failure)) => return Err(failure),
     };
@@ -85,14 +84,22 @@ pub(super) fn check(context: &Context, out: &mut Out) -> Result<u8, Failure> {
         tell(text.trim_end());
     }
     for later in &unsupported {
-        tell(&format!("{}: note: {} is valid but this version cannot do it yet", later.place, later.key));
+        tell(&format!(
+            "{}: note: {} is valid but this version cannot do it yet",
+            later.place, later.key
+        ));
     }
     let warnings = findings.iter().filter(|d| d.severity == Severity::Warning).count();
     let Some(programs) = programs else {
-        tell(&format!("{name}: {}, {}", count(findings.errors(), "error"), count(warnings, "warning")));
+        tell(&format!(
+            "{name}: {}, {}",
+            count(findings.errors(), "error"),
+            count(warnings, "warning")
+        ));
         return Ok(INVALID);
     };
-    let noted = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
+    let noted =
+        if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
     out.print(&format!("{name}: ok ({}{noted})\n", count(programs, "program")));
     Ok(0)
 }

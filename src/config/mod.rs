@@ -2,6 +2,7 @@
 
 mod check;
 mod diagnostic;
+mod dotenv;
 mod expand;
 mod load;
 mod lower;
@@ -15,6 +16,7 @@ mod values;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use diagnostic::{Colour, Diagnostic, Findings, Place, Severity, SourceFile};
+pub use dotenv::{DotenvError, read_dotenv};
 pub use load::load;
 pub use show::show;
 pub use source::{Fingerprint, Source, SourceError, read, read_stable, read_stdin};
@@ -73,23 +75,4 @@ pub struct Loaded {
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
     schema::json_schema()
-}
-
-/// tmp
-#[derive(Debug)]
-pub struct DotenvError(String);
-impl DotenvError {
-    /// x
-    pub fn is_missing(&self) -> bool {
-        true
-    }
-}
-impl std::fmt::Display for DotenvError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-/// tmp
-pub fn read_dotenv(_p: &std::path::Path) -> Result<Vec<(String, String)>, DotenvError> {
-    Ok(Vec::new())
 }

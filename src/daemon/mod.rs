@@ -4,7 +4,7 @@
 
 mod accounts;
 mod children;
-mod conditions;
+pub mod conditions;
 pub mod control;
 mod dry_run;
 mod execute;

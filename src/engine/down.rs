@@ -45,6 +45,9 @@ impl Slot {
         let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
         cx.signal(self, life.run, Signal::KILL, scope);
         cx.out.record(Record::of(self, What::Escalated { signal: Signal::KILL }));
+        if rung == self.program.stop.ladder.len() + 4 {
+            cx.out.record(Record::of(self, What::Unkillable));
+        }
         // A process in state D dies later than it is told to.
         let times = u32::try_from(rung - self.program.stop.ladder.len()).unwrap_or(6).min(6);
         let pause = Duration::from_secs(1 << times);
@@ -66,9 +69,11 @@ impl Slot {
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.exited_while_stopping(life, why, exit, cx)
             }
-            Input::Start | Input::GateOpen | Input::Deadline | Input::Child(..) => {
+            Input::Start => {
+                self.history.start_over = true;
                 State::Draining { life, why }
             }
+            Input::GateOpen | Input::Deadline | Input::Child(..) => State::Draining { life, why },
         }
     }
 
@@ -92,9 +97,12 @@ impl Slot {
             Input::Stop(later) if !later.is_failure() => {
                 State::Stopping { life, why: later, rung, next_at }
             }
+            Input::Start => {
+                self.history.start_over = true;
+                State::Stopping { life, why, rung, next_at }
+            }
             Input::Stop(_)
             | Input::Kill(_)
-            | Input::Start
             | Input::GateOpen
             | Input::Free
             | Input::Deadline
@@ -154,6 +162,7 @@ impl Slot {
         input: Input,
         cx: &mut Cx<'_>,
     ) -> State {
+        self.note_start_over(&input);
         match input {
             Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
                 if self.side.is_none() {
@@ -180,6 +189,21 @@ impl Slot {
             | Input::Free
             | Input::Deadline
             | Input::Child(..) => State::Emptying { run, ended, again, empty },
+        }
+    }
+
+    /// A start or restart that arrives after the end of a run is kept until all of it is gone.
+    fn note_start_over(&mut self, input: &Input) {
+        match input {
+            Input::Start
+            | Input::Stop(StopWhy::Restart | StopWhy::Changed)
+            | Input::Kill(StopWhy::Restart) => self.history.start_over = true,
+            Input::Stop(_)
+            | Input::Kill(_)
+            | Input::GateOpen
+            | Input::Free
+            | Input::Deadline
+            | Input::Child(..) => {}
         }
     }
 
@@ -242,6 +266,7 @@ impl Slot {
         input: Input,
         cx: &mut Cx<'_>,
     ) -> State {
+        self.note_start_over(&input);
         match input {
             Input::Child(of, ChildEvent::Exited(exit)) if of == run => {
                 if exit != Exit::Code(0) {
@@ -282,14 +307,14 @@ impl Slot {
         if self.program.runtime_directory.is_some() {
             cx.out.push(Action::RemoveRuntime(self.id));
         }
+        let start_over = std::mem::take(&mut self.history.start_over);
         if self.goal != Goal::Up && !cx.bugs.restart_although_down {
             cx.out.record(Record::of(self, What::Stopped));
             return State::Stopped;
         }
-        if let Cause::Stopped(why, _) = &ended.cause {
-            if !why.is_failure() {
-                return self.start_again(cx);
-            }
+        let asked = matches!(&ended.cause, Cause::Stopped(why, _) if !why.is_failure());
+        if asked || start_over {
+            return self.start_again(cx);
         }
         match self.decision(&ended, cx) {
             Decision::Again { delay } => {
@@ -319,11 +344,19 @@ impl Slot {
         }
     }
 
+    /// When wants and afters are no longer waited for; a requirement is waited for as long as it takes.
+    pub(super) fn patience_at_the_gate(&self, now: Instant) -> Option<Instant> {
+        let optional = |edge: &crate::plan::Edge| edge.kind != crate::plan::EdgeKind::Requires;
+        let any = self.edges.needs.iter().any(optional);
+        self.program.start_timeout.from(now).filter(|_| any)
+    }
+
     fn start_again(&mut self, cx: &mut Cx<'_>) -> State {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
-            patience: self.program.start_timeout.from(cx.now),
+            patience: self.patience_at_the_gate(cx.now),
+            patient: true,
             waits_done: 0,
             wait_until: None,
         }
@@ -413,17 +446,15 @@ impl Slot {
         if let Some(request) = side.request {
             cx.out.reply(request, super::requests::reload_reply(self, exit));
         }
+        let before = self.word();
         let state = std::mem::replace(&mut self.state, State::Stopped);
-        let before = (cx.now, cx.wall);
         self.state = match (state, side.role) {
             (State::Settling { life, index }, Role::StartPost(done)) if index == done => {
-                let next = if good || ignored {
+                if good || ignored {
                     self.settle(life, index + 1, cx)
                 } else {
                     self.begin_stop(life, StopWhy::Post(index, exit), cx)
-                };
-                self.since = before;
-                next
+                }
             }
             (State::Stopping { life, why, rung: 0, .. }, Role::StopCommand) if !good => {
                 self.take_rung(life, why, 0, cx)
@@ -431,5 +462,8 @@ impl Slot {
             (State::Emptying { ended, empty: true, .. }, _) => self.clean(0, ended, cx),
             (other, _) => other,
         };
+        if self.word() != before {
+            self.since = (cx.now, cx.wall);
+        }
     }
 }

@@ -26,8 +26,8 @@ impl Engine {
     /// Whether `id` may start now.
     pub(super) fn gate(&self, id: ProgramId, now: Instant) -> Gate {
         let Some(slot) = self.slot(id) else { return Gate::Open };
-        let State::Waiting { patience, .. } = slot.state else { return Gate::Open };
-        let patient = patience.is_none_or(|at| at > now);
+        let State::Waiting { patience, patient, .. } = slot.state else { return Gate::Open };
+        let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().find(|edge| !self.passes(**edge, patient));
         closed.map_or(Gate::Open, |edge| Gate::Closed(*edge))
     }
@@ -35,13 +35,13 @@ impl Engine {
     /// Everything that `id` waits for, in words: `db (starting)`.
     pub(super) fn blockers(&self, id: ProgramId, now: Instant) -> Vec<String> {
         let Some(slot) = self.slot(id) else { return Vec::new() };
-        let State::Waiting { patience, waits_done, wait_until, .. } = slot.state else {
+        let State::Waiting { patience, patient, waits_done, wait_until, .. } = slot.state else {
             return Vec::new();
         };
         if wait_until.is_some() {
             return vec![self.wait_in_words(slot, waits_done)];
         }
-        let patient = patience.is_none_or(|at| at > now);
+        let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().filter(|edge| !self.passes(**edge, patient));
         closed.filter_map(|edge| self.slot(edge.target)).map(in_words).collect()
     }

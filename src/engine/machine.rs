@@ -161,7 +161,8 @@ impl Slot {
 
     /// WAITING: the gate decides; see [`super::Engine`].
     fn when_waiting(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
-        let State::Waiting { since, mut patience, mut waits_done, wait_until } = state else {
+        let State::Waiting { since, mut patience, mut patient, waits_done, wait_until } = state
+        else {
             return state;
         };
         match input {
@@ -172,23 +173,30 @@ impl Slot {
                 cx.out.record(Record::of(self, What::Stopped));
                 State::Stopped
             }
-            Input::GateOpen => self.next_wait(since, waits_done, cx),
+            Input::GateOpen if waits_done >= self.edges.waits.len() => self.attempt(cx),
+            Input::GateOpen if wait_until.is_none() => {
+                self.next_wait((since, patience, patient), waits_done, cx)
+            }
             Input::Deadline => {
                 if wait_until.is_some_and(|at| at <= cx.now) {
                     let go_on = self.edges.waits.get(waits_done).is_none_or(|wait| wait.go_on);
                     if !go_on {
                         return self.failed_attempt(Cause::WaitedInVain(waits_done), cx);
                     }
-                    waits_done += 1;
-                    return self.next_wait(since, waits_done, cx);
+                    return self.next_wait((since, patience, patient), waits_done + 1, cx);
                 }
                 if patience.is_some_and(|at| at <= cx.now) {
-                    patience = None; // the gate is asked again after each step
+                    (patience, patient) = (None, false); // the gate is asked after each step
                 }
-                State::Waiting { since, patience, waits_done, wait_until }
+                State::Waiting { since, patience, patient, waits_done, wait_until }
             }
-            Input::Start | Input::Stop(_) | Input::Kill(_) | Input::Free | Input::Child(..) => {
-                State::Waiting { since, patience, waits_done, wait_until }
+            Input::GateOpen
+            | Input::Start
+            | Input::Stop(_)
+            | Input::Kill(_)
+            | Input::Free
+            | Input::Child(..) => {
+                State::Waiting { since, patience, patient, waits_done, wait_until }
             }
         }
     }
@@ -198,16 +206,26 @@ impl Slot {
         if attempt != self.history.attempts {
             return;
         }
-        if let State::Waiting { since, waits_done, wait_until: Some(_), .. } = self.state {
+        if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_) } =
+            self.state
+        {
             if waits_done == index {
-                self.state = self.next_wait(since, waits_done + 1, cx);
+                self.state = self.next_wait((since, patience, patient), waits_done + 1, cx);
             }
         }
     }
 
-    /// The next wait for the world, or the start.
-    fn next_wait(&mut self, since: Instant, waits_done: usize, cx: &mut Cx<'_>) -> State {
-        let Some(wait) = self.edges.waits.get(waits_done) else { return self.attempt(cx) };
+    /// The next wait for the world, or the start. After the last wait the gate is asked again: what
+    /// was up before it may be down by now.
+    fn next_wait(
+        &mut self,
+        (since, patience, patient): (Instant, Option<Instant>, bool),
+        waits_done: usize,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        let Some(wait) = self.edges.waits.get(waits_done) else {
+            return State::Waiting { since, patience, patient, waits_done, wait_until: None };
+        };
         // A wait without limit still needs a mark that it is under way.
         let until = wait.timeout.from(cx.now).unwrap_or(Instant(u64::MAX));
         cx.out.push(Action::Await {
@@ -215,7 +233,7 @@ impl Slot {
             attempt: self.history.attempts,
             index: waits_done,
         });
-        State::Waiting { since, patience: None, waits_done, wait_until: Some(until) }
+        State::Waiting { since, patience, patient, waits_done, wait_until: Some(until) }
     }
 
     /// Wants to start: at the gate.
@@ -223,7 +241,8 @@ impl Slot {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
-            patience: self.program.start_timeout.from(cx.now),
+            patience: self.patience_at_the_gate(cx.now),
+            patient: true,
             waits_done: 0,
             wait_until: None,
         }
@@ -301,35 +320,60 @@ impl Slot {
         (run, next, stop, tried): (
             RunId,
             Next,
-            Option<StopWhy>,
+            Option<super::Halt>,
             Option<(std::time::Duration, Instant)>,
         ),
         input: Input,
         cx: &mut Cx<'_>,
     ) -> State {
         match input {
-            Input::Stop(why) | Input::Kill(why) => {
-                let stop = if cx.bugs.forget_stop_while_spawning { stop } else { Some(why) };
+            Input::Stop(_) | Input::Kill(_) if cx.bugs.forget_stop_while_spawning => {
                 State::Spawning { run, next, stop, tried }
+            }
+            Input::Stop(why) => {
+                let kill = stop.is_some_and(|halt| halt.kill);
+                State::Spawning { run, next, stop: Some(super::Halt { why, kill }), tried }
+            }
+            Input::Kill(why) => {
+                State::Spawning { run, next, stop: Some(super::Halt { why, kill: true }), tried }
             }
             Input::Child(of, ChildEvent::Spawned { pid }) if of == run => {
                 let life = Life { run, pid, started: cx.now };
-                if let Some(why) = stop {
-                    return self.begin_stop(life, why, cx);
-                }
-                match next {
-                    Next::Pre(index) => self.prepare(life, index, cx),
-                    Next::Main => self.started(life, cx),
-                }
+                self.spawned(life, next, stop, cx)
             }
             Input::Child(of, ChildEvent::SpawnFailed(failure)) if of == run => {
-                if let Some(why) = stop {
-                    return self.ended(Cause::Stopped(why, None), None, cx);
+                if let Some(halt) = stop {
+                    return self.ended(Cause::Stopped(halt.why, None), None, cx);
                 }
                 self.not_spawned(failure, next, tried, cx)
             }
             Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
                 State::Spawning { run, next, stop, tried }
+            }
+        }
+    }
+
+    /// A child executes; perhaps it is no longer wanted.
+    fn spawned(
+        &mut self,
+        life: Life,
+        next: Next,
+        stop: Option<super::Halt>,
+        cx: &mut Cx<'_>,
+    ) -> State {
+        match (next, stop) {
+            (Next::Pre(index), None) => self.prepare(life, index, cx),
+            (Next::Main, None) => self.started(life, cx),
+            (Next::Pre(_), Some(halt)) if !halt.kill => self.begin_stop(life, halt.why, cx),
+            (Next::Pre(_), Some(halt)) => self.begin_kill(life, halt.why, cx),
+            (Next::Main, Some(halt)) => {
+                self.main = Some(life.run);
+                cx.out.record(Record::of(self, What::Started { pid: life.pid }));
+                if halt.kill {
+                    return self.begin_kill(life, halt.why, cx);
+                }
+                // What needs it may still be up from its run before: that goes first.
+                State::Draining { life, why: halt.why }
             }
         }
     }
@@ -457,7 +501,7 @@ impl Slot {
 
     fn when_settling(&mut self, life: Life, index: usize, input: Input, cx: &mut Cx<'_>) -> State {
         match input {
-            Input::Stop(why) => self.begin_stop(life, why, cx),
+            Input::Stop(why) => State::Draining { life, why },
             Input::Kill(why) => self.begin_kill(life, why, cx),
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.main_exited(life, exit, cx)

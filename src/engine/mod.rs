@@ -236,9 +236,13 @@ impl Engine {
 
     /// Looks at everything that the event touched until nothing more follows.
     fn settle(&mut self, at: At, out: &mut Actions) {
-        while let Some(id) = self.touched.pop() {
+        // In the order in which they were touched, so that what is equal starts by name.
+        let mut next = 0;
+        while let Some(id) = self.touched.get(next).copied() {
+            next += 1;
             self.look_around(id, at, out);
         }
+        self.touched.clear();
         self.finish_operations(at, out);
         self.look_at_site(at, out);
     }

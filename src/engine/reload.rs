@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Action, Actions, At, Engine, Goal, Input, Record, StopWhy, What};
+use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
     model::{Name, Site},
     plan::{
-        Plan, ProgramId,
+        Back, Plan, ProgramId,
         reload::{Change, change},
     },
 };
@@ -37,8 +37,11 @@ impl Engine {
     }
 
     pub(super) fn loaded(&mut self, site: &Site, order: Order, at: At, out: &mut Actions) {
-        if let (Some(refusal), Some(id)) = (self.refusal_while_stopping(), order.request) {
-            return out.reply(id, refusal);
+        if let Some(refusal) = self.refusal_while_stopping() {
+            if let Some(id) = order.request {
+                out.reply(id, refusal);
+            }
+            return;
         }
         let plan = Plan::new(site, &self.names);
         let mut difference = self.difference(&plan);
@@ -138,24 +141,37 @@ impl Engine {
                 continue;
             };
             let (kind, _) = change(&slot.program, &planned.program);
+            let was_enabled = slot.program.enabled;
             slot.program = planned.program;
             slot.edges = planned.edges;
+            let autostart = slot.program.enabled && slot.program.autostart;
             if slot.goal == Goal::Gone {
                 // It was removed, is not down yet, and is wanted again.
                 slot.goal = Goal::Down;
+                if autostart {
+                    starting.push(id);
+                }
+            } else if autostart && !was_enabled {
                 starting.push(id);
             }
             let disabled = !slot.program.enabled;
             if disabled && slot.goal == Goal::Up {
                 slot.goal = Goal::Down;
             }
-            if (kind == Change::Restart || disabled) && slot.is_live() {
+            let restarts = kind == Change::Restart && slot.is_live();
+            if restarts || (disabled && !matches!(slot.state, State::Stopped)) {
                 stopping.push(id);
+            } else if kind == Change::Restart && matches!(slot.state, State::Fatal { .. }) {
+                // Given up with its old settings: the new ones get their chance.
+                slot.history.starts.clear();
+                slot.history.failures = 0;
+                starting.push(id);
             }
             if kind != Change::None {
                 out.push(Action::Reconfigure(id));
             }
-            self.touched.push(id);
+            // Its deadline may follow from what changed.
+            self.with(id, at, out, |_, _| {});
         }
         self.remove_others(&kept, at, out);
         for id in stopping {
@@ -175,8 +191,24 @@ impl Engine {
                 slot.goal = Goal::Gone;
             }
         }
+        self.remember_order(&gone);
         for id in gone {
             self.step(id, Input::Stop(StopWhy::Removed), at, out);
+        }
+    }
+
+    /// What is being removed is no longer in the plan, but what it needs stays until it is down.
+    fn remember_order(&mut self, gone: &[ProgramId]) {
+        for id in gone {
+            let needs = self.slot(*id).map(|slot| slot.edges.needs.clone()).unwrap_or_default();
+            for edge in needs {
+                let Some(slot) = self.slot_mut(edge.target) else { continue };
+                let back = Back { from: *id, kind: edge.kind };
+                if !slot.edges.needed_by.contains(&back) {
+                    slot.edges.needed_by =
+                        slot.edges.needed_by.iter().copied().chain([back]).collect();
+                }
+            }
         }
     }
 

@@ -110,12 +110,12 @@ impl Engine {
         for word in names {
             let before = found.len();
             if word == "all" {
-                found.extend(self.ids());
-            } else if let Some(id) = self.names.get(word.as_str()) {
-                found.push(*id);
+                found.extend(self.members().map(|slot| slot.id));
+            } else if let Some(slot) = self.members().find(|s| s.program.name.as_str() == word) {
+                found.push(slot.id);
             } else if let Some(tag) = word.strip_prefix("tag:") {
                 let tagged = |slot: &&Slot| slot.program.tags.iter().any(|t| &**t == tag);
-                found.extend(self.programs().filter(tagged).map(|slot| slot.id));
+                found.extend(self.members().filter(tagged).map(|slot| slot.id));
             } else {
                 let pattern = glob::Pattern::new(word).ok();
                 let meant = |slot: &&Slot| {
@@ -123,7 +123,7 @@ impl Engine {
                     template == Some(word.as_str())
                         || pattern.as_ref().is_some_and(|p| p.matches(slot.program.name.as_str()))
                 };
-                found.extend(self.programs().filter(meant).map(|slot| slot.id));
+                found.extend(self.members().filter(meant).map(|slot| slot.id));
             }
             if found.len() == before && word != "all" {
                 return Err(self.no_such_name(word));
@@ -132,6 +132,11 @@ impl Engine {
         found.sort_unstable();
         found.dedup();
         Ok(found)
+    }
+
+    /// The programs that the site still has.
+    fn members(&self) -> impl Iterator<Item = &Slot> {
+        self.programs().filter(|slot| slot.goal != Goal::Gone)
     }
 
     fn no_such_name(&self, word: &str) -> Reply {
@@ -167,11 +172,17 @@ impl Engine {
             Ok(targets) => targets,
             Err(reply) => return out.reply(id, reply),
         };
-        if let Err(reply) = self.choose_variant(&targets, change) {
-            return out.reply(id, reply);
-        }
+        let variants = match self.choose_variants(&targets, change) {
+            Ok(variants) => variants,
+            Err(reply) => return out.reply(id, reply),
+        };
         if change.dry_run {
             return out.reply(id, Reply::Outcome(self.would_touch(verb, &targets)));
+        }
+        for (target, variant) in variants {
+            if let Some(slot) = self.slot_mut(target) {
+                slot.variant = Some((variant, change.extra_args.clone()));
+            }
         }
         let word = match verb {
             Verb::Start => "start",
@@ -182,7 +193,7 @@ impl Engine {
         let marks = targets
             .iter()
             .filter_map(|t| self.slot(*t))
-            .map(|slot| (slot.id, slot.history.attempts))
+            .map(|slot| (slot.id, mark(slot)))
             .collect();
         let until =
             if change.no_wait { Some(at.now) } else { change.timeout.map(|limit| at.now + limit) };
@@ -214,8 +225,13 @@ impl Engine {
         }
     }
 
-    fn choose_variant(&mut self, targets: &[ProgramId], change: &Change) -> Result<(), Reply> {
-        let Some(wanted) = &change.variant else { return Ok(()) };
+    fn choose_variants(
+        &self,
+        targets: &[ProgramId],
+        change: &Change,
+    ) -> Result<Vec<(ProgramId, Name)>, Reply> {
+        let mut chosen = Vec::new();
+        let Some(wanted) = &change.variant else { return Ok(chosen) };
         for id in targets {
             let Some(slot) = self.slot(*id) else { continue };
             let Some((name, variant)) = slot.program.variants.get_key_value(wanted.as_str()) else {
@@ -228,12 +244,9 @@ impl Engine {
                 let message = format!("variant {wanted} takes no further arguments");
                 return Err(refuse(RefusalCode::BadRequest, message, None));
             }
-            let chosen = Some((name.clone(), change.extra_args.clone()));
-            if let Some(slot) = self.slot_mut(*id) {
-                slot.variant = chosen;
-            }
+            chosen.push((*id, name.clone()));
         }
-        Ok(())
+        Ok(chosen)
     }
 
     fn would_touch(&self, verb: Verb, targets: &[ProgramId]) -> Outcome {
@@ -459,7 +472,7 @@ impl Engine {
             entry.reason = self.reason(slot);
             entry.ok = is_settled(operation.verb, slot, *mark)
                 && match operation.verb {
-                    Verb::Stop => true,
+                    Verb::Stop => slot.goal != Goal::Up,
                     Verb::Start | Verb::Restart => {
                         slot.is_ready() || slot.word() == StateWord::Running
                     }
@@ -479,6 +492,12 @@ fn outcome(slot: &Slot) -> ProgramOutcome {
     }
 }
 
+/// The attempts that a restart does not count as its own: one that has spawned nothing yet is good.
+fn mark(slot: &Slot) -> u64 {
+    let begun = matches!(slot.state, State::Waiting { .. } | State::Retrying { .. });
+    slot.history.attempts.saturating_sub(u64::from(begun))
+}
+
 fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
     match verb {
         Verb::Stop => match slot.word() {
@@ -488,7 +507,7 @@ fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
             | StateWord::Starting
             | StateWord::Running
             | StateWord::Backoff
-            | StateWord::Stopping => false,
+            | StateWord::Stopping => slot.goal == Goal::Up,
         },
         Verb::Start => is_up_or_failed(slot),
         Verb::Restart => slot.history.attempts > mark && is_up_or_failed(slot),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cause, Ended, History};
+use super::{Cause, Ended, History, StopWhy};
 use crate::model::{
     Exit, Instant, Limit, LimitAction, Program, ProgramType, RestartPolicy, Signal,
 };
@@ -55,6 +55,8 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             let oneshot = matches!(program.kind, ProgramType::Oneshot { .. });
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
+        Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) => Class::UncleanCode,
+        Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. }), _) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
         Cause::WaitedInVain(_) => Class::Timeout,
@@ -100,7 +102,9 @@ pub fn decide(
     if is_stable(restart.reset_after, ended.lived) {
         history.failures = 0;
     }
-    let prevented = code.is_some_and(|c| restart.prevent_exit_codes.contains(&c));
+    let remains = matches!(program.kind, ProgramType::Oneshot { remain: true });
+    let done = remains && class == Class::Clean;
+    let prevented = done || code.is_some_and(|c| restart.prevent_exit_codes.contains(&c));
     let forced = code.is_some_and(|c| restart.force_exit_codes.contains(&c));
     if prevented || !(forced || policy_wants(restart.policy, class)) {
         return Decision::Rest { success: class == Class::Clean };

@@ -97,6 +97,15 @@ impl StopWhy {
     }
 }
 
+/// A stop that has to wait for the answer of a spawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// Why.
+    pub why: StopWhy,
+    /// By SIGKILL, without the ladder.
+    pub kill: bool,
+}
+
 /// Why a run, or an attempt at one, is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
@@ -130,8 +139,10 @@ pub enum State {
     Waiting {
         /// Since when.
         since: Instant,
-        /// When wants and afters are no longer waited for.
+        /// When wants and afters are no longer waited for; `None`: never, or that time is over.
         patience: Option<Instant>,
+        /// Whether wants and afters are still waited for.
+        patient: bool,
         /// How many of its waits for the world are over.
         waits_done: usize,
         /// When the wait for the world that is under way has lasted too long.
@@ -155,7 +166,7 @@ pub enum State {
         /// What.
         next: Next,
         /// A stop that arrived meanwhile.
-        stop: Option<StopWhy>,
+        stop: Option<Halt>,
         /// Pause and begin of earlier tries.
         tried: Option<(Duration, Instant)>,
     },
@@ -313,6 +324,8 @@ pub struct History {
     pub exit: Option<(Exit, WallTime)>,
     /// Whether it was given up or backing off before: its next ready is a recovery.
     pub troubled: bool,
+    /// Somebody wants it up while a run of it ends: then its policy is not asked.
+    pub start_over: bool,
 }
 
 /// A program and everything the engine knows of it.
@@ -375,7 +388,8 @@ impl Slot {
         let own = match &self.state {
             State::Stopped | State::Spawning { .. } | State::Draining { .. } => None,
             State::Settling { .. } | State::Exited { .. } => None,
-            State::Waiting { patience, wait_until, .. } => earlier(*patience, *wait_until),
+            State::Waiting { wait_until: Some(at), .. } => Some(*at),
+            State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Retrying { at, .. } | State::Backoff { at, .. } => Some(*at),
             State::Preparing { kill_at, .. } => *kill_at,
             State::Running { life } => self.program.max_runtime.from(life.started),

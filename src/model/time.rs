@@ -37,9 +37,11 @@ impl Sub for Instant {
 }
 
 /// A moment on the wall clock, in milliseconds since 1970 (UTC). For stamps only, never for deadlines.
+/// Written as RFC 3339: `"2026-01-01T10:00:00.123Z"`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[serde(try_from = "String", into = "String")]
 pub struct WallTime(pub i64);
 
 /// A limit of time that can be switched off (`none` in the file).
@@ -85,6 +87,51 @@ impl WallTime {
     }
 }
 
+impl WallTime {
+    /// Reads what [`Self::rfc3339`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let mut date = date.splitn(3, '-').map(str::parse::<i64>);
+        let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+        let (clock, fraction) = time.split_once('.')?;
+        let mut clock = clock.splitn(3, ':').map(str::parse::<i64>);
+        let (hour, minute, second) =
+            (clock.next()?.ok()?, clock.next()?.ok()?, clock.next()?.ok()?);
+        let millis: i64 = fraction.parse().ok().filter(|_| fraction.len() == 3)?;
+        let inside = (0..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && (0..24).contains(&hour)
+            && (0..60).contains(&minute)
+            && (0..61).contains(&second);
+        let seconds = (days_from_civil(year, month, day) * 24 + hour) * 3600 + minute * 60 + second;
+        inside.then_some(Self(seconds * 1000 + millis))
+    }
+}
+
+/// Days since 1970 of a civil date; the inverse of [`WallTime::civil_day`], from the same source.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+impl TryFrom<String> for WallTime {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("no RFC 3339 time in UTC: {text}"))
+    }
+}
+
+impl From<WallTime> for String {
+    fn from(at: WallTime) -> Self {
+        at.rfc3339()
+    }
+}
+
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())
@@ -126,6 +173,16 @@ mod tests {
         assert_eq!(WallTime(1_767_261_600_123).rfc3339(), "2026-01-01T10:00:00.123Z");
         assert_eq!(WallTime(951_782_400_000).rfc3339(), "2000-02-29T00:00:00.000Z");
         assert_eq!(WallTime(-1).rfc3339(), "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn wall_time_is_read_back() {
+        for ms in [0, -1, 1, 951_782_400_000, 1_767_261_600_123, 253_402_300_799_999] {
+            assert_eq!(WallTime::parse(&WallTime(ms).rfc3339()), Some(WallTime(ms)));
+        }
+        for text in ["", "2026-01-01", "2026-13-01T00:00:00.000Z", "2026-01-01T00:00:00Z"] {
+            assert_eq!(WallTime::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -17,11 +17,8 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
         let value = view.cut(14, &escape(&value));
         out.push_str(&format!("{label:>12}: {value}\n"));
     };
-    let reason = if program.reason.is_empty() {
-        words(program, view.now)
-    } else {
-        program.reason.clone()
-    };
+    let reason =
+        if program.reason.is_empty() { words(program, view.now) } else { program.reason.clone() };
     row("State", format!("{} ({reason})", program.state.as_str()));
     row("Goal", program.goal.clone());
     if let Some(secs) = program.uptime_s {

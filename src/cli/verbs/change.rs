@@ -75,8 +75,10 @@ fn run(
     };
     match ended {
         Ended::Refused(refusal) => Err(Failure::refused(&what, refusal)),
-        Ended::Detached => Err(Failure::new(1, "detached", "the operation continues")
-            .hint("see supervisor status")),
+        Ended::Detached => {
+            Err(Failure::new(1, "detached", "the operation continues")
+                .hint("see supervisor status"))
+        }
         Ended::Outcome(outcome) => {
             let code = finish(&outcome, out);
             if !outcome.complete && code != 0 && !out.json {
@@ -120,7 +122,9 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
             Seen::Message(Message::Reply(Id::Number(n), reply)) if n == id => match reply {
                 Reply::Outcome(outcome) => break Ended::Outcome(outcome),
                 Reply::Error(refusal) => break Ended::Refused(refusal),
-                Reply::Done => break Ended::Outcome(Outcome { complete: true, ..Outcome::default() }),
+                Reply::Done => {
+                    break Ended::Outcome(Outcome { complete: true, ..Outcome::default() });
+                }
                 Reply::Status(_) | Reply::Reloaded(_) | Reply::Version(_) | Reply::Lines(_) => {
                     progress.clear();
                     return Err(unexpected(what));
@@ -170,9 +174,8 @@ impl Progress {
         let now = clock::monotonic();
         for program in programs {
             let before = self.programs.get(&program.name);
-            let news = before.is_none_or(|(old, _)| {
-                old.state != program.state || old.reason != program.reason
-            });
+            let news = before
+                .is_none_or(|(old, _)| old.state != program.state || old.reason != program.reason);
             if news && !self.live && !self.quiet {
                 tell(&render::waiting(&program, Duration::ZERO));
             }

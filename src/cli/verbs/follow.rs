@@ -71,7 +71,9 @@ fn stream(
         match client.next(None)? {
             Seen::Message(Message::Lines(Id::Number(n), lines, dropped)) if n == id => {
                 if dropped > 0 {
-                    tell(&format!("supervisor: {dropped} lines were dropped: they were not read in time"));
+                    tell(&format!(
+                        "supervisor: {dropped} lines were dropped: they were not read in time"
+                    ));
                 }
                 show(&lines, out);
             }

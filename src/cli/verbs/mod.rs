@@ -33,7 +33,9 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         Verb::Stop(args) => change::stop(args, context, out),
         Verb::Restart(args) => change::restart(args, context, out),
         Verb::Reload(args) => reload(args, context, out),
-        Verb::Reread => reload_site(ReloadSite { dry_run: true, allow_removal: true }, context, out),
+        Verb::Reread => {
+            reload_site(ReloadSite { dry_run: true, allow_removal: true }, context, out)
+        }
         Verb::Signal(args) => {
             let names = args.names.names;
             let what = format!("signal {}", names.join(" "));
@@ -73,7 +75,11 @@ fn unexpected(what: &str) -> Failure {
 fn reload(args: ReloadArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     if args.names.is_empty() {
         let dry_run = context.global.dry_run;
-        return reload_site(ReloadSite { dry_run, allow_removal: args.allow_removal }, context, out);
+        return reload_site(
+            ReloadSite { dry_run, allow_removal: args.allow_removal },
+            context,
+            out,
+        );
     }
     let what = format!("reload {}", args.names.join(" "));
     simple(&what, &Request::ReloadProgram(Targets { names: args.names }), context, out)
@@ -81,7 +87,8 @@ fn reload(args: ReloadArgs, context: &Context, out: &mut Out) -> Result<u8, Fail
 
 fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = "reload the site";
-    let Reply::Reloaded(difference) = context.client()?.ask(what, &Request::Reload(request))? else {
+    let Reply::Reloaded(difference) = context.client()?.ask(what, &Request::Reload(request))?
+    else {
         return Err(unexpected(what));
     };
     for warning in difference.warnings.iter().flat_map(|text| text.lines()) {
@@ -96,7 +103,8 @@ fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<
 }
 
 fn pid(name: Option<String>, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let what = name.as_ref().map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
+    let what =
+        name.as_ref().map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
     let request = Request::Status(Targets { names: name.iter().cloned().collect() });
     let Reply::Status(site) = context.client()?.ask(&what, &request)? else {
         return Err(unexpected(&what));

@@ -6,10 +6,11 @@ use super::Load;
 use crate::config::{
     Source,
     diagnostic::{Diagnostic, Place},
+    dotenv,
     expand::{self, Variables, is_variable},
     lower::{self, absolute},
     source,
-    tree::{self, Node, Value},
+    tree::{Node, Value},
 };
 
 /// More are refused: they are resolved by trying.
@@ -145,28 +146,21 @@ impl Load<'_> {
         let home = self.options.account.as_ref().map(|a| &*a.home);
         let path = absolute(text, &self.directory, home);
         let optional = lower::read::flag(&item, "optional", lower::read::Flag::Off);
-        if optional && !path.exists() {
-            return;
-        }
         let source = match source::read(&path, self.options.uid) {
             Ok(source) => source,
+            Err(e) if optional && e.is_missing() => return,
             Err(e) => {
                 self.found.push(Diagnostic::error("variable-file", item.place, e.to_string()));
                 return;
             }
         };
         let file = self.found.add_file(path.to_string_lossy().into(), Arc::clone(&source.text));
-        for (line, number) in source.text.lines().zip(1_u32..) {
-            match dotenv(line) {
-                Ok(Some((name, value))) if !self.options.set.contains_key(name) => {
-                    variables.values.insert(name.to_owned(), value);
-                }
-                Ok(_) => {}
-                Err(text) => {
-                    let place = Place { file, line: number, column: 1, len: 1 };
-                    self.found.push(Diagnostic::error("variable-file", place, text));
-                }
-            }
+        let (read, mistakes) = dotenv::parse(&source.text);
+        let wins = |name: &str| !self.options.set.contains_key(name);
+        variables.values.extend(read.into_iter().filter(|(name, _)| wins(name)));
+        for mistake in mistakes {
+            let place = Place { file, line: mistake.line, column: 1, len: 1 };
+            self.found.push(Diagnostic::error("variable-file", place, mistake.cause));
         }
     }
 }
@@ -175,31 +169,4 @@ impl Load<'_> {
 fn references(text: &str) -> impl Iterator<Item = &str> {
     let inner = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
     inner.map(|inner| inner.split(":-").next().unwrap_or(inner))
-}
-
-/// One line of a dotenv file: `export NAME='value' # comment`.
-fn dotenv(line: &str) -> Result<Option<(&str, String)>, String> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=').ok_or("expected `NAME=value`")?;
-    let name = name.trim();
-    if !is_variable(name) {
-        return Err(format!("`{}` is no name of a variable", tree::shortened(name)));
-    }
-    let value = value.trim();
-    for quote in ['"', '\''] {
-        if let Some(rest) = value.strip_prefix(quote) {
-            let (inner, after) = rest.split_once(quote).ok_or("a quote has no end")?;
-            let after = after.trim();
-            if !after.is_empty() && !after.starts_with('#') {
-                return Err("text follows the closing quote".to_owned());
-            }
-            return Ok(Some((name, inner.to_owned())));
-        }
-    }
-    let value = value.split(" #").next().unwrap_or_default().trim_end();
-    Ok(Some((name, value.to_owned())))
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use mini_supervisor::config::{LoadOptions, load, read, read_stable, show};
+use mini_supervisor::config::{LoadOptions, load, read, read_dotenv, read_stable, show};
 
 use super::{Host, options};
 
@@ -103,4 +103,22 @@ fn a_shown_site_hides_secrets_and_names_origins() {
     let shown = show(&super::read(&text).unwrap(), true);
     assert!(!shown.contains("hush") && shown.contains("DB_PASSWORD: (hidden)"), "{shown}");
     assert!(shown.contains("programs.web.command: from site.yaml:3"), "{shown}");
+}
+
+#[test]
+fn a_dotenv_file_is_read_for_each_start_of_a_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("env");
+    let cause = || read_dotenv(&path).unwrap_err();
+    assert!(cause().is_missing(), "{}", cause());
+    fs::write(&path, "\u{feff}export A='1 # 2' # c\r\n\r\nB=\"x\"\r\n").unwrap();
+    let expected = [("A", "1 # 2"), ("B", "x")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(read_dotenv(&path).unwrap(), expected);
+    fs::write(&path, "A=1\nhush hush\n").unwrap();
+    assert_eq!(cause().to_string(), format!("{}:2: expected `NAME=value`", path.display()));
+    fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert!(cause().to_string().contains("1 MiB") && !cause().is_missing());
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(cause().to_string().contains("FIFO"));
 }
