@@ -269,8 +269,10 @@ impl Lines {
         let state = self.0.0.lock().unwrap();
         let (state, late) =
             self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
-        assert!(!late.timed_out(), "somebody still has the pipe: {:?}", state.0);
-        state.0.iter().map(|line| format!("{line}\n")).collect()
+        let lines = state.0.clone();
+        drop(state);
+        assert!(!late.timed_out(), "somebody still has the pipe: {lines:?}");
+        lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// The first line that is meant, when it is there.
@@ -282,7 +284,11 @@ impl Lines {
                 return line.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !state.1, "no line for {what}: {:#?}", state.0);
+            if left.is_zero() || state.1 {
+                let lines = state.0.clone();
+                drop(state);
+                panic!("no line for {what}: {lines:#?}");
+            }
             state = self.0.1.wait_timeout(state, left).unwrap().0;
         }
     }

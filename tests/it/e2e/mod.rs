@@ -8,7 +8,11 @@
 
 mod client;
 mod harness;
+mod control;
+mod instance;
 mod order;
+mod reload;
+mod output;
 mod restarts;
 mod signals;
 mod stops;

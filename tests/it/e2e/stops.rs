@@ -66,8 +66,8 @@ sh -c 'trap \"\" TERM; while :; do sleep 1; done' &
 echo ready; exec sleep 1000";
 
 #[test]
-fn stopped_means_that_the_whole_tree_is_gone_in_each_kill_mode() {
-    for mode in ["mixed", "group", "process"] {
+fn stopped_means_that_the_whole_tree_is_gone() {
+    for mode in ["mixed", "group"] {
         let mut site = Plan::new(&format!(
             "  tree: {{command: [DIR/tree], stop: {{timeout: 500ms, kill_mode: {mode}}}}}"
         ))
@@ -84,6 +84,18 @@ fn stopped_means_that_the_whole_tree_is_gone_in_each_kill_mode() {
         assert_eq!(left, Vec::<i32>::new(), "{mode}: of {pids:?}");
         assert_eq!(site.end(), 0);
     }
+}
+
+#[test]
+fn process_mode_leaves_the_rest_alone_until_the_site_ends() {
+    let mut site = Plan::new("  main: {command: [DIR/main], stop: {kill_mode: process}}")
+        .script("main", "sleep 1006 & echo $! > DIR/rest; echo ready; exec sleep 1000")
+        .start();
+    site.stdout.wait_for("the rest", |line| line.contains("ready"));
+    site.bring_down(&["main"]);
+    let rest: i32 = std::fs::read_to_string(site.path("rest")).unwrap().trim().parse().unwrap();
+    assert!(pids_with(&site.plan.mark()).contains(&rest));
+    assert_eq!(site.end(), 0);
 }
 
 #[test]
