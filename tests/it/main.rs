@@ -3,6 +3,7 @@
 mod conditions;
 mod config;
 mod coverage;
+mod e2e;
 mod logs;
 mod logs_faults;
 mod sim;
