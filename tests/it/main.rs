@@ -1,6 +1,8 @@
 //! The one integration test binary.
 
+mod access;
 mod config;
 mod logs;
 mod logs_faults;
 mod sys_spawn;
+mod wire;
