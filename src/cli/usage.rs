@@ -32,6 +32,11 @@ fn failure(error: &clap::Error) -> Failure {
         [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
             .into_iter()
             .find_map(|kind| error.get(kind).and_then(one));
+    let wrong =
+        [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind).and_then(one));
+    let suggestion = suggestion.filter(|word| wrong.is_none_or(|wrong| is_near(&wrong, word)));
     let cause = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = error.get(ContextKind::InvalidSubcommand).and_then(one).unwrap_or_default();
@@ -48,6 +53,14 @@ fn failure(error: &clap::Error) -> Failure {
         Some(word) => failure.hint(format!("did you mean {word}?")),
         None => failure.hint("supervisor --help lists verbs and options"),
     }
+}
+
+/// Whether somebody who typed `wrong` may have meant `word`.
+fn is_near(wrong: &str, word: &str) -> bool {
+    let wrong = wrong.trim_start_matches('-');
+    let word = word.trim_start_matches('-');
+    let most = (wrong.chars().count() / 3).max(1);
+    strsim::damerau_levenshtein(wrong, word) <= most || word.starts_with(wrong)
 }
 
 fn one(value: &ContextValue) -> Option<String> {

@@ -282,6 +282,8 @@ fn shell(
         config: Some(loader.name()),
         loader,
         followers: BTreeSet::new(),
+        refusals: super::requests::Refusals::default(),
+        log_level: options.log_level,
         started: started.0,
         exit: None,
     };
@@ -381,7 +383,7 @@ fn listen(
     }
 }
 
-fn access(supervisor: &Supervisor) -> AccessConfig {
+pub(super) fn access(supervisor: &Supervisor) -> AccessConfig {
     AccessConfig {
         control: supervisor.control.clone(),
         supervisor_uid: nix::unistd::geteuid().as_raw(),

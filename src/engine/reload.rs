@@ -5,12 +5,18 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
-    model::{Name, Site},
+    model::{Control, Name, Site},
     plan::{
         Back, Plan, ProgramId,
         reload::{Change, change},
     },
 };
+
+/// The settings that only a new socket has.
+fn of_socket(control: &Control) -> impl PartialEq + '_ {
+    let Control { socket, owner, group, mode, access: _ } = control;
+    (socket, owner, group, mode)
+}
 
 /// How a reload was asked for.
 pub(super) struct Order {
@@ -109,8 +115,7 @@ impl Engine {
             self.programs().filter(gone).map(|s| s.program.name.as_str().to_owned()).collect();
         let (old, new) = (&*self.supervisor, &*plan.supervisor);
         for (key, differs) in [
-            ("control", old.control != new.control),
-            ("log", old.log != new.log),
+            ("control", of_socket(&old.control) != of_socket(&new.control)),
             ("runtime_dir", old.runtime_dir != new.runtime_dir),
             ("state_dir", old.state_dir != new.state_dir),
             ("name", old.name != new.name),
@@ -120,6 +125,15 @@ impl Engine {
             if differs {
                 difference.supervisor.push(key.to_owned());
             }
+        }
+        let live = [
+            ("control.access", old.control.access != new.control.access),
+            ("log", old.log != new.log),
+        ];
+        let live: Vec<String> =
+            live.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect();
+        if !live.is_empty() {
+            difference.live.push(("supervisor".to_owned(), live));
         }
         difference
     }

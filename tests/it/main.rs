@@ -1,5 +1,6 @@
 //! The one integration test binary.
 
+mod access;
 mod conditions;
 mod config;
 mod coverage;
@@ -11,3 +12,4 @@ mod site_builder;
 mod sys_spawn;
 mod trace;
 mod trace_life;
+mod wire;
