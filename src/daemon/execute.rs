@@ -209,7 +209,8 @@ impl Shell {
                 self.ended(run, peeked);
             }
             self.children.reap(peeked);
-            if let Some(program) = program {
+            let run = peeked.run.map(RunId);
+            if let Some((run, program)) = run.and_then(|run| Some((run, *self.runs.get(&run)?))) {
                 self.feed(Event::Child { program, run, what: ChildEvent::Reaped });
             }
         }

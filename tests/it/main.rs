@@ -4,6 +4,7 @@ mod architecture;
 mod conditions;
 mod config;
 mod coverage;
+mod e2e;
 mod examples;
 mod logs;
 mod logs_faults;

@@ -11,8 +11,8 @@ use std::{
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Goal, Role, RunId, Scope,
-        Slot, SpawnFailure, State, Surroundings, What,
+        Action, Actions, Bugs, Cause, ChildEvent, Engine, Event, FailureClass, Goal, Role, RunId,
+        Scope, Slot, SpawnFailure, State, Surroundings, What,
     },
     model::{Exit, Instant, KillMode, Signal, Site, WallTime},
     plan::ProgramId,
@@ -330,7 +330,9 @@ impl World {
         let now = self.now;
         let known = self.known.entry(id).or_default();
         match what {
-            What::Backoff { attempt, delay, .. } => {
+            What::Backoff { attempt, delay, cause } => {
+                let room = !matches!(cause, Cause::NotSpawned(failure)
+                    if failure.class == FailureClass::Resources);
                 let lived = known.lived.take();
                 if mini_supervisor::engine::restart::is_stable(restart.reset_after, lived) {
                     known.failures = 0;
@@ -345,6 +347,7 @@ impl World {
                 let d = delay.as_secs_f64();
                 let good = d >= least - 1e-6 && d <= most + 1e-6;
                 let attempt = *attempt;
+                self.hold(33, room, || format!("{id:?}: no room is counted as its failure"));
                 self.hold(30, attempt == n, || format!("{id:?}: attempt {attempt}, not {n}"));
                 self.hold(29, good, || format!("{id:?}: {d} s, not {least}…{most}"));
             }
