@@ -50,7 +50,7 @@ fn read(path: &PathBuf, for_check: bool, uid: u32) -> Loaded {
         ..LoadOptions::default()
     };
     let text = fs::read_to_string(path).unwrap();
-    load(&Source::from_text(path, text), &options, &Bare)
+    load(&Source::from_text(path, &text), &options, &Bare)
         .unwrap_or_else(|f| panic!("{}", f.lines()))
 }
 
@@ -97,7 +97,7 @@ fn the_site_of_the_readme_and_of_the_manual_page_passes_the_check() {
         LoadOptions { current_directory: "/".into(), for_check: true, ..LoadOptions::default() };
     for text in [yaml.unwrap(), literal.unwrap()] {
         let text = format!("{text}users: {{www-data: {{}}}}\n");
-        let source = Source::from_text("/site.yaml", text);
+        let source = Source::from_text("/site.yaml", &text);
         let loaded = load(&source, &options, &Bare).unwrap_or_else(|f| panic!("{}", f.lines()));
         assert!(loaded.site.unsupported.is_empty());
     }

@@ -144,9 +144,6 @@ impl World {
         };
         self.requests += 1;
         self.open.insert(self.requests);
-        if matches!(request, Request::Reload(_)) {
-            self.requests += 0;
-        }
         let id = RequestId(self.requests);
         self.give(Event::Request { id, peer: Peer::default(), request });
     }
@@ -239,9 +236,6 @@ impl World {
         self.settle_until(begun + Duration::from_secs(100), 4000);
         let done = self.exit.is_some();
         self.hold(39, done, || "the shutdown takes longer than its budget".to_owned());
-        let unanswered = self.open.len();
-        self.held[36] += 1;
-        let _ = unanswered;
     }
 
     fn settle_until(&mut self, end: Instant, most: u64) {
