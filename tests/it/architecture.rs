@@ -53,6 +53,7 @@ fn named(text: &str) -> BTreeSet<String> {
             found.insert(first(rest));
         }
     }
+    found.remove("");
     found
 }
 

@@ -116,8 +116,8 @@ fn keys(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
             keys(value, &full, found);
         }
     }
-    for inner in ["additionalProperties", "items"] {
-        keys(&schema[inner], path, found);
+    for inner in ["additionalProperties", "items"].into_iter().filter_map(|i| schema.get(i)) {
+        keys(inner, path, found);
     }
     for inner in schema["patternProperties"].as_object().into_iter().flatten() {
         keys(inner.1, path, found);
