@@ -1,4 +1,5 @@
 //! Who may use whom, where `unsafe` stands, and whether ARCHITECTURE.md names what there is.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{collections::BTreeSet, path::Path};
 

@@ -1,4 +1,5 @@
 //! The manual pages say what the code can do, and nothing else.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 
@@ -61,8 +62,8 @@ fn every_verb_stands_in_the_manual_page_and_nothing_else_does() {
 fn every_option_of_a_verb_stands_in_its_item() {
     for verb in cli::command().get_subcommands() {
         let item = format!(".It Ic {}", verb.get_name());
-        let lines = SUPERVISOR.lines();
-        let line = lines.filter(|l| *l == item || l.starts_with(&format!("{item} "))).next();
+        let line =
+            SUPERVISOR.lines().find(|line| *line == item || line.starts_with(&format!("{item} ")));
         let line = line.unwrap_or_else(|| panic!("no {item}"));
         for long in verb.get_arguments().filter(|a| !a.is_global_set()).filter_map(|a| a.get_long())
         {
