@@ -33,9 +33,33 @@ fn bombs_and_deep_nesting_are_refused_quickly() {
     refused("a tab", "version: 1\nprograms:\n\tweb: {command: x}\n");
 }
 
+/// A small site with something of everything that the reader treats specially.
+const SEED: &str = "version: 1\nvariables: {A: a, B: \"${A}b\"}\ndefaults: {user: root}\nprograms:\n  \
+    web: &w\n    command: [x, \"${B}\", '$$']\n    instances: 2\n    restart: always\n    \
+    stop: {signals: [INT, {signal: TERM, wait: 5s}]}\n  db:\n    <<: *w\n    after: [web@ready]\n    \
+    umask: \"0022\"\n    logging: {max_line: 4KiB}\n    health: {tcp: \"h:1\"}\n";
+
+fn changed(base: &[u8], mut next: impl FnMut() -> usize) -> String {
+    let mut text = base.to_vec();
+    for _ in 0..=next() % 3 {
+        let at = next() % text.len();
+        match next() % 4 {
+            0 => text[at] = u8::try_from(next() % 256).unwrap(),
+            1 => drop(text.remove(at)),
+            2 => {
+                let end = text.len().min(at + next() % 40);
+                let part = text[at..end].to_vec();
+                let to = next() % text.len();
+                text.splice(to..to, part);
+            }
+            _ => text.insert(at, b"{}[]:-&*!|>'\"%@#,?\n\t \0$<~"[next() % 25]),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 #[test]
-fn random_changes_of_a_site_never_panic() {
-    let base = include_str!("sites/prismatron.yaml").as_bytes();
+fn twenty_thousand_random_changes_of_a_site_never_panic() {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = || {
         seed ^= seed << 13;
@@ -43,18 +67,21 @@ fn random_changes_of_a_site_never_panic() {
         seed ^= seed << 17;
         usize::try_from(seed >> 33).unwrap()
     };
-    for _ in 0..2000 {
-        let mut text = base.to_vec();
-        for _ in 0..=next() % 4 {
-            let at = next() % text.len();
-            match next() % 3 {
-                0 => text[at] = u8::try_from(next() % 128).unwrap(),
-                1 => drop(text.remove(at)),
-                _ => text.insert(at, b"{}[]:-&*!|>'\"%@#,?\n\t \0"[next() % 22]),
-            }
+    assert_eq!(lines(SEED), "");
+    let large = include_str!("sites/prismatron.yaml").as_bytes();
+    let start = Instant::now();
+    let mut taken = 0;
+    for i in 0..20_000 {
+        let base = if i % 20 == 0 { large } else { SEED.as_bytes() };
+        let text = changed(base, &mut next);
+        if let Ok(loaded) = super::read(&text) {
+            taken += 1;
+            assert!(mini_supervisor::config::show(&loaded, true).len() > 10);
         }
-        lines(&String::from_utf8_lossy(&text));
     }
+    assert!(taken > 200, "{taken}: nearly all changes break the text itself");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    println!("{:?}, {taken} taken", start.elapsed());
 }
 
 #[test]
