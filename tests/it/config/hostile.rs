@@ -1,15 +1,28 @@
 //! Files made to hurt: refused quickly, without a panic.
 
-#![expect(clippy::disallowed_methods, clippy::format_push_string, reason = "measures time")]
+#![expect(clippy::format_push_string, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::{lines, site};
 
+/// 0.1 s is what a hostile file may cost on an idle machine in a release build. Tests are built
+/// with less optimisation, so this is generous, and the time of this thread alone counts.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Time that this thread has computed, whatever else the machine does.
+fn spent() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
 fn refused(what: &str, text: &str) {
-    let start = Instant::now();
+    let start = spent();
     assert_ne!(lines(text), "", "{what} is refused");
-    assert!(start.elapsed() < Duration::from_secs(1), "{what}: {:?}", start.elapsed());
+    let cost = spent().saturating_sub(start);
+    assert!(cost < LIMIT, "{what}: {cost:?}");
 }
 
 #[test]
@@ -69,7 +82,7 @@ fn twenty_thousand_random_changes_of_a_site_never_panic() {
     };
     assert_eq!(lines(SEED), "");
     let large = include_str!("sites/prismatron.yaml").as_bytes();
-    let start = Instant::now();
+    let start = spent();
     let mut taken = 0;
     for i in 0..20_000 {
         let base = if i % 20 == 0 { large } else { SEED.as_bytes() };
@@ -80,8 +93,8 @@ fn twenty_thousand_random_changes_of_a_site_never_panic() {
         }
     }
     assert!(taken > 200, "{taken}: nearly all changes break the text itself");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    println!("{:?}, {taken} taken", start.elapsed());
+    let cost = spent().saturating_sub(start);
+    assert!(cost < 5 * LIMIT, "{cost:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What `show-config` prints is itself a site, and an equal one.
 
-#![expect(clippy::needless_pass_by_value, reason = "a property's input")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{collections::BTreeSet, sync::Arc};
 
