@@ -23,6 +23,7 @@ pub(super) fn report(error: &clap::Error, out: &mut Out) -> ExitCode {
     failure(error).report(out)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "clap's kinds are clap's to extend")]
 fn failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
@@ -50,9 +51,9 @@ fn failure(error: &clap::Error) -> Failure {
 }
 
 fn one(value: &ContextValue) -> Option<String> {
-    match value {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(all) => all.first().cloned(),
-        _ => None,
+    if let ContextValue::String(text) = value {
+        return Some(text.clone());
     }
+    let ContextValue::Strings(all) = value else { return None };
+    all.first().cloned()
 }

@@ -17,7 +17,7 @@ use crate::model::{Exit, Signal, WallTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
-/// Who asks, by SO_PEERCRED (unix(7)) at the time of connecting.
+/// Who asks, by `SO_PEERCRED` (unix(7)) at the time of connecting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Process id; for display only.
@@ -132,6 +132,7 @@ pub struct Targets {
 
 /// Parameters of start, stop, restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of its own on the wire")]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// As typed.
@@ -229,7 +230,7 @@ pub enum Reply {
     /// To a change: what became of each program.
     Outcome(Outcome),
     /// To a reload of the site.
-    Reloaded(Difference),
+    Reloaded(Box<Difference>),
     /// Done, nothing to tell.
     Done,
     /// To version.

@@ -1,4 +1,5 @@
-//! What clients ask of the shell itself: status, logs, events, version; the rest goes to the engine.
+//! What clients ask of the shell itself: status, logs, events, version; the rest goes to the
+//! engine.
 
 use super::{Shell, control::ControlEvent, logs};
 use crate::{
@@ -68,6 +69,7 @@ impl Shell {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "a refusal is a reply, sent as it is")]
     fn chosen(&self, names: &[String]) -> Result<Vec<ProgramId>, Reply> {
         if names.is_empty() {
             return Ok(self.engine.programs().map(|slot| slot.id).collect());
@@ -75,6 +77,7 @@ impl Shell {
         self.engine.select(names)
     }
 
+    #[expect(clippy::result_large_err, reason = "as above")]
     fn status(&mut self, targets: &Targets) -> Result<Reply, Reply> {
         let (now, wall) = (clock::monotonic(), clock::wall());
         let ids = self.chosen(&targets.names)?;
@@ -129,7 +132,7 @@ impl Shell {
             follow,
         };
         let reader = move |batch: logs::LogBatch| {
-            let lines = batch.lines.into_iter().map(log_line).collect();
+            let lines = batch.lines.iter().map(log_line).collect();
             if follow {
                 control.lines(id, lines);
                 logs::Taken::Yes
@@ -142,7 +145,7 @@ impl Shell {
     }
 }
 
-fn log_line(line: logs::LogLine) -> LogLine {
+fn log_line(line: &logs::LogLine) -> LogLine {
     let source = match line.which {
         logs::Which::Stdout => "stdout",
         logs::Which::Stderr => "stderr",

@@ -61,7 +61,7 @@ impl Engine {
             out.record(Record::site(counts));
         }
         if let Some(id) = order.request {
-            out.reply(id, Reply::Reloaded(difference));
+            out.reply(id, Reply::Reloaded(Box::new(difference)));
         }
     }
 
@@ -126,6 +126,7 @@ impl Engine {
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
+        let restart_unchanged = self.bugs.restart_unchanged;
         let mut kept: BTreeMap<ProgramId, ()> = BTreeMap::new();
         let mut starting = Vec::new();
         let mut stopping = Vec::new();
@@ -140,7 +141,10 @@ impl Engine {
                 }
                 continue;
             };
-            let (kind, _) = change(&slot.program, &planned.program);
+            let (mut kind, _) = change(&slot.program, &planned.program);
+            if restart_unchanged {
+                kind = Change::Restart;
+            }
             let was_enabled = slot.program.enabled;
             slot.program = planned.program;
             slot.edges = planned.edges;

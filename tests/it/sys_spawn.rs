@@ -1,4 +1,5 @@
 //! Children as the kernel sees them: what they start with, how they fail, how they end.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{ffi::OsString, io::Read, os::fd::OwnedFd};
 
@@ -21,7 +22,7 @@ fn shell(script: &str) -> SpawnSpec {
 fn next_exit(children: &mut Children) -> Peeked {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     // Its result is not used: nix cannot decode real-time signals.
-    drop(waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT));
+    waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).ok();
     let peeked = children.peek_exited().expect("somebody has ended");
     children.reap(peeked);
     peeked
@@ -65,7 +66,8 @@ fn a_child_starts_clean_whatever_the_supervisor_has() {
     blocked.add(S::SIGUSR1);
     blocked.thread_block().unwrap();
     let _open = std::fs::File::open("/dev/null").unwrap();
-    // Neither a pattern nor a substitution around `ls`: for those the shell opens descriptors itself.
+    // Neither a pattern nor a substitution around `ls`: for those the shell opens descriptors
+    // itself.
     let (text, exit) = run(shell(
         "grep -E '^Sig(Blk|Ign):' /proc/self/status; umask; cut -d' ' -f1,5,6 /proc/$$/stat; \
          echo $$; ls -l /proc/$$/fd; :",

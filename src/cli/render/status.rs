@@ -12,7 +12,6 @@ use crate::{
 
 /// A column of `status --output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "named as what they show")]
 pub(in crate::cli) enum Field {
     Name,
     State,

@@ -71,7 +71,7 @@ fn run(
             }
             wait(&mut client, &make(Change { confirmed: true, ..change }), &what, out)?
         }
-        other => other,
+        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Detached) => ended,
     };
     match ended {
         Ended::Refused(refusal) => Err(Failure::refused(&what, refusal)),

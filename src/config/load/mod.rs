@@ -206,9 +206,17 @@ impl Load<'_> {
             mounts: keys("mounts"),
             semaphores: keys("semaphores"),
             tasks: keys("tasks"),
-            groups: declared.clone(),
+            groups: declared.iter().cloned().chain(self.declared_groups(root)).collect(),
             users: declared,
         }
+    }
+
+    /// The groups that the users of the file are members of.
+    fn declared_groups(&self, root: &Node) -> BTreeSet<String> {
+        let users = root.get("users").filter(|_| self.options.for_check);
+        let users = users.map(Node::entries).unwrap_or_default();
+        let groups = users.iter().filter_map(|(_, user)| user.get("groups")).flat_map(Node::items);
+        lower::texts(groups.filter_map(Node::text))
     }
 
     fn check(&mut self, root: &Node, programs: &[Declared], names: &Names) {

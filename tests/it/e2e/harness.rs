@@ -1,0 +1,529 @@
+//! A site in a directory of its own, run by the built binary, of which nothing may be left.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mini_supervisor::control::{
+    Change, Empty, EventsQuery, LogLine, Outcome, ProgramStatus, Reply, ReloadSite, Request,
+    SiteStatus, StateWord, Targets,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::client::Client;
+
+/// How long anything may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the supervisor's standard output goes.
+pub(super) enum Stdout {
+    /// Into [`Site::stdout`].
+    Read,
+    /// Somewhere else.
+    Other(Stdio),
+}
+
+/// A site that is not started yet.
+pub(super) struct Plan {
+    pub(super) dir: tempfile::TempDir,
+    /// Below `programs:`, indented by two.
+    programs: String,
+    /// In `supervisor: {…}`.
+    supervisor: Vec<String>,
+    /// In `defaults: {…}`.
+    defaults: Vec<String>,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    wrapper: Vec<String>,
+    ids: Option<(u32, u32)>,
+    stdout: Stdout,
+    raw: bool,
+}
+
+impl Plan {
+    /// `programs` stands below `programs:`; `DIR` in it is the site's directory.
+    pub(super) fn new(programs: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("ms-e2e-").tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self {
+            dir,
+            programs: programs.to_owned(),
+            supervisor: Vec::new(),
+            defaults: vec!["user: self".into(), "inherit_environment: [E2E_MARK]".into()],
+            args: Vec::new(),
+            env: Vec::new(),
+            wrapper: Vec::new(),
+            ids: None,
+            stdout: Stdout::Read,
+            raw: false,
+        }
+    }
+
+    /// The whole file is `text`; nothing is added.
+    pub(super) fn whole(text: &str) -> Self {
+        Self { raw: true, ..Self::new(text) }
+    }
+
+    pub(super) fn supervisor(mut self, pair: &str) -> Self {
+        self.supervisor.push(pair.into());
+        self
+    }
+
+    pub(super) fn default(mut self, pair: &str) -> Self {
+        self.defaults.push(pair.into());
+        self
+    }
+
+    pub(super) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// A command that executes the supervisor.
+    pub(super) fn wrapped(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Runs the supervisor as this user, from a copy of the binary that it can reach.
+    pub(super) fn run_as(mut self, uid: u32, gid: u32) -> Self {
+        nix::unistd::chown(self.dir.path(), Some(uid.into()), Some(gid.into())).unwrap();
+        self.ids = Some((uid, gid));
+        self
+    }
+
+    pub(super) fn stdout(mut self, stdout: Stdio) -> Self {
+        self.stdout = Stdout::Other(stdout);
+        self
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.path(name), self.filled(text)).unwrap();
+        self
+    }
+
+    /// A shell script that can be executed as `DIR/name`.
+    pub(super) fn script(self, name: &str, text: &str) -> Self {
+        let text = format!("#!/bin/sh\n{text}\n");
+        let this = self.file(name, &text);
+        fs::set_permissions(this.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        this
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("DIR", self.dir.path().to_str().unwrap())
+    }
+
+    /// The site file with these programs.
+    pub(super) fn text(&self, programs: &str) -> String {
+        if self.raw {
+            return self.filled(programs);
+        }
+        let supervisor = [&["runtime_dir: DIR/run".to_owned()], &self.supervisor[..]].concat();
+        self.filled(&format!(
+            "version: 1\nsupervisor: {{{}}}\ndefaults: {{{}}}\nprograms:\n{programs}\n",
+            supervisor.join(", "),
+            self.defaults.join(", "),
+        ))
+    }
+
+    pub(super) fn write(&self, programs: &str) {
+        fs::write(self.path("site.yaml"), self.text(programs)).unwrap();
+    }
+
+    /// The supervisor's command, with `args` instead of the site file when there are any.
+    fn command(&self) -> Command {
+        let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_supervisor"));
+        if self.ids.is_some() {
+            let copy = self.path("supervisor");
+            fs::copy(&binary, &copy).unwrap();
+            binary = copy;
+        }
+        let mut words = self.wrapper.clone();
+        words.push(binary.to_str().unwrap().to_owned());
+        words.extend(["-c".to_owned(), self.path("site.yaml").to_str().unwrap().to_owned()]);
+        words.extend(self.args.iter().cloned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(self.dir.path());
+        command.env("E2E_MARK", self.mark()).stdin(Stdio::null());
+        for (name, value) in &self.env {
+            command.env(name, value);
+        }
+        if let Some((uid, gid)) = self.ids {
+            command.uid(uid).gid(gid).env("HOME", self.dir.path());
+            command.env_remove("XDG_RUNTIME_DIR");
+        }
+        command
+    }
+
+    /// What the environment of all its processes has.
+    pub(super) fn mark(&self) -> String {
+        self.dir.path().display().to_string()
+    }
+
+    /// Runs it to its end: exit code, standard output, standard error.
+    pub(super) fn run(self) -> (i32, String, String) {
+        let mut site = self.spawn();
+        let code = site.code();
+        (code, site.stdout.text(), site.stderr.text())
+    }
+
+    /// Starts the supervisor and does not wait for anything.
+    pub(super) fn spawn(mut self) -> Site {
+        self.write(&self.programs);
+        let mut command = self.command();
+        command.stderr(Stdio::piped());
+        match std::mem::replace(&mut self.stdout, Stdout::Read) {
+            Stdout::Read => command.stdout(Stdio::piped()),
+            Stdout::Other(other) => command.stdout(other),
+        };
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(Lines::read).unwrap_or_default();
+        let stderr = Lines::read(child.stderr.take().unwrap());
+        let pid = i32::try_from(child.id()).unwrap();
+        let (sender, exit) = mpsc::channel();
+        let wait = move || {
+            let status = child.wait().unwrap();
+            drop(sender.send(status.code().unwrap_or_else(|| 128 + status.signal().unwrap())));
+        };
+        thread::Builder::new().spawn(wait).unwrap();
+        let (client, events) = (None, None);
+        Site { plan: self, pid: Pid::from_raw(pid), exit, ended: None, stdout, stderr, client, events }
+    }
+
+    /// Starts the supervisor and waits until it has begun to start its programs.
+    pub(super) fn start(self) -> Site {
+        let mut site = self.spawn();
+        site.stderr.wait_for("the start", |line| line.contains("supervising "));
+        site.connect();
+        site
+    }
+}
+
+impl Plan {
+    /// As [`Self::start`], for a supervisor that does not say that it begins.
+    pub(super) fn start_quiet(self) -> Site {
+        let mut site = self.spawn();
+        let end = Instant::now() + PATIENCE;
+        while Client::connect(&site.socket()).is_err() {
+            assert!(Instant::now() < end, "no socket: {:#?}", site.stderr.all());
+            thread::sleep(Duration::from_millis(5));
+        }
+        site.connect();
+        site
+    }
+}
+
+/// Lines that are read while they come.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+
+impl Lines {
+    fn read(from: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let shared = Arc::clone(&lines.0);
+        let read = move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                line.clear();
+                shared.0.lock().unwrap().0.push(text);
+                shared.1.notify_all();
+            }
+            shared.0.lock().unwrap().1 = true;
+            shared.1.notify_all();
+        };
+        thread::Builder::new().spawn(read).unwrap();
+        lines
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().0.clone()
+    }
+
+    /// Everything up to the end.
+    pub(super) fn text(&self) -> String {
+        let state = self.0.0.lock().unwrap();
+        let (state, late) =
+            self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
+        let lines = state.0.clone();
+        drop(state);
+        assert!(!late.timed_out(), "somebody still has the pipe: {lines:?}");
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The first line that is meant, when it is there.
+    pub(super) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = state.0.iter().find(|line| meant(line)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.1 {
+                let lines = state.0.clone();
+                drop(state);
+                panic!("no line for {what}: {lines:#?}");
+            }
+            state = self.0.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+/// A running site.
+pub(super) struct Site {
+    pub(super) plan: Plan,
+    pub(super) pid: Pid,
+    exit: mpsc::Receiver<i32>,
+    ended: Option<i32>,
+    pub(super) stdout: Lines,
+    pub(super) stderr: Lines,
+    client: Option<Client>,
+    events: Option<Client>,
+}
+
+impl Site {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.plan.path(name)
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path("run/control.sock")
+    }
+
+    fn connect(&mut self) {
+        let mut events = Client::connect(&self.socket()).unwrap();
+        events.send(&Request::Events(EventsQuery { follow: true })).unwrap();
+        self.events = Some(events);
+        self.client = Some(Client::connect(&self.socket()).unwrap());
+    }
+
+    pub(super) fn ask(&mut self, request: &Request) -> Reply {
+        let client = self.client.as_mut().expect("connected");
+        client.send(request).unwrap();
+        client.reply(PATIENCE).unwrap_or_else(|| {
+            panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all())
+        })
+    }
+
+    pub(super) fn status(&mut self) -> SiteStatus {
+        match self.ask(&Request::Status(Targets::default())) {
+            Reply::Status(status) => *status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    pub(super) fn program(&mut self, name: &str) -> ProgramStatus {
+        program(&self.status(), name).clone()
+    }
+
+    pub(super) fn main_pid(&mut self, name: &str) -> u32 {
+        self.program(name).pid.unwrap_or_else(|| panic!("{name} has no pid"))
+    }
+
+    /// Waits, by what happens, until the status is as wanted.
+    pub(super) fn wait_for(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&SiteStatus) -> bool,
+    ) -> SiteStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let log = self.stderr.all();
+            assert!(!left.is_zero(), "{what} does not come: {status:#?}\n{log:#?}");
+            // A change of what only the kernel knows makes no event: look again after a while.
+            let patience = left.min(Duration::from_millis(500));
+            self.events.as_mut().expect("connected").lines(patience);
+        }
+    }
+
+    pub(super) fn wait_state(&mut self, name: &str, state: StateWord) -> ProgramStatus {
+        let what = format!("{name} {}", state.as_str());
+        let status = self.wait_for(&what, |status| program(status, name).state == state);
+        program(&status, name).clone()
+    }
+
+    /// Waits until every program runs.
+    pub(super) fn all_running(&mut self) -> SiteStatus {
+        self.wait_for("all RUNNING", |status| {
+            status.programs.iter().all(|one| one.state == StateWord::Running && one.ready)
+        })
+    }
+
+    /// What happened so far, oldest first.
+    pub(super) fn history(&mut self) -> Vec<LogLine> {
+        match self.ask(&Request::Events(EventsQuery::default())) {
+            Reply::Lines(lines) => lines,
+            other => panic!("no events: {other:?}"),
+        }
+    }
+
+    /// `NAME EVENT` of the events named so, in order.
+    pub(super) fn happened(&mut self, events: &[&str]) -> Vec<String> {
+        let meant = |line: &LogLine| events.contains(&line.source.as_str());
+        let text = |line: LogLine| format!("{} {}", line.name, line.source);
+        self.history().into_iter().filter(meant).map(text).collect()
+    }
+
+    pub(super) fn bring_up(&mut self, names: &[&str]) -> Outcome {
+        self.outcome(&Request::Start(change(names)))
+    }
+
+    pub(super) fn bring_down(&mut self, names: &[&str]) -> Outcome {
+        self.outcome(&Request::Stop(change(names)))
+    }
+
+    pub(super) fn restart(&mut self, names: &[&str]) -> Outcome {
+        self.outcome(&Request::Restart(change(names)))
+    }
+
+    fn outcome(&mut self, request: &Request) -> Outcome {
+        match self.ask(request) {
+            Reply::Outcome(outcome) => outcome,
+            other => panic!("no outcome of {request:?}: {other:?}"),
+        }
+    }
+
+    /// Writes these programs into the site file and asks for a reload.
+    pub(super) fn reload(&mut self, programs: &str) -> Reply {
+        self.plan.write(programs);
+        self.ask(&Request::Reload(ReloadSite::default()))
+    }
+
+    pub(super) fn version(&mut self) -> Reply {
+        self.ask(&Request::Version(Empty {}))
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// The exit code, when it has ended (128 + N for a signal).
+    pub(super) fn code(&mut self) -> i32 {
+        if let Some(code) = self.ended {
+            return code;
+        }
+        let code = self.exit.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("the supervisor does not end; its log: {:#?}", self.stderr.all())
+        });
+        self.ended = Some(code);
+        code
+    }
+
+    /// TERM; its exit code. Nothing may be left: no process, no socket, no lock.
+    pub(super) fn end(mut self) -> i32 {
+        self.signal(Signal::SIGTERM);
+        self.end_by_itself()
+    }
+
+    /// As [`Self::end`], without asking for it.
+    pub(super) fn end_by_itself(&mut self) -> i32 {
+        let code = self.code();
+        self.assert_nothing_left();
+        code
+    }
+
+    pub(super) fn assert_nothing_left(&self) {
+        assert_eq!(processes(&self.plan.mark()), Vec::<String>::new(), "processes are left");
+        assert!(!self.socket().exists(), "the socket is left");
+        assert!(lock_is_free(&self.path("run/supervisor.lock")), "the lock is held");
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            kill(self.pid, Signal::SIGTERM).ok();
+            if self.exit.recv_timeout(Duration::from_secs(10)).is_err() {
+                kill(self.pid, Signal::SIGKILL).ok();
+                self.exit.recv_timeout(PATIENCE).ok();
+            }
+        }
+        let mark = self.plan.mark();
+        let left = processes(&mark);
+        for pid in pids_with(&mark) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        if !thread::panicking() {
+            assert_eq!(left, Vec::<String>::new(), "processes are left");
+        } else {
+            eprintln!("log of the supervisor: {:#?}", self.stderr.all());
+        }
+    }
+}
+
+pub(super) fn change(names: &[&str]) -> Change {
+    Change { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Change::default() }
+}
+
+pub(super) fn program<'a>(status: &'a SiteStatus, name: &str) -> &'a ProgramStatus {
+    status.programs.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Whether nobody holds the lock (or it is gone).
+pub(super) fn lock_is_free(path: &Path) -> bool {
+    fs::File::open(path).map_or(true, |file| file.try_lock().is_ok())
+}
+
+/// Live processes whose environment has this marker.
+pub(super) fn pids_with(mark: &str) -> Vec<i32> {
+    let needle = format!("E2E_MARK={mark}");
+    let meant = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == needle.as_bytes()))
+    };
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(meant).collect()
+}
+
+/// The same, in words.
+pub(super) fn processes(mark: &str) -> Vec<String> {
+    let words = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    pids_with(mark).iter().map(words).collect()
+}
+
+/// Whether the slow and thorough version was asked for.
+pub(super) fn full() -> bool {
+    std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1")
+}
+
+/// Says why a test does nothing.
+pub(super) fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+pub(super) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

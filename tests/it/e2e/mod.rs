@@ -1,0 +1,18 @@
+//! The built binary, from outside: a site file, signals, the socket, files and exit codes.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test is outside of the product: it starts it, and measures time"
+)]
+
+mod client;
+mod harness;
+mod control;
+mod instance;
+mod order;
+mod reload;
+mod output;
+mod restarts;
+mod signals;
+mod stops;
