@@ -183,8 +183,8 @@ fn children_start_while_other_threads_allocate_and_write() {
                         let line = format!("{:1$}", size, size * 40);
                         null.write_all(std::hint::black_box(line).as_bytes()).unwrap();
                     }
-                    // Else each spawn waits for eight turns of the scheduler, some milliseconds each.
-                    std::thread::yield_now();
+                    // Else each spawn waits for turns of the scheduler, some milliseconds each.
+                    std::thread::park_timeout(std::time::Duration::from_micros(200));
                 }
             });
         }

@@ -83,6 +83,8 @@ impl World {
         let dir = tempfile::Builder::new().prefix("sv").tempdir_in("/tmp").unwrap();
         let head = "version: 1\nsupervisor:\n  runtime_dir: DIR/run\n  pid_file: DIR/pid\n\
                     defaults: {user: self}\n";
+        // What stands in `yaml` is for the shell, not for the site.
+        let yaml = yaml.replace('$', "$$");
         let text = format!("{head}{yaml}").replace("DIR", dir.path().to_str().unwrap());
         fs::write(dir.path().join("site.yaml"), text).unwrap();
         Self { dir, children: Children::new() }
