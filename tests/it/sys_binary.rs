@@ -14,7 +14,8 @@ const SHOW: &str = r#"programs:
       - -c
       - |
         { grep -E '^(SigBlk|SigIgn|CapInh|CapAmb|Umask):' /proc/self/status
-        echo "nofile $(ulimit -Sn)"; set -- $(cat /proc/$$/stat); echo "session $(($6 == $$)) tty $7"
+        echo "nofile $(ulimit -Sn)"
+        set -- $(cat /proc/$$/stat); echo "session $(($6 == $$)) tty $7"
         env | grep -vE '^(PWD|SHLVL|_|OLDPWD)=' | sed 's/=.*//' | sort | xargs echo env
         readlink /proc/$$/cwd; } > DIR/shown
         ls /proc/$$/fd | xargs echo > DIR/fds
@@ -183,7 +184,8 @@ fn a_panic_of_any_thread_ends_all_in_order_with_70() {
 #[test]
 fn an_output_that_nobody_reads_holds_up_nothing() {
     let mut world = World::new(
-        "programs:\n  loud:\n    command: [/bin/sh, -c, 'echo x >> DIR/runs; yes | head -c 300000']\n    \
+        "programs:\n  loud:\n    \
+         command: [/bin/sh, -c, 'echo x >> DIR/runs; yes | head -c 300000']\n    \
          restart: {policy: always, delay: 0s, start_limit: none}\n",
     );
     let (_unread, full) = std::io::pipe().unwrap();

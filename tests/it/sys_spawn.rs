@@ -179,11 +179,12 @@ fn children_start_while_other_threads_allocate_and_write() {
             scope.spawn(|| {
                 let mut null = std::fs::File::create("/dev/null").unwrap();
                 while !done.load(Ordering::Relaxed) {
-                    for size in 1..100 {
-                        let line = format!("{:1$}", size, size * 40);
-                        null.write_all(std::hint::black_box(line).as_bytes()).unwrap();
+                    for size in 1..20 {
+                        let line = std::hint::black_box(vec![b'x'; size * 200]);
+                        null.write_all(&line).unwrap();
                     }
-                    // Else each spawn waits for turns of the scheduler, some milliseconds each.
+                    // Else these eight have both processors, and each spawn waits for its turn
+                    // of some milliseconds several times.
                     std::thread::park_timeout(std::time::Duration::from_micros(200));
                 }
             });
