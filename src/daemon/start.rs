@@ -324,7 +324,8 @@ fn log_thread(
     Ok(handle)
 }
 
-/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the loop.
+/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
+/// loop.
 struct LastWord {
     thread: &'static str,
     queue: Sender<Input>,
