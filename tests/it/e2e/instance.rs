@@ -1,0 +1,169 @@
+//! One supervisor a site, its lock and its pid file, and files that are refused.
+
+use std::time::Instant;
+
+use mini_supervisor::control::{Reply, VersionInfo};
+use nix::sys::signal::Signal;
+
+use super::harness::{Plan, PATIENCE, Site, lock_is_free, pids_with};
+
+const SLEEP: &str = "  one: {command: [sleep, '1000']}";
+
+/// A second supervisor of the site of `first`: its exit code and standard error.
+fn second(first: &Site) -> (i32, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
+        .arg("-c")
+        .arg(first.path("site.yaml"))
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_second_supervisor_of_the_same_site_is_refused_and_names_the_first() {
+    let mut site = Plan::new(SLEEP).start();
+    let before = site.main_pid("one");
+    let (code, text) = second(&site);
+    assert_eq!(code, 73, "{text}");
+    assert!(text.contains(&format!("pid {}", site.pid)) && text.contains("hint:"), "{text}");
+    assert_eq!(site.main_pid("one"), before);
+    let Reply::Version(VersionInfo { pid, .. }) = site.version() else { panic!() };
+    assert_eq!(pid.cast_signed(), site.pid.as_raw());
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn of_twenty_started_at_once_one_wins() {
+    let plan = Plan::new("  one: {command: [DIR/one]}").script("one", "echo run >> DIR/runs; exec sleep 1000");
+    plan.write("  one: {command: [DIR/one]}");
+    let start = |_| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
+            .arg("-c")
+            .arg(plan.path("site.yaml"))
+            .env("E2E_MARK", plan.mark())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut all: Vec<_> = (0..20).map(start).collect();
+    let end = Instant::now() + PATIENCE;
+    let mut lost = 0;
+    while lost < 19 {
+        assert!(Instant::now() < end, "only {lost} have given up");
+        all.retain_mut(|child| match child.try_wait().unwrap() {
+            Some(status) => {
+                assert_eq!(status.code(), Some(73));
+                lost += 1;
+                false
+            }
+            None => true,
+        });
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    while std::fs::read_to_string(plan.path("runs")).is_err() {
+        assert!(Instant::now() < end, "the winner does not start");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(std::fs::read_to_string(plan.path("runs")).unwrap(), "run\n");
+    let winner = &mut all[0];
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(winner.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(winner.wait().unwrap().code(), Some(0));
+    assert_eq!(pids_with(&plan.mark()), Vec::<i32>::new());
+}
+
+#[test]
+fn after_a_supervisor_was_killed_the_next_one_takes_over() {
+    let mut first = Plan::new(SLEEP).supervisor("pid_file: DIR/pid").start();
+    first.all_running();
+    let pid_file = std::fs::read_to_string(first.path("pid")).unwrap();
+    assert_eq!(pid_file.trim(), first.pid.to_string());
+    first.signal(Signal::SIGKILL);
+    assert_eq!(first.code(), 137);
+    assert!(first.socket().exists(), "it had no time to remove it");
+    assert!(lock_is_free(&first.path("run/supervisor.lock")));
+    for pid in pids_with(&first.plan.mark()) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    let mut next = std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
+        .arg("-c")
+        .arg(first.path("site.yaml"))
+        .env("E2E_MARK", first.plan.mark())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + PATIENCE;
+    let ours = |text: String| text.trim() == next.id().to_string();
+    while !std::fs::read_to_string(first.path("pid")).is_ok_and(ours) || super::client::Client::connect(&first.socket()).is_err() {
+        assert!(Instant::now() < end, "the next one does not come up");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(next.wait().unwrap().code(), Some(0));
+    assert!(!first.path("pid").exists(), "the pid file is left");
+    first.assert_nothing_left();
+}
+
+#[test]
+fn a_stale_pid_file_does_not_matter() {
+    for stale in ["", "garbage\n", "1\n", "99999999999\n", "4194303\n"] {
+        let mut site = Plan::new(SLEEP)
+            .supervisor("pid_file: DIR/pid")
+            .file("pid", stale)
+            .start();
+        site.all_running();
+        assert_eq!(std::fs::read_to_string(site.path("pid")).unwrap(), format!("{}\n", site.pid));
+        assert_eq!(site.end(), 0);
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once_with_code_78() {
+    let (code, out, text) = Plan::new(
+        "  one: {comand: [sleep, '1'], stop: {timeout: 10}}
+  two: {command: [sleep, '1'], requires: [nobody], umask: 22}
+  three: {command: [sleep, '1'], requires: [three]}",
+    )
+    .run();
+    assert_eq!((code, &*out), (78, ""), "{text}");
+    for word in ["comand", "timeout", "nobody", "umask", "three"] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    let places = text.lines().filter(|line| line.contains("/site.yaml:")).count();
+    assert!(places >= 5, "{text}");
+}
+
+#[test]
+fn what_this_version_does_not_support_is_refused_in_one_place() {
+    let (code, _, text) = Plan::new(
+        "  one: {command: [sleep, '1'], health: {tcp: 'localhost:80'}}
+  two: {command: [sleep, '1'], type: notify, watchdog: 10s}",
+    )
+    .run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("health") && text.contains("watchdog"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_invalid_configuration() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
+        .args(["-c", "/nowhere/site.yaml"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("/nowhere/site.yaml") && text.contains("No such file"), "{text}");
+}
+
+#[test]
+fn a_root_supervisor_wants_to_be_told_as_whom_programs_run() {
+    if !super::harness::is_root() {
+        return super::harness::skip("not root");
+    }
+    let (code, _, text) =
+        Plan::whole("version: 1\nsupervisor: {runtime_dir: DIR/run}\nprograms:\n  one: {command: ['true']}\n").run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("user"), "{text}");
+}

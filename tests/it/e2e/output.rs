@@ -1,0 +1,149 @@
+//! What programs say: the console, files, rotation, and sinks that do not take it.
+
+use std::{os::unix::fs::PermissionsExt, process::Stdio};
+
+use mini_supervisor::control::StateWord;
+use nix::sys::signal::{Signal, kill};
+
+use super::harness::{Plan, program};
+
+#[test]
+fn the_console_shows_name_and_line_without_colour_in_a_pipe() {
+    let (code, out, _) = Plan::new(
+        "  a: {command: [printf, 'one\\ntwo\\n\\n']}
+  longer: {command: [sh, -c, 'echo out; echo err >&2; printf unfinished']}",
+    )
+    .supervisor("exit_when: all-exited")
+    .run();
+    assert_eq!(code, 0);
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    let trimmed: Vec<String> =
+        lines.iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let wanted = ["a |", "a | one", "a | two", "longer | err", "longer | out", "longer | unfinished"];
+    assert_eq!(trimmed, wanted, "{out:?}");
+    assert!(!out.contains('\u{1b}'));
+}
+
+#[test]
+fn a_long_line_is_split_and_bytes_that_are_no_text_are_kept_out_of_trouble() {
+    let mut site = Plan::new(
+        "  long: {command: [DIR/long], logging: {stdout: DIR/long.log, max_line: 1KiB}, restart: {policy: never}}",
+    )
+    .script("long", "head -c 3000 /dev/zero | tr '\\0' x; echo; printf 'a\\0b\\377c\\n'; head -c 5000000 /dev/zero")
+    .start();
+    site.wait_state("long", StateWord::Exited);
+    let pid = site.pid;
+    assert_eq!(site.plan.dir.path().join("long.log").metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    let log = std::fs::read(site.path("long.log")).unwrap();
+    let longest = log.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
+    assert!(longest <= 1024 + 16, "{longest}");
+    assert!(log.contains(&b'a') && log.contains(&b'b') && log.contains(&b'c'));
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 100_000, "{line}");
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn usr1_opens_a_renamed_log_again() {
+    let mut site = Plan::new("  talk: {command: [DIR/talk], logging: {stdout: DIR/talk.log}}")
+        .script("talk", "trap 'echo later' USR2; echo first; while :; do sleep 0.02; done")
+        .start();
+    site.wait_state("talk", StateWord::Running);
+    let (log, old) = (site.path("talk.log"), site.path("talk.old"));
+    let first = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    let end = std::time::Instant::now() + super::harness::PATIENCE;
+    while !first(&log).contains("first") {
+        assert!(std::time::Instant::now() < end, "no first line");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::fs::rename(&log, &old).unwrap();
+    site.signal(Signal::SIGUSR1);
+    site.stderr.wait_for("the reopening", |line| line.contains("log files reopened"));
+    let pid = site.main_pid("talk");
+    kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGUSR2).unwrap();
+    while !first(&log).contains("later") {
+        assert!(std::time::Instant::now() < end, "not in the new file");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(first(&old), "first\n");
+    assert_eq!(site.main_pid("talk"), pid);
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_log_file_is_rotated_and_the_oldest_are_dropped() {
+    let mut site = Plan::new(
+        "  talk: {command: [DIR/talk], restart: {policy: never}, start_pre: [{command: [mkdir, -p, DIR/logs]}], logging: {stdout: DIR/logs/talk.log,
+    rotate: {max_size: 4KiB, keep: 2, compress: none}}}",
+    )
+    .script("talk", "i=0; while test $i -lt 1000; do echo line $i; i=$((i+1)); done")
+    .start();
+    site.wait_state("talk", StateWord::Exited);
+    site.signal(Signal::SIGTERM);
+    assert_eq!(site.end_by_itself(), 0);
+    let files = || std::fs::read_dir(site.path("logs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = files().collect();
+    all.sort();
+    assert_eq!(all.len(), 3, "{all:?}");
+    for file in &all {
+        assert!(file.metadata().unwrap().len() <= 4096, "{file:?}");
+    }
+    let last = std::fs::read_to_string(site.path("logs/talk.log")).unwrap();
+    assert!(last.ends_with("line 999\n"), "{last}");
+}
+
+#[test]
+fn a_program_that_closes_its_output_goes_on() {
+    let mut site = Plan::new("  mute: {command: [DIR/mute]}")
+        .script("mute", "echo hello; exec >&- 2>&- <&-; exec sleep 1000")
+        .start();
+    site.stdout.wait_for("hello", |line| line == "mute | hello");
+    let before = site.all_running();
+    let cpu = |pid: nix::unistd::Pid| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let used = cpu(site.pid);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(cpu(site.pid) - used <= 2, "it spins");
+    assert_eq!(program(&site.status(), "mute").pid, program(&before, "mute").pid);
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_reader_that_stalls_stops_no_program() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut site = Plan::new(
+        "  flood: {command: [DIR/flood], restart: {delay: 1ms}}\n  calm: {command: [sleep, '1000'], restart: {delay: 1ms}}",
+    )
+    .script("flood", "echo x >> DIR/rounds; i=0; while test $i -lt 3000; do echo a line that fills the pipe of whoever does not read it $i; i=$((i+1)); done; test $(wc -l < DIR/rounds) -ge 5 && exec sleep 1000; exit 1")
+    .stdout(Stdio::from(writer))
+    .start();
+    site.wait_for("five rounds", |s| program(s, "flood").restarts >= 4);
+    let old = site.main_pid("calm");
+    kill(nix::unistd::Pid::from_raw(old.cast_signed()), Signal::SIGKILL).unwrap();
+    site.wait_for("calm again", |s| program(s, "calm").pid.is_some_and(|pid| pid != old));
+    assert_eq!(site.end(), 0);
+    drop(reader);
+}
+
+#[test]
+fn a_closed_or_full_standard_output_harms_nobody() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for stdout in [Stdio::from(full), Stdio::from(closed)] {
+        let mut site = Plan::new("  talk: {command: [DIR/talk]}")
+            .script("talk", "echo one; echo two; touch DIR/said; exec sleep 1000")
+            .stdout(stdout)
+            .start();
+        site.wait_for("it said so", |s| {
+            s.programs[0].state == StateWord::Running && s.programs[0].restarts == 0
+        });
+        assert_eq!(site.end(), 0);
+    }
+}
