@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod execution;
 mod harness;
 mod control;
 mod instance;
