@@ -8,7 +8,9 @@
 
 mod client;
 mod execution;
+mod faults;
 mod harness;
+mod init;
 mod control;
 mod instance;
 mod order;
