@@ -37,22 +37,12 @@ fn a_client_that_no_rule_knows_is_refused_and_the_ruled_may_what_is_ruled() {
     site.all_running();
     let socket = site.socket();
     let as_user = |uid: u32, request: Request| {
-        let socket = socket.clone();
-        let asking = move || {
-            // The credentials of a socket are those of the thread that connects it.
-            let set = nix::libc::SYS_setresuid;
-            let _ = set;
-            let mut client = Client::connect(&socket).unwrap();
-            client.send(&request).unwrap();
-            client.reply(PATIENCE).unwrap()
-        };
-        let thread = std::thread::Builder::new().spawn(move || {
-            nix::unistd::seteuid(uid.into()).unwrap();
-            asking()
-        });
-        let reply = thread.unwrap().join().unwrap();
+        nix::unistd::seteuid(uid.into()).unwrap();
+        let client = Client::connect(&socket);
         nix::unistd::seteuid(0.into()).unwrap();
-        reply
+        let mut client = client.unwrap();
+        client.send(&request).unwrap();
+        client.reply(PATIENCE).unwrap()
     };
     let refused = |reply: Reply| match reply {
         Reply::Error(refusal) => refusal,

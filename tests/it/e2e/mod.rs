@@ -7,7 +7,10 @@
 )]
 
 mod client;
+mod execution;
+mod faults;
 mod harness;
+mod init;
 mod control;
 mod instance;
 mod order;
