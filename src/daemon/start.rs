@@ -97,7 +97,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         signals::install().map_err(refused)?;
     }
     let loader = loader(options);
-    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, why))?;
+    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why)))?;
     if !site_read.warnings.is_empty() {
         stdio::say(&site_read.warnings.lines());
     }
@@ -119,6 +119,11 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
+}
+
+/// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
+fn named(why: String) -> String {
+    if why.starts_with("cannot ") { format!("supervisor: {why}") } else { why }
 }
 
 /// The loop, and what follows it.

@@ -237,6 +237,7 @@ impl What {
     /// The words of what concerns the whole site.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SupervisorStarted { programs: 1 } => f.write_str("supervising 1 program"),
             Self::SupervisorStarted { programs } => write!(f, "supervising {programs} programs"),
             Self::SupervisorStopping { why } => write!(f, "stopping the site ({why})"),
             Self::SupervisorKilling { left } => write!(f, "killing what is left: {left} programs"),

@@ -177,7 +177,7 @@ fn the_delay_grows_up_to_its_limit_and_a_long_run_forgets() {
         [with(program("web"), |p| again(p, |r| r.max_delay = Duration::from_secs(2)))],
         "0s boot; end web 1; 1s end web 1; 3s end web 1; 6s end web 1; 50s end web 1; 60s",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -221,7 +221,7 @@ fn a_program_that_exits_too_often_is_given_up() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(2, LimitAction::GiveUp)))],
         "0s boot; end web 1; 1s end web 1; 500s state; start web; 501s end web 1; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -254,7 +254,7 @@ fn given_up_is_tried_again_later() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(1, LimitAction::Retry)))],
         "0s boot; end web 1; 59s state; 61s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -366,7 +366,7 @@ fn commands_before_beside_and_after_run_in_order() {
         })],
         "0s boot; 1s end web/ 0; 2s end web/ 0; 3s end web/ 0; 4s stop web; 5s end web TERM; 6s end web/ 0",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s   SIGKILL to tree of web
             1s   spawn web start_pre[1]
@@ -394,7 +394,7 @@ fn a_failing_start_pre_is_a_failed_start() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s end web/ 3; state; 2s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s web: start_pre[0]: exit 3
             1s   SIGKILL to tree of web
@@ -412,7 +412,7 @@ fn a_start_pre_that_hangs_is_killed() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 6s end web/ KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             5s web: start_pre[0] took too long
             5s   SIGKILL to tree of web
@@ -432,7 +432,7 @@ fn a_failing_start_post_stops_the_program() {
         [with(program("web"), |p| p.start_post = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s end web/ 1; 2s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s   spawn web start_post[0]
@@ -453,7 +453,7 @@ fn a_stop_post_that_hangs_is_killed() {
         [with(program("web"), |p| p.stop_post = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s stop web; end web TERM; 7s end web/ KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -481,22 +481,22 @@ fn who_ignores_the_stop_signal_is_killed() {
         [program("web")],
         "0s boot; 1s stop web; 12s end web KILL; state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        11s   SIGKILL to tree of web
-        11s web: still alive, sending SIGKILL
-        12s   SIGKILL to tree of web
-        12s web: still alive, sending SIGKILL
-        12s   SIGKILL to tree of web
-        12s web: stopped
-        12s   reply 1: web STOPPED (ok)
-        12s web STOPPED
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            11s   SIGKILL to tree of web
+            11s web: still alive, sending SIGKILL
+            12s   SIGKILL to tree of web
+            12s web: still alive, sending SIGKILL
+            12s   SIGKILL to tree of web
+            12s web: stopped
+            12s   reply 1: web STOPPED (ok)
+            12s web STOPPED
+        "#]],
     );
 }
 
@@ -506,7 +506,7 @@ fn kill_mode_group_asks_the_whole_tree() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Group))],
         "0s boot; 1s stop web; 12s exit web KILL; gone web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -531,7 +531,7 @@ fn kill_mode_process_leaves_the_rest_alone() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Process))],
         "0s boot; 1s stop web; exit web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -551,7 +551,7 @@ fn a_stop_while_spawning_is_kept() {
         [program("web")],
         "0s manual; boot; 1s stop web; 2s spawned web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -571,7 +571,7 @@ fn a_forced_stop_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s stop web --force; 2s spawned web; end web KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -591,7 +591,7 @@ fn a_stop_while_start_pre_runs_ends_it() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s stop web; end web/ TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s stop web (asked by uid 0, pid 0)
             1s web: stopping (asked)
@@ -631,7 +631,7 @@ fn a_restart_while_stopping_starts_again() {
         [program("web")],
         "0s boot; 1s stop web; 2s restart web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -656,7 +656,7 @@ fn a_start_while_the_tree_is_ended_is_kept() {
         [with(program("web"), |p| again(p, |r| r.policy = RestartPolicy::Never))],
         "0s boot; 1s exit web 0; start web; 2s gone web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -826,7 +826,7 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
         [with(program("web"), |p| stop(p, |s| s.ladder[0].wait = Limit::Never))],
         "0s boot; 1s term; 100s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -854,7 +854,7 @@ fn a_second_term_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s term; term; 2s spawned web; end web KILL",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stopping the site (signal)
             1s killing what is left: 1 programs
@@ -874,7 +874,7 @@ fn max_runtime_is_a_timeout() {
         [with(program("web"), |p| p.max_runtime = Limit::After(Duration::from_secs(5)))],
         "0s boot; 6s end web TERM; state; 7s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -898,7 +898,7 @@ fn a_full_system_is_tried_again_and_not_counted() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(1, LimitAction::GiveUp)))],
         "0s manual; boot; fails web EAGAIN; 1s fails web EAGAIN; 2s spawned web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: cannot start now: EAGAIN; trying again in 0.1s
             100ms   spawn web command
@@ -916,7 +916,7 @@ fn a_busy_file_is_tried_again_for_ten_seconds() {
         [program("web")],
         "0s manual; boot; fails web ETXTBSY; 1s fails web ETXTBSY; 11s fails web ETXTBSY; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: cannot start now: ETXTBSY; trying again in 0.1s
             100ms   spawn web command
@@ -975,16 +975,16 @@ fn nobody_waits_longer_than_asked() {
         [program("web")],
         "0s boot; 1s stop web timeout=3; 5s state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        4s   reply 1: web STOPPING (not ok), incomplete
-        5s web STOPPING
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            4s   reply 1: web STOPPING (not ok), incomplete
+            5s web STOPPING
+        "#]],
     );
 }
 
@@ -994,17 +994,17 @@ fn no_wait_is_answered_at_once() {
         [program("web")],
         "0s boot; 1s stop web --no-wait; 2s end web TERM",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        1s   reply 1: web STOPPING (not ok), incomplete
-        2s   SIGKILL to tree of web
-        2s web: stopped
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            1s   reply 1: web STOPPING (not ok), incomplete
+            2s   SIGKILL to tree of web
+            2s web: stopped
+        "#]],
     );
 }
 
@@ -1014,13 +1014,13 @@ fn an_unknown_name_is_refused_with_the_nearest() {
         [program("web")],
         "0s boot; stop wbe; stop x*",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        0s   reply 1: no program is called wbe [did you mean web?]
-        0s   reply 2: no program is called x* [supervisor status shows the names]
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            0s   reply 1: no program is called wbe [did you mean web?]
+            0s   reply 2: no program is called x* [supervisor status shows the names]
+        "#]],
     );
 }
 
@@ -1054,18 +1054,18 @@ fn a_wait_for_the_world_that_is_in_vain_is_a_failed_start() {
         [waiter()],
         "0s boot; 6s state; 7s true web 0; state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   await web wait_for[0]
-        0s web: waiting for file /x
-        5s   await nothing for web
-        5s web: wait_for[0] took too long; attempt 2 in 0.5s
-        5500ms   await web wait_for[0]
-        6s web WAITING
-        7s   spawn web command
-        7s web: started (pid 1)
-        7s web: ready
-        7s web RUNNING
-    "#]],
+            0s supervising 1 program
+            0s   await web wait_for[0]
+            0s web: waiting for file /x
+            5s   await nothing for web
+            5s web: wait_for[0] took too long; attempt 2 in 0.5s
+            5500ms   await web wait_for[0]
+            6s web WAITING
+            7s   spawn web command
+            7s web: started (pid 1)
+            7s web: ready
+            7s web RUNNING
+        "#]],
     );
 }
 
@@ -1235,7 +1235,7 @@ fn a_program_disabled_in_backoff_stays_down() {
     let off = with(program("web"), |p| p.enabled = false);
     let script = "0s boot; 1s end web 1; load 1; 9s state; load 0; state";
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready
@@ -1263,7 +1263,7 @@ fn a_given_up_program_gets_a_chance_with_new_settings() {
     let good = with(bad.clone(), |p| p.command = Box::new(["/bin/good".into()]));
     let script = "0s boot; 1s end web 1; state; load 1; state";
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready
@@ -1296,7 +1296,7 @@ fn the_site_may_end_when_all_programs_have() {
     let mut one = site([web]);
     one.supervisor.exit_when = Some(ExitWhen::AllExited);
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready
