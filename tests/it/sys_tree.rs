@@ -72,7 +72,7 @@ fn a_tree_of_400_whose_main_process_was_killed_from_outside_is_found_and_killed(
         children.is_empty()
     });
     trees.watch(1, main);
-    assert_eq!(trees.survivors(&children)[&1].len(), 400);
+    until("all 400 are seen", || trees.survivors(&children)[&1].len() == 400);
     assert_eq!(trees.signal_tree(&children, 1, Signal::KILL), 400);
     until("all are gone", || {
         reap_all(&mut children);
