@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod control;
 mod logs;
 mod logs_faults;
 mod sys_spawn;
