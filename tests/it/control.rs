@@ -241,12 +241,8 @@ fn a_client_that_never_reads_is_closed_and_its_request_given_up() {
     stream.write_all(&ask()).unwrap();
     let id = served.request();
     let text = "x".repeat(1_000_000);
-    let reply = Reply::Version(VersionInfo {
-        version: text,
-        pid: 1,
-        name: String::new(),
-        config: None,
-    });
+    let reply =
+        Reply::Version(VersionInfo { version: text, pid: 1, name: String::new(), config: None });
     served.handle.reply(id, reply);
     stream.write_all(&ask()).unwrap();
     let second = served.request();

@@ -1,6 +1,7 @@
 //! The one integration test binary.
 
 mod access;
+mod cli;
 mod config;
 mod control;
 mod logs;
