@@ -413,6 +413,49 @@ fn a_reload_prints_the_difference_and_an_invalid_file_changes_nothing() {
 }
 
 #[test]
+fn a_stranger_may_what_the_site_permits_and_a_reload_changes_that_at_once() {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    if !nix::unistd::geteuid().is_root() {
+        return; // only root can be somebody else
+    }
+    let site = Site::up("  web: {command: [sleep, \"1000\"]}");
+    let path = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(site.dir.path(), path).unwrap();
+    let control = |actions: &str| {
+        let text = fs::read_to_string(site.file()).unwrap();
+        let rest = text.split_once("defaults:").unwrap().1;
+        let run = site.dir.path().join("run");
+        let text = format!(
+            "version: 1\nsupervisor:\n  name: t\n  runtime_dir: {}\n  control:\n    \
+             access: [{{allow: {{users: [nobody]}}, actions: [{actions}]}}]\ndefaults:{rest}",
+            run.display()
+        );
+        fs::write(site.file(), text).unwrap();
+    };
+    fs::set_permissions(site.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    let socket = site.socket();
+    let stranger = |args: &[&str]| -> Ran {
+        let mut command = bare(args);
+        command.env("SUPERVISOR_SOCKET", &socket).uid(65_534).gid(65_534);
+        command.output().unwrap().into()
+    };
+    let refused = stranger(&["status"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.err.contains("user nobody (uid 65534) may not status"), "{refused:?}");
+    assert_eq!(stranger(&["version"]).code, Some(0));
+    control("status, \"stop:web\"");
+    let live = site.expect(0, &["reload"]).out;
+    assert_eq!(live, "· supervisor live (control.access)\n");
+    assert_eq!(stranger(&["status"]).code, Some(0));
+    assert_eq!(stranger(&["start", "web"]).code, Some(4));
+    assert_eq!(stranger(&["stop", "web"]).code, Some(0));
+    control("status");
+    site.expect(0, &["reload"]);
+    assert_eq!(stranger(&["stop", "web"]).code, Some(4));
+    assert_eq!(site.log().matches("refused uid 65534").count(), 1, "once a minute");
+}
+
+#[test]
 fn a_site_file_is_checked_shown_and_described() {
     let site = Site::written(&programs());
     let name = site.file();

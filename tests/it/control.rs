@@ -27,7 +27,7 @@ use mini_supervisor::{
 /// Longer than any test needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn access(rules: Vec<Access>) -> AccessConfig {
+pub(crate) fn access(rules: Vec<Access>) -> AccessConfig {
     AccessConfig {
         control: Control {
             socket: None,
@@ -43,10 +43,10 @@ fn access(rules: Vec<Access>) -> AccessConfig {
 }
 
 /// A control thread whose socket vanishes with it.
-struct Served {
-    handle: ControlHandle,
-    events: Receiver<ControlEvent>,
-    path: PathBuf,
+pub(crate) struct Served {
+    pub(crate) handle: ControlHandle,
+    pub(crate) events: Receiver<ControlEvent>,
+    pub(crate) path: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Served {
 }
 
 /// Everything that happens is kept for the test.
-fn silent(config: AccessConfig) -> Served {
+pub(crate) fn silent(config: AccessConfig) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -68,7 +68,7 @@ fn silent(config: AccessConfig) -> Served {
 }
 
 /// Each request is answered with a version, like a supervisor that has nothing else to do.
-fn answering() -> Served {
+pub(crate) fn answering() -> Served {
     let mut served = silent(access(Vec::new()));
     let (sender, kept) = unbounded();
     let events = std::mem::replace(&mut served.events, kept);
@@ -90,12 +90,12 @@ fn version() -> Reply {
     Reply::Version(VersionInfo { version, pid: 1, name, config: None })
 }
 
-fn ask() -> Vec<u8> {
+pub(crate) fn ask() -> Vec<u8> {
     wire::encode_request(1, &Request::Version(Empty {}))
 }
 
 impl Served {
-    fn connect(&self) -> UnixStream {
+    pub(crate) fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -103,7 +103,7 @@ impl Served {
     }
 
     /// How long a fresh client waits for its answer.
-    fn round(&self) -> Duration {
+    pub(crate) fn round(&self) -> Duration {
         let start = clock::monotonic();
         let mut stream = self.connect();
         stream.write_all(&ask()).unwrap();
@@ -120,14 +120,14 @@ impl Served {
     }
 }
 
-fn message(reader: &mut BufReader<UnixStream>) -> Message {
+pub(crate) fn message(reader: &mut BufReader<UnixStream>) -> Message {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).unwrap();
     wire::decode_message(line.trim_ascii_end()).unwrap()
 }
 
 /// What the server says until it closes.
-fn until_closed(mut stream: UnixStream) -> String {
+pub(crate) fn until_closed(mut stream: UnixStream) -> String {
     let mut text = Vec::new();
     match stream.read_to_end(&mut text) {
         Ok(_) => {}
@@ -222,6 +222,7 @@ fn pipelined_requests_are_all_answered_in_order() {
 
 #[test]
 fn more_than_256_idle_clients_close_the_oldest() {
+    mini_supervisor::sys::rlimit::raise_open_files().unwrap();
     let served = answering();
     let mut first = served.connect();
     let many: Vec<UnixStream> = (0..1000).map(|_| served.connect()).collect();
