@@ -157,7 +157,7 @@ impl Shell {
         let Some(control) = self.control.clone() else { return };
         let slots = ids.iter().filter_map(|one| self.engine.slot(*one));
         let programs: Vec<Name> = slots.map(|slot| slot.program.name.clone()).collect();
-        let age = |age: std::time::Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let age = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let since = query.since.map(|d| WallTime(clock::wall().0.saturating_sub(age(d))));
         let lines = query.lines.unwrap_or(if since.is_some() { 100_000 } else { 50 });
         let follow = query.follow;

@@ -2,8 +2,11 @@
 
 mod access;
 mod architecture;
+mod cli;
 mod conditions;
 mod config;
+mod control;
+mod control_rules;
 mod coverage;
 mod e2e;
 mod examples;
