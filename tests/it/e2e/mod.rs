@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod debian;
 mod execution;
 mod faults;
 mod harness;
