@@ -119,7 +119,7 @@ impl Client {
     /// From now on Ctrl-C is seen by [`Client::next`] instead of ending the process.
     pub(super) fn catch_interrupts(&mut self) -> io::Result<()> {
         let (ours, handlers) = UnixStream::pair()?;
-        signal_hook::low_level::pipe::register(nix::libc::SIGINT, handlers)?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, handlers)?;
         self.interrupts = Some(ours);
         Ok(())
     }
@@ -216,12 +216,12 @@ fn no_answer(path: &Path, error: &io::Error, wanted: &Wanted) -> Failure {
         return none(wanted);
     }
     let text = format!("cannot speak to the supervisor at {}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(4, "not_permitted", text).hint(
-            "run it as root or as the supervisor's user, or see supervisor.control in site.yaml(5)",
-        ),
-        _ => Failure::new(1, "lost", text),
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Failure::new(1, "lost", text);
     }
+    Failure::new(4, "not_permitted", text).hint(
+        "run it as root or as the supervisor's user, or see supervisor.control in site.yaml(5)",
+    )
 }
 
 fn none(wanted: &Wanted) -> Failure {

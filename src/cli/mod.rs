@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use self::{
     client::Wanted,
@@ -35,6 +35,12 @@ use crate::{
 struct Context {
     global: Global,
     environment: BTreeMap<OsString, OsString>,
+}
+
+/// The definition of the command line: its verbs and options.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command line of this process.

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::model::{LogLevel, Signal};
 
-/// supervise the programs of a site, or speak to a supervisor that runs
+/// Supervise the programs of a site, or speak to a supervisor that runs
 #[derive(Debug, Parser)]
 #[command(name = "supervisor", version, disable_help_subcommand = true)]
 #[command(override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [OPTIONS] VERB …")]
@@ -26,11 +26,13 @@ pub(super) struct CommandLine {
 
 /// Options that may stand before or after the verb.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(super) struct Global {
-    /// Site file; `-` is standard input [default: $`SUPERVISOR_CONFIG`, /etc/mini-supervisor/site.yaml]
+    /// Site file; `-` is standard input
+    /// [default: `$SUPERVISOR_CONFIG`, else /etc/mini-supervisor/site.yaml]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Control socket of the supervisor to speak to [default: $`SUPERVISOR_SOCKET`]
+    /// Control socket of the supervisor to speak to [default: `$SUPERVISOR_SOCKET`]
     #[arg(short, long, global = true, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// error, warn, info, debug or trace

@@ -23,6 +23,7 @@ pub(super) fn report(error: &clap::Error, out: &mut Out) -> ExitCode {
     failure(error).report(out)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "clap's kinds are clap's to extend")]
 fn failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
@@ -31,6 +32,11 @@ fn failure(error: &clap::Error) -> Failure {
         [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
             .into_iter()
             .find_map(|kind| error.get(kind).and_then(one));
+    let wrong =
+        [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind).and_then(one));
+    let suggestion = suggestion.filter(|word| wrong.is_none_or(|wrong| is_near(&wrong, word)));
     let cause = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = error.get(ContextKind::InvalidSubcommand).and_then(one).unwrap_or_default();
@@ -49,10 +55,18 @@ fn failure(error: &clap::Error) -> Failure {
     }
 }
 
+/// Whether somebody who typed `wrong` may have meant `word`.
+fn is_near(wrong: &str, word: &str) -> bool {
+    let wrong = wrong.trim_start_matches('-');
+    let word = word.trim_start_matches('-');
+    let most = (wrong.chars().count() / 3).max(1);
+    strsim::damerau_levenshtein(wrong, word) <= most || word.starts_with(wrong)
+}
+
 fn one(value: &ContextValue) -> Option<String> {
-    match value {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(all) => all.first().cloned(),
-        _ => None,
+    if let ContextValue::String(text) = value {
+        return Some(text.clone());
     }
+    let ContextValue::Strings(all) = value else { return None };
+    all.first().cloned()
 }

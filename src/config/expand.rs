@@ -139,6 +139,12 @@ pub(crate) fn is_variable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Variables that only exist while a task runs or a mount changes.
+pub(crate) fn is_runtime(name: &str) -> bool {
+    matches!(name, "state_dir" | "urgency" | "title" | "message")
+        || ["steps.", "info.", "mount."].iter().any(|p| name.starts_with(p))
+}
+
 fn report(
     error: &ExpandError,
     place: Place,

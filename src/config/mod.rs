@@ -13,7 +13,7 @@ mod source;
 mod tree;
 mod values;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use diagnostic::{Colour, Diagnostic, Findings, Place, Severity, SourceFile};
 pub use dotenv::{DotenvError, read_dotenv};
@@ -21,7 +21,7 @@ pub use load::load;
 pub use show::show;
 pub use source::{Fingerprint, Source, SourceError, read, read_stable, read_stdin};
 
-use crate::model::{Account, Site};
+use crate::model::{Account, Name, Site};
 
 /// The accounts of the host. The caller says where they come from.
 pub trait Accounts {
@@ -67,8 +67,16 @@ pub struct Loaded {
     pub site: Site,
     /// What a human should look at.
     pub warnings: Findings,
-    /// Where values came from: key path to `FILE:LINE`.
-    pub origins: BTreeMap<Arc<str>, Place>,
+    /// The file, variables resolved, for [`show`].
+    written: Written,
+}
+
+/// What was read, before it was resolved.
+#[derive(Clone, Debug)]
+struct Written {
+    root: tree::Node,
+    /// With `defaults:` merged in, instances multiplied.
+    programs: BTreeMap<Name, tree::Node>,
 }
 
 /// The JSON Schema of a site file, for editors.

@@ -17,7 +17,7 @@ use crate::model::{Exit, Signal, WallTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
-/// Who asks, by SO_PEERCRED (unix(7)) at the time of connecting.
+/// Who asks, by `SO_PEERCRED` (unix(7)) at the time of connecting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Process id; for display only.
@@ -132,6 +132,7 @@ pub struct Targets {
 
 /// Parameters of start, stop, restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of its own on the wire")]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// As typed.
@@ -229,7 +230,7 @@ pub enum Reply {
     /// To a change: what became of each program.
     Outcome(Outcome),
     /// To a reload of the site.
-    Reloaded(Difference),
+    Reloaded(Box<Difference>),
     /// Done, nothing to tell.
     Done,
     /// To version.
@@ -445,6 +446,12 @@ pub struct ProgramStatus {
     pub waiting_for: Vec<String>,
     /// When something happens next by itself (start, SIGKILL), seconds from now.
     pub next_in_s: Option<f64>,
+    /// While it is being stopped: how long it is given in all until `next_signal`, seconds.
+    #[serde(default)]
+    pub next_total_s: Option<f64>,
+    /// While it is being stopped: the signal that it gets then.
+    #[serde(default)]
+    pub next_signal: Option<Signal>,
     /// When something happens next by itself (start, SIGKILL).
     pub next_at: Option<WallTime>,
     /// Processor time of the tree.

@@ -130,6 +130,9 @@ pub fn decode_request(line: &[u8]) -> Result<Call, Fault> {
         let text = format!("it is nested deeper than {MAX_DEPTH} levels");
         return Err(fault(Id::Null, INVALID_REQUEST, &text));
     }
+    if line.trim_ascii_start().starts_with(b"[") {
+        return Err(fault(Id::Null, INVALID_REQUEST, "it is a list, which is not supported"));
+    }
     let envelope: Envelope = serde_json::from_slice(line).map_err(|e| {
         let code = if e.is_data() { INVALID_REQUEST } else { PARSE_ERROR };
         fault(Id::Null, code, &plain(&e))
@@ -252,10 +255,10 @@ pub fn encode_reply(id: &Id, reply: &Reply) -> Vec<u8> {
         id: &'a Id,
         result: &'a Reply,
     }
-    match reply {
-        Reply::Error(refusal) => error_line(id, number(refusal.code), refusal),
-        result => line(&Answer { jsonrpc: "2.0", id, result }),
+    if let Reply::Error(refusal) = reply {
+        return error_line(id, number(refusal.code), refusal);
     }
+    line(&Answer { jsonrpc: "2.0", id, result: reply })
 }
 
 /// A fault as a line, with its end.
@@ -330,7 +333,7 @@ pub fn decode_message(line: &[u8]) -> Result<Message, WireError> {
             Ok(Message::Progress(id, programs))
         }
         (Some("lines"), None, None) => {
-            let Lines { id, lines, dropped } = params(any.params)?;
+            let Batch { id, lines, dropped } = params(any.params)?;
             Ok(Message::Lines(id, lines, dropped))
         }
         (Some(_), None, None) => Ok(Message::Other),
@@ -349,7 +352,7 @@ struct Progress {
 }
 
 #[derive(Deserialize)]
-struct Lines {
+struct Batch {
     id: Id,
     lines: Vec<LogLine>,
     #[serde(default)]

@@ -8,7 +8,7 @@ use crate::{
         Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program, RunAs,
     },
     sys::{
-        files,
+        SysError, files,
         rlimit::Pair,
         spawn::{Identity, SpawnError, SpawnSpec},
     },
@@ -54,8 +54,15 @@ impl Nursery {
     pub(super) fn prepare(&self, program: &Program, spawn: &Spawn) -> Result<Ready, SpawnFailure> {
         let (command, user) = command_of(program, spawn);
         let execution = &program.execution;
-        if spawn.role == Role::Main || spawn.role == Role::StartPre(0) {
-            self.prepare_ground(program)?;
+        let first = match spawn.role {
+            Role::Main => program.start_pre.is_empty(),
+            Role::StartPre(index) => index == 0,
+            Role::StartPost(_) | Role::StopPost(_) | Role::StopCommand | Role::ReloadCommand => {
+                false
+            }
+        };
+        if first {
+            prepare_ground(program)?;
         }
         let mut spec = SpawnSpec::new(command.iter().map(OsString::from).collect());
         spec.env = self.environment_of(program, execution, user, spawn)?;
@@ -71,26 +78,6 @@ impl Nursery {
         spec.no_new_privileges = execution.no_new_privileges;
         let pipes = self.streams(program, &mut spec)?;
         Ok(Ready { spec, pipes })
-    }
-
-    /// Directories and stale files, before the first child of an attempt.
-    fn prepare_ground(&self, program: &Program) -> Result<(), SpawnFailure> {
-        let owner = ids(&program.execution.user);
-        let directories = [&program.runtime_directory, &program.state_directory];
-        for OwnedDirectory { path, mode } in directories.into_iter().flatten() {
-            files::make_owned_dir(path, mode.0, owner.0, owner.1).map_err(own)?;
-        }
-        for item in &program.cleanup {
-            match item {
-                Cleanup::Socket(path) => {
-                    files::remove_stale_socket(path).map(|_| ()).map_err(own)?
-                }
-                Cleanup::File(path) => {
-                    files::remove_regular_file(path, owner.0).map(|_| ()).map_err(own)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn streams(
@@ -126,7 +113,8 @@ impl Nursery {
         Ok(pipes)
     }
 
-    /// The whole environment of a child: a fixed small set, what is inherited, files, then the file's own.
+    /// The whole environment of a child: a fixed small set, what is inherited, files, then the
+    /// file's own.
     fn environment_of(
         &self,
         program: &Program,
@@ -148,7 +136,7 @@ impl Nursery {
         for file in &execution.environment_files {
             match crate::config::read_dotenv(&file.path) {
                 Ok(variables) => {
-                    all.extend(variables.into_iter().map(|(k, v)| (k.into(), v.into())))
+                    all.extend(variables.into_iter().map(|(k, v)| (k.into(), v.into())));
                 }
                 Err(why) if file.optional && why.is_missing() => {}
                 Err(why) => return Err(failure(why.to_string())),
@@ -209,6 +197,24 @@ impl Nursery {
     }
 }
 
+/// Directories and stale files, before the first child of an attempt.
+fn prepare_ground(program: &Program) -> Result<(), SpawnFailure> {
+    let own = |cause: SysError| failure(cause.to_string());
+    let owner = ids(&program.execution.user);
+    let directories = [&program.runtime_directory, &program.state_directory];
+    for OwnedDirectory { path, mode } in directories.into_iter().flatten() {
+        files::make_owned_dir(path, mode.0, owner.0, owner.1).map_err(own)?;
+    }
+    for item in &program.cleanup {
+        let _removed = match item {
+            Cleanup::Socket(path) => files::remove_stale_socket(path),
+            Cleanup::File(path) => files::remove_regular_file(path, owner.0),
+        }
+        .map_err(own)?;
+    }
+    Ok(())
+}
+
 /// The command of this role, and as whom.
 fn command_of<'a>(program: &'a Program, spawn: &Spawn) -> (Vec<String>, &'a RunAs) {
     let user = &program.execution.user;
@@ -218,7 +224,7 @@ fn command_of<'a>(program: &'a Program, spawn: &Spawn) -> (Vec<String>, &'a RunA
         Role::StopPost(index) => program.stop_post.get(index),
         Role::Main | Role::StopCommand | Role::ReloadCommand => None,
     };
-    let words = |list: &[Box<str>]| list.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+    let words = |list: &[Box<str>]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
     if let Some(hook) = hook {
         return (words(&hook.command), hook.user.as_ref().unwrap_or(user));
     }
@@ -292,10 +298,6 @@ fn no_room(cause: impl Into<std::io::Error>) -> SpawnFailure {
     SpawnFailure { text, class: FailureClass::Resources, code: 126 }
 }
 
-fn own(cause: crate::sys::SysError) -> SpawnFailure {
-    failure(cause.to_string())
-}
-
 fn failure(text: String) -> SpawnFailure {
     SpawnFailure { text: text.into(), class: FailureClass::Own, code: 126 }
 }
@@ -319,7 +321,7 @@ pub(super) fn classify(error: &SpawnError) -> SpawnFailure {
 ///
 /// # Errors
 /// What stood in the way.
-pub(super) fn remove_runtime(path: &Path) -> Result<(), crate::sys::SysError> {
+pub(super) fn remove_runtime(path: &Path) -> Result<(), SysError> {
     files::remove_dir_tree(path)
 }
 

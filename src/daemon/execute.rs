@@ -8,7 +8,10 @@ use crate::{
     engine::{Action, ChildEvent, Event, Record, RunId, Scope, Spawn, What},
     model::{LogLevel, Signal},
     plan::ProgramId,
-    sys::spawn::{self, Prepared, Report},
+    sys::{
+        child::Peeked,
+        spawn::{self, Prepared, Report},
+    },
 };
 
 /// A child made by fork(2) whose exec is not yet reported.
@@ -31,7 +34,7 @@ impl Shell {
                 }
             }
             Action::Await { program, attempt, index } => {
-                self.await_condition(program, attempt, index)
+                self.await_condition(program, attempt, index);
             }
             Action::AwaitNothing(program) => {
                 if let Some(conditions) = &self.conditions {
@@ -39,7 +42,13 @@ impl Shell {
                 }
             }
             Action::RemoveRuntime(program) => self.remove_runtime(program),
-            Action::Record(record) => self.record(record),
+            Action::Record(record) => {
+                let reloaded = matches!(record.what, What::Reloaded { .. });
+                self.record(record);
+                if reloaded {
+                    self.reconfigure();
+                }
+            }
             Action::Reply(id, reply) => self.reply(id, *reply),
             Action::Progress(id, programs) => self.progress(id, &programs),
             Action::Load { request, dry_run, allow_removal } => {
@@ -66,6 +75,16 @@ impl Shell {
             }
         }
         self.journal.write(at, record);
+    }
+
+    /// After a reload: what of the supervisor's own settings counts at once.
+    fn reconfigure(&mut self) {
+        let supervisor = Arc::clone(self.engine.supervisor());
+        if let Some(control) = &self.control {
+            control.set_access(super::start::access(&supervisor));
+        }
+        self.logs.own_log(supervisor.log.clone());
+        self.journal.set(self.log_level.unwrap_or(supervisor.log.level), supervisor.log.format);
     }
 
     /// Something of the shell's own for the log.
@@ -177,71 +196,80 @@ impl Shell {
         let sent = match scope {
             Scope::Main => self.children.signal_main(key, signal),
             Scope::Tree => {
-                if signal == Signal::KILL {
+                if signal == Signal::KILL && self.runs.contains_key(&run) {
                     self.doomed.insert(run);
                 }
                 let group = self.children.signal_group(key, signal);
-                self.signal_escapees(run, signal);
+                // Those that left the group. In the middle of a reap they are told after it: one
+                // look at who is left serves all that died.
+                match self.after_reap.get_mut(&run) {
+                    Some(signals) => signals.push(signal),
+                    None => drop(self.trees.signal_tree(&self.children, key, signal)),
+                }
                 group
             }
         };
         // Gone already is what a signal wanted; anything else a human should know.
-        if let Err(errno) = sent {
-            if errno != nix::errno::Errno::ESRCH {
-                let text = format!("cannot send {signal} to a process of run {}: {errno}", run.0);
-                self.note(LogLevel::Warn, text);
-            }
-        }
-    }
-
-    /// Those of the tree that left its group. While the main process lives they are looked for at once; when it is
-    /// dead, the look at all trees that follows each round of reaping finds them, once for all runs.
-    fn signal_escapees(&mut self, run: RunId, signal: Signal) {
-        if !self.dying.contains(&run) {
-            self.trees.signal_tree(&self.children, children::key(run), signal);
+        if let Err(errno) = sent
+            && errno != nix::errno::Errno::ESRCH
+        {
+            let text = format!("cannot send {signal} to a process of run {}: {errno}", run.0);
+            self.note(LogLevel::Warn, text);
         }
     }
 
     /// Reaps everything that has ended, then looks which trees are empty.
     pub(super) fn reap(&mut self) {
         while let Some(peeked) = self.children.peek_exited() {
-            let Some(run) = peeked.run.map(RunId) else {
-                self.children.reap(peeked);
-                continue;
-            };
-            if self.unreported.contains_key(&run) {
-                self.read_report(run);
+            if let Some(run) = peeked.run.map(RunId) {
+                self.ended(run, peeked);
             }
-            let program = self.runs.get(&run).copied();
-            if !self.stillborn.remove(&run) {
-                if let Some(program) = program {
-                    self.dying.insert(run);
-                    self.trees.watch(children::key(run), peeked.pid);
-                    self.feed(Event::Child { program, run, what: ChildEvent::Exited(peeked.exit) });
-                }
-            } else {
-                self.runs.remove(&run);
-            }
-            self.logs.ended(run.0);
             self.children.reap(peeked);
+            let run = peeked.run.map(RunId);
+            if let Some((run, program)) = run.and_then(|run| Some((run, *self.runs.get(&run)?))) {
+                self.feed(Event::Child { program, run, what: ChildEvent::Reaped });
+            }
         }
         self.look_at_trees();
     }
 
-    /// Tells the engine which trees are empty, and kills what is left of those that are to die.
+    /// A child of ours has ended and is not reaped yet: its group can still be signalled.
+    fn ended(&mut self, run: RunId, peeked: Peeked) {
+        if self.unreported.contains_key(&run) {
+            // It has said why it could not be executed, or was killed before.
+            self.read_report(run);
+        }
+        if self.stillborn.remove(&run) {
+            self.runs.remove(&run);
+        } else if let Some(program) = self.runs.get(&run).copied() {
+            self.dying.insert(run);
+            self.after_reap.insert(run, Vec::new());
+            self.trees.watch(children::key(run), peeked.pid);
+            self.feed(Event::Child { program, run, what: ChildEvent::Exited(peeked.exit) });
+        }
+        self.logs.ended(run.0);
+    }
+
+    /// Tells the engine which trees are empty, and signals what is left of the others.
     fn look_at_trees(&mut self) {
+        let orders = std::mem::take(&mut self.after_reap);
         if self.dying.is_empty() {
             return;
         }
         let survivors = self.trees.survivors(&self.children);
-        let empty: Vec<RunId> =
-            self.dying.iter().copied().filter(|run| !survivors.contains_key(&run.0)).collect();
-        for run in self.dying.clone() {
-            if survivors.contains_key(&run.0) && self.doomed.contains(&run) {
+        for (run, signals) in &orders {
+            for signal in signals.iter().filter(|_| survivors.contains_key(&run.0)) {
+                self.trees.signal_tree(&self.children, run.0, *signal);
+            }
+        }
+        // Whoever was forked while its tree was being killed.
+        for run in self.doomed.iter().filter(|run| !orders.contains_key(run)) {
+            if survivors.contains_key(&run.0) {
                 self.trees.signal_tree(&self.children, run.0, Signal::KILL);
             }
         }
-        for run in empty {
+        let empty = |run: &RunId| !survivors.contains_key(&run.0);
+        for run in self.dying.iter().copied().filter(empty).collect::<Vec<_>>() {
             self.dying.remove(&run);
             self.doomed.remove(&run);
             self.trees.forget(run.0);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::{Shell, input::Input};
+use super::{
+    Shell,
+    input::{self, Input},
+};
 use crate::{
     model::{Instant, LogLevel, Signal},
     sys::{child, clock, stdio},
@@ -18,8 +21,9 @@ const LEAST: Duration = Duration::from_millis(200);
 impl Shell {
     /// After every program is down: asks whatever still hangs below us to end, waits, kills, reaps.
     ///
-    /// As PID 1 of a namespace that is every process in it; else every descendant (we are their subreaper). No
-    /// other init waits for them; a background process with something to clean up gets its time.
+    /// As PID 1 of a namespace that is every process in it; else every descendant (we are their
+    /// subreaper). No other init waits for them; a background process with something to clean up
+    /// gets its time.
     pub(super) fn end_orphans(&mut self, inputs: &Receiver<Input>) {
         self.reap();
         let left = self.orphans();
@@ -33,9 +37,13 @@ impl Shell {
         let budget_end = self.engine.ends_by().unwrap_or(now + GRACE);
         let end = (now + GRACE).min(budget_end.max(now + LEAST));
         self.wait_for_orphans(inputs, end);
-        if self.orphans() > 0 {
+        // More than once: whoever is forked meanwhile must not get away.
+        for _ in 0..10 {
+            if self.orphans() == 0 {
+                return;
+            }
             self.signal_orphans(Signal::KILL);
-            self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(1));
+            self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_millis(100));
         }
     }
 
@@ -48,8 +56,7 @@ impl Shell {
             match inputs.recv_timeout(left) {
                 // A second TERM: no more patience.
                 Ok(Input::Signals) => {
-                    let impatient =
-                        super::input::arrived().iter().any(|one| one.signal != Signal::CHLD);
+                    let impatient = input::arrived().iter().any(|one| one.signal != Signal::CHLD);
                     self.reap();
                     if impatient {
                         return;
@@ -62,6 +69,9 @@ impl Shell {
     }
 
     fn orphans(&mut self) -> usize {
+        if !self.trees.is_usable() {
+            return usize::from(child::has_children());
+        }
         self.trees.all_strangers(&self.children).len()
     }
 
@@ -83,17 +93,41 @@ impl Shell {
         }
     }
 
-    /// After a panic of the loop: nothing of ours may outlive us unseen.
+    /// After a panic of the loop: nothing of ours may outlive us unseen. The engine is not asked:
+    /// it may be what panicked, and it would start again what ends.
     pub(super) fn emergency(&mut self, inputs: &Receiver<Input>) {
-        for run in self.runs.keys().copied().collect::<Vec<_>>() {
-            self.children.signal_group(run.0, Signal::TERM).ok();
-            self.children.signal_group(run.0, Signal::CONT).ok();
+        self.signal_all(Signal::TERM);
+        self.signal_all(Signal::CONT);
+        self.reap_until(inputs, clock::monotonic() + Duration::from_secs(5));
+        // More than once: whoever is forked meanwhile must not get away.
+        for _ in 0..10 {
+            self.signal_all(Signal::KILL);
+            self.reap_until(inputs, clock::monotonic() + Duration::from_millis(100));
         }
-        self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(5));
-        for run in self.runs.keys().copied().collect::<Vec<_>>() {
-            self.children.signal_group(run.0, Signal::KILL).ok();
+    }
+
+    fn signal_all(&mut self, signal: Signal) {
+        for run in self.runs.keys() {
+            self.children.signal_group(run.0, signal).ok();
+            self.trees.signal_tree(&self.children, run.0, signal);
         }
-        self.signal_orphans(Signal::KILL);
-        self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_secs(1));
+        self.signal_orphans(signal);
+    }
+
+    /// Reaps whatever ends, until nobody is left or it is `end`.
+    fn reap_until(&mut self, inputs: &Receiver<Input>, end: Instant) {
+        loop {
+            while let Some(peeked) = self.children.peek_exited() {
+                self.children.reap(peeked);
+            }
+            let left = end.since(clock::monotonic());
+            if left.is_zero() || !child::has_children() {
+                return;
+            }
+            // Whatever it is: it has woken us, as a death would.
+            if inputs.recv_timeout(left).is_ok() {
+                drop(input::arrived());
+            }
+        }
     }
 }

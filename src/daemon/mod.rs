@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod control;
 mod dry_run;
 mod execute;
+mod fault;
 mod finish;
 mod input;
 mod journal;
@@ -34,7 +35,7 @@ use crate::{
     engine::{Actions, Engine, Event, RunId, Told},
     model::{LogLevel, Signal},
     plan::ProgramId,
-    sys::{child::Children, clock, mountinfo::HangingMounts, tree::Trees},
+    sys::{child::Children, clock, mountinfo::HangingMounts, stdio, tree::Trees},
 };
 
 /// The loop and everything it owns.
@@ -52,6 +53,8 @@ struct Shell {
     dying: BTreeSet<RunId>,
     /// Runs whose whole tree is to die.
     doomed: BTreeSet<RunId>,
+    /// Runs that died in this round of reaping, and the signals that their trees get after it.
+    after_reap: BTreeMap<RunId, Vec<Signal>>,
     /// Children whose exec is not yet reported.
     unreported: BTreeMap<RunId, Unreported>,
     /// Children that never became a program and are not yet reaped.
@@ -66,6 +69,10 @@ struct Shell {
     loader: loader::Loader,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
+    /// Who was refused lately: said once a minute.
+    refusals: requests::Refusals,
+    /// The level that the command line asks for, whatever the site says.
+    log_level: Option<LogLevel>,
     started: crate::model::Instant,
     config: Option<String>,
     exit: Option<u8>,
@@ -74,7 +81,11 @@ struct Shell {
 impl Shell {
     /// Runs until the engine says that it is over; gives the exit code.
     fn run(&mut self, inputs: &Receiver<Input>) -> u8 {
-        self.feed(Event::Boot);
+        // A stop that came while we were starting: nothing is started for it to end.
+        self.signals();
+        if self.exit.is_none() {
+            self.feed(Event::Boot);
+        }
         crate::sys::memory::settle();
         loop {
             if let Some(code) = self.exit {
@@ -123,7 +134,10 @@ impl Shell {
             }),
             Input::Event(event) => self.feed(*event),
             Input::ThreadLost(name) => {
-                self.note(LogLevel::Error, format!("bug: the {name} thread is lost; stopping"));
+                let text = format!("bug: the {name} thread is lost; stopping");
+                // Where the log thread is the one that is lost, there is no log.
+                stdio::say(&format!("supervisor: {text}\n"));
+                self.note(LogLevel::Error, text);
                 self.feed(Event::Told(Told::Fault));
             }
         }
@@ -149,6 +163,10 @@ impl Shell {
                 _ => Told::Stop,
             };
             self.note(LogLevel::Info, arrived.in_words());
+            #[cfg(debug_assertions)]
+            if told == Told::Reopen {
+                self.panic_if_asked();
+            }
             self.feed(Event::Told(told));
         }
         if deaths {

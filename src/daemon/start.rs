@@ -3,10 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ffi::OsString,
+    os::fd::BorrowedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -63,6 +67,11 @@ impl Refusal {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn refused(why: SysError) -> Refusal {
+    Refusal(EX_CANNOT, format!("supervisor: {why}"))
+}
+
 /// Supervises a site until it is over. The whole of `supervisor -c FILE`.
 #[must_use]
 pub fn run(options: &RunOptions) -> ExitCode {
@@ -80,27 +89,33 @@ pub fn run(options: &RunOptions) -> ExitCode {
 }
 
 fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
-    let loader = loader(options)?;
-    let loaded = loader.read().map_err(|why| Refusal(EX_CONFIG, why))?;
-    if !loaded.warnings.is_empty() {
-        stdio::say(&loaded.warnings.lines());
+    // Before anything else is opened: what we were started with may be few.
+    let open_files = rlimit::raise_open_files().ok();
+    if subreaper::is_init() {
+        // A stop that the kernel delivers before there is a handler is lost to process 1. Others
+        // it ends, and there is nothing yet that would be left behind.
+        signals::install().map_err(refused)?;
+    }
+    let loader = loader(options);
+    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, why))?;
+    if !site_read.warnings.is_empty() {
+        stdio::say(&site_read.warnings.lines());
     }
     if options.dry_run {
-        stdio::say(&super::dry_run::describe(&loaded.site));
+        stdio::say(&super::dry_run::describe(&site_read.site));
         return Ok(0);
     }
-    let Loaded { site, .. } = loaded;
-    let place = Place::make(&site.supervisor, options)?;
+    let Loaded { site, .. } = site_read;
+    let signals = signals::install().map_err(refused)?;
+    let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
-    let _pid_file = pid_file
-        .map(|path| lockfile::PidFile::write(path))
-        .transpose()
-        .map_err(|why| Refusal(EX_CANNOT, format!("supervisor: {why}")))?;
+    let _pid_file =
+        pid_file.map(|path| lockfile::PidFile::write(path)).transpose().map_err(refused)?;
     if site.supervisor.lock_memory {
-        memory::lock_all().map_err(|why| Refusal(EX_CANNOT, format!("supervisor: {why}")))?;
+        memory::lock_all().map_err(refused)?;
     }
     let (queue, inputs) = unbounded();
-    let mut shell = shell(&site, options, loader, &place, queue)?;
+    let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
@@ -123,10 +138,9 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
     code
 }
 
-fn loader(options: &RunOptions) -> Result<Loader, Refusal> {
-    let current_directory = std::env::current_dir()
-        .map_err(|why| Refusal::cannot("find the current directory", why))
-        .unwrap_or_else(|_| PathBuf::from("/"));
+fn loader(options: &RunOptions) -> Loader {
+    // Where it was deleted, absolute paths are as good as ever.
+    let current_directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = options.config.clone();
     let path = match named {
         Some(path) if path == Path::new("-") => None,
@@ -136,7 +150,7 @@ fn loader(options: &RunOptions) -> Result<Loader, Refusal> {
     let uid = nix::unistd::geteuid().as_raw();
     let text = |value: &OsString| value.to_str().map(str::to_owned);
     let environment = options.environment.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?)));
-    Ok(Loader {
+    Loader {
         path,
         options: LoadOptions {
             daemon: Some(false),
@@ -148,23 +162,17 @@ fn loader(options: &RunOptions) -> Result<Loader, Refusal> {
             environment: environment.collect(),
             for_check: false,
         },
-    })
+    }
 }
 
 /// What the supervisor has in its runtime directory, for as long as it lives.
 struct Place {
     socket: Option<PathBuf>,
     _lock: Option<lockfile::InstanceLock>,
+    /// Removes the socket at the end.
+    bound: Option<socket::BoundPath>,
     /// Said once, when the log is there.
     warning: Option<String>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.socket {
-            drop(std::fs::remove_file(socket));
-        }
-    }
 }
 
 impl Place {
@@ -182,15 +190,19 @@ impl Place {
         let name = supervisor.name.as_str();
         let candidates =
             paths::runtime_dirs(supervisor.runtime_dir.as_deref(), name, &surroundings);
-        let gid = nix::unistd::getegid().as_raw();
         let mut why = None;
         for directory in candidates {
-            match files::make_owned_dir(&directory, 0o755, uid, gid) {
+            match files::make_own_dir(&directory, 0o755, uid) {
                 Ok(()) => match lockfile::InstanceLock::take(&directory.join("supervisor.lock")) {
                     Ok(lock) => {
                         let socket = supervisor.control.socket.clone();
                         let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));
-                        return Ok(Self { socket: Some(socket), _lock: Some(lock), warning: None });
+                        return Ok(Self {
+                            socket: Some(socket),
+                            _lock: Some(lock),
+                            bound: None,
+                            warning: None,
+                        });
                     }
                     Err(lockfile::LockError::Held(pid)) => return Err(held(name, pid)),
                     Err(lockfile::LockError::Unusable(error)) => why = Some(error),
@@ -201,7 +213,7 @@ impl Place {
         let why =
             why.map_or_else(|| "no place for it".to_owned(), |error: SysError| error.to_string());
         let warning = format!("no runtime directory, so no control socket and no lock: {why}");
-        Ok(Self { socket: None, _lock: None, warning: Some(warning) })
+        Ok(Self { socket: None, _lock: None, bound: None, warning: Some(warning) })
     }
 }
 
@@ -214,24 +226,28 @@ fn held(name: &str, pid: Option<crate::sys::Pid>) -> Refusal {
     Refusal(EX_LOCKED, text)
 }
 
+/// What every child is given.
+fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) -> Nursery {
+    Nursery {
+        environment: options.environment.clone(),
+        instance: format!("{seed:016x}"),
+        open_files,
+        own: stdio::own(),
+    }
+}
+
 fn shell(
     site: &Site,
     options: &RunOptions,
-    loader: Loader,
-    place: &Place,
+    (loader, open_files): (Loader, Option<rlimit::Pair>),
+    (place, signals): (&mut Place, BorrowedFd<'static>),
     queue: Sender<Input>,
 ) -> Result<Shell, Refusal> {
     let fail = |what: &'static str| move |why: std::io::Error| Refusal::cannot(what, why);
     let started = (clock::monotonic(), clock::wall());
     let seed = random::number();
-    let instance = format!("{seed:016x}");
-    let open_files = rlimit::raise_open_files().ok();
-    if !subreaper::is_init() {
-        subreaper::become_subreaper()
-            .map_err(|why| Refusal(EX_CANNOT, format!("supervisor: {why}")))?;
-    }
-    let signals =
-        signals::install().map_err(|why| Refusal(EX_CANNOT, format!("supervisor: {why}")))?;
+    let nursery = nursery(options, seed, open_files);
+    subreaper::become_subreaper().map_err(refused)?;
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
     let watcher = Watcher::start(queue.clone(), signals).map_err(fail("start a thread"))?;
     let journald = options.environment.contains_key(&OsString::from("JOURNAL_STREAM"));
@@ -249,18 +265,14 @@ fn shell(
         actions: Actions::new(),
         queue: queue.clone(),
         children: Children::new(),
-        trees: Trees::new(&instance),
         runs: BTreeMap::new(),
         dying: BTreeSet::new(),
         doomed: BTreeSet::new(),
+        after_reap: BTreeMap::new(),
         unreported: BTreeMap::new(),
         stillborn: BTreeSet::new(),
-        nursery: Nursery {
-            environment: options.environment.clone(),
-            instance,
-            open_files,
-            own: stdio::own(),
-        },
+        trees: Trees::new(&nursery.instance),
+        nursery,
         mounts: HangingMounts::new(),
         logs,
         journal,
@@ -270,11 +282,17 @@ fn shell(
         config: Some(loader.name()),
         loader,
         followers: BTreeSet::new(),
+        refusals: super::requests::Refusals::default(),
+        log_level: options.log_level,
         started: started.0,
         exit: None,
     };
     if let Some(warning) = &place.warning {
         shell.note(LogLevel::Warn, warning.as_str());
+    }
+    if !shell.trees.is_usable() {
+        let text = "no usable /proc: processes that leave the group of their program are not found";
+        shell.note(LogLevel::Warn, text);
     }
     shell.control = listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
@@ -286,44 +304,79 @@ fn log_thread(
     queue: &Sender<Input>,
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
-    let queue = queue.clone();
     let reports = queue.clone();
-    let (handle, thread) = logs::start(logs::Options {
+    let end = LastWord::new("logs", queue);
+    let alive = Arc::clone(&end.armed);
+    let (handle, _thread) = logs::start(logs::Options {
         stdout,
         stderr,
         no_color: options.environment.contains_key(&OsString::from("NO_COLOR")),
-        make_below: log_base(site),
+        make_below: Some(PathBuf::from("/var/log/mini-supervisor")),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),
-        report: Box::new(move |report| input::send(&reports, Input::Log(report))),
+        report: Box::new(move |report| {
+            let _held_until_the_thread_ends = &end;
+            input::send(&reports, Input::Log(report));
+        }),
     })?;
+    alive.store(true, Ordering::Relaxed);
     handle.own_log(site.supervisor.log.clone());
-    // Its end is noticed by a thread that does nothing else: it costs no more than its stack.
-    drop(thread);
     Ok(handle)
 }
 
-/// Below which directory missing directories of log files are made.
-fn log_base(_: &Site) -> Option<PathBuf> {
-    Some(PathBuf::from("/var/log/mini-supervisor"))
+/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
+/// loop.
+struct LastWord {
+    thread: &'static str,
+    queue: Sender<Input>,
+    /// There is such a thread.
+    armed: Arc<AtomicBool>,
+}
+
+impl LastWord {
+    fn new(thread: &'static str, queue: &Sender<Input>) -> Self {
+        Self { thread, queue: queue.clone(), armed: Arc::default() }
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if self.armed.load(Ordering::Relaxed) {
+            input::send(&self.queue, Input::ThreadLost(self.thread));
+        }
+    }
 }
 
 /// The control socket. Without it the site runs all the same, and says so.
 fn listen(
     shell: &mut Shell,
     supervisor: &Supervisor,
-    place: &Place,
+    place: &mut Place,
     queue: Sender<Input>,
 ) -> Option<control::ControlHandle> {
     let path = place.socket.as_ref()?;
     let settings = &supervisor.control;
     let listener = socket::listen_on(path, settings.mode.0, (settings.owner, settings.group));
-    let served = listener.map_err(|why| why.to_string()).and_then(|listener| {
-        let deliver = move |event| input::send(&queue, Input::Control(event));
-        control::serve(listener, access(supervisor), deliver).map_err(|why| why.to_string())
+    let end = LastWord::new("control", &queue);
+    let alive = Arc::clone(&end.armed);
+    #[cfg(debug_assertions)]
+    let to_panic = super::fault::is_wanted(&shell.nursery.environment, "control");
+    let deliver = move |event| {
+        let _held_until_the_thread_ends = &end;
+        #[cfg(debug_assertions)]
+        assert!(!to_panic, "asked for");
+        input::send(&queue, Input::Control(event));
+    };
+    let served = listener.map_err(|why| why.to_string()).and_then(|(listener, bound)| {
+        let handle = control::serve(listener, access(supervisor), deliver);
+        handle.map(|handle| (handle, bound)).map_err(|why| why.to_string())
     });
     match served {
-        Ok(handle) => Some(handle),
+        Ok((handle, bound)) => {
+            alive.store(true, Ordering::Relaxed);
+            place.bound = Some(bound);
+            Some(handle)
+        }
         Err(why) => {
             shell.note(LogLevel::Warn, format!("no control socket: {why}"));
             None
@@ -331,11 +384,11 @@ fn listen(
     }
 }
 
-fn access(supervisor: &Supervisor) -> AccessConfig {
+pub(super) fn access(supervisor: &Supervisor) -> AccessConfig {
     AccessConfig {
         control: supervisor.control.clone(),
         supervisor_uid: nix::unistd::geteuid().as_raw(),
-        groups: Arc::new(|_: std::os::fd::BorrowedFd<'_>, peer: Peer| {
+        groups: Arc::new(|_: BorrowedFd<'_>, peer: Peer| {
             Host.user_by_id(peer.uid).map_or_else(|| vec![peer.gid], |a| a.groups.to_vec())
         }),
         user_name: Arc::new(|uid| Host.user_by_id(uid).map(|account| account.name.into())),

@@ -39,7 +39,7 @@ impl Slot {
             if rung > 0 {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
-            let next_at = step.wait.from(cx.now);
+            let next_at = if cx.bugs.kill_at_once { Some(cx.now) } else { step.wait.from(cx.now) };
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }
         let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
@@ -121,9 +121,10 @@ impl Slot {
         if is_main {
             self.history.exit = Some((exit, cx.wall));
         }
-        let lived = cx.now.since(life.started);
+        // A command before the program is no run of it: it makes nothing stable.
+        let lived = is_main.then(|| cx.now.since(life.started));
         let cause = Cause::Stopped(why, is_main.then_some(exit));
-        self.empty(life.run, cause, Some(lived), cx)
+        self.empty(life.run, cause, lived, cx)
     }
 
     /// The main process is gone: now the rest of its tree, and a command beside it.
@@ -140,11 +141,9 @@ impl Slot {
         }
         let ended = Ended { cause, lived };
         if !self.ends_tree() || cx.bugs.leave_the_tree {
-            if self.side.is_none() {
-                return self.clean(0, ended, cx);
-            }
+            // Its reaping is waited for, not its tree: whatever it left behind goes on.
             let again = Again { at: None, pause: Duration::from_secs(1) };
-            return State::Emptying { run, ended, again, empty: true };
+            return State::Emptying { run, ended, again, empty: false };
         }
         let asked = matches!(ended.cause, Cause::Stopped(..));
         if self.program.stop.kill_mode == KillMode::Group && !asked {
@@ -164,7 +163,12 @@ impl Slot {
     ) -> State {
         self.note_start_over(&input);
         match input {
-            Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
+            Input::Child(of, ChildEvent::Reaped)
+                if of == run && self.ends_tree() && !cx.bugs.leave_the_tree =>
+            {
+                State::Emptying { run, ended, again, empty }
+            }
+            Input::Child(of, ChildEvent::TreeEmpty | ChildEvent::Reaped) if of == run => {
                 if self.side.is_none() {
                     return self.clean(0, ended, cx);
                 }
@@ -391,7 +395,7 @@ impl Slot {
         match input {
             Input::Child(of, what) if of == side.run => {
                 match what {
-                    ChildEvent::Spawned { .. } => {}
+                    ChildEvent::Spawned { .. } | ChildEvent::Reaped => {}
                     ChildEvent::SpawnFailed(failure) => {
                         let (role, text) = (side.role, Arc::clone(&failure.text));
                         cx.out.record(Record::of(self, What::HookNotStarted { role, text }));

@@ -86,6 +86,8 @@ pub enum ChildEvent {
     SpawnFailed(SpawnFailure),
     /// Its main process ended. It is not reaped yet: its group can still be signalled.
     Exited(Exit),
+    /// Its main process was reaped; others of its tree may live.
+    Reaped,
     /// Its main process was reaped and no process of its tree is left.
     TreeEmpty,
 }

@@ -72,7 +72,9 @@ impl Engine {
         let Some(edges) = self.edges(id) else { return true };
         edges.needed_by.iter().filter_map(|back| Some((back, self.slot(back.from)?))).all(
             |(back, other)| {
-                !other.is_live() || (back.kind != EdgeKind::Requires && !is_going(other))
+                // Of something removed the edges are old: the other side knows better.
+                let still = other.edges.needs.iter().any(|edge| edge.target == id);
+                !still || !other.is_live() || (back.kind != EdgeKind::Requires && !is_going(other))
             },
         )
     }

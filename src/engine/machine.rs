@@ -124,7 +124,7 @@ impl Slot {
             }
             Input::Deadline => {
                 let due = match &state {
-                    State::Backoff { at, .. } => *at <= cx.now,
+                    State::Backoff { at, .. } => *at <= cx.now && !cx.bugs.lose_restarts,
                     State::Fatal { retry_at: Some(at), .. } => {
                         let due = *at <= cx.now;
                         if due {
@@ -574,6 +574,14 @@ impl Slot {
 
     pub(super) fn decision(&mut self, ended: &Ended, cx: &mut Cx<'_>) -> restart::Decision {
         let chance = cx.chance();
-        restart::decide(&self.program, &mut self.history, ended, cx.now, chance)
+        let failures = self.history.failures;
+        let mut decision = restart::decide(&self.program, &mut self.history, ended, cx.now, chance);
+        if cx.bugs.keep_failures {
+            self.history.failures = failures.saturating_add(1);
+        }
+        if cx.bugs.ignore_the_limit && matches!(decision, restart::Decision::GiveUp { .. }) {
+            decision = restart::Decision::Again { delay: self.program.restart.max_delay };
+        }
+        decision
     }
 }

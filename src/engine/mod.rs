@@ -61,6 +61,16 @@ pub struct Bugs {
     pub ignore_generation: bool,
     /// Starts programs during a shutdown.
     pub start_in_shutdown: bool,
+    /// Sends SIGKILL before its time.
+    pub kill_at_once: bool,
+    /// Does not start again what backs off.
+    pub lose_restarts: bool,
+    /// Never forgets a failure.
+    pub keep_failures: bool,
+    /// Does not know a start limit.
+    pub ignore_the_limit: bool,
+    /// Restarts at a reload what has not changed.
+    pub restart_unchanged: bool,
 }
 
 /// The machine for one site.
@@ -124,7 +134,10 @@ impl Engine {
         match event {
             Event::Boot => self.boot(at, out),
             Event::Deadline => self.deadlines_due(at, out),
-            Event::Child { program, run, what } => {
+            Event::Child { program, mut run, what } => {
+                if self.bugs.ignore_generation {
+                    run = self.slot(program).and_then(Slot::present_run).unwrap_or(run);
+                }
                 self.step(program, Input::Child(run, what), at, out);
             }
             Event::Condition { program, attempt, index } => {
@@ -237,24 +250,45 @@ impl Engine {
     /// Looks at everything that the event touched until nothing more follows.
     fn settle(&mut self, at: At, out: &mut Actions) {
         // In the order in which they were touched, so that what is equal starts by name.
-        let mut next = 0;
-        while let Some(id) = self.touched.get(next).copied() {
-            next += 1;
-            self.look_around(id, at, out);
+        // What has to stop is told first; only then is each gate asked, one start at a time.
+        let mut gates = Vec::new();
+        let (mut next, mut next_gate) = (0, 0);
+        loop {
+            if let Some(id) = self.touched.get(next).copied() {
+                next += 1;
+                self.look_around(id, &mut gates, at, out);
+            } else if let Some(id) = gates.get(next_gate).copied() {
+                next_gate += 1;
+                self.ask_gate(id, at, out);
+            } else {
+                break;
+            }
         }
         self.touched.clear();
         self.finish_operations(at, out);
         self.look_at_site(at, out);
     }
 
-    /// What the state of `id` means for itself and for its neighbours.
-    fn look_around(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+    fn ask_gate(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let waits = |slot: &Slot| matches!(slot.state, State::Waiting { wait_until: None, .. });
+        let open = self.gate(id, at.now).is_open() || self.bugs.skip_the_gate;
+        if open && self.slot(id).is_some_and(waits) {
+            self.step(id, Input::GateOpen, at, out);
+        }
+    }
+
+    /// What the state of `id` means for itself and for its neighbours; `gates`: who may start now.
+    fn look_around(
+        &mut self,
+        id: ProgramId,
+        gates: &mut Vec<ProgramId>,
+        at: At,
+        out: &mut Actions,
+    ) {
         let Some(slot) = self.slot(id) else { return };
         match &slot.state {
             State::Waiting { wait_until: None, .. } => {
-                if self.gate(id, at.now).is_open() || self.bugs.skip_the_gate {
-                    self.step(id, Input::GateOpen, at, out);
-                }
+                gates.push(id);
             }
             State::Draining { .. } => {
                 if self.is_free(id) || self.bugs.skip_the_drain {
@@ -262,6 +296,8 @@ impl Engine {
                 }
             }
             State::Stopped if slot.goal == Goal::Gone => {
+                // What it needed may be waiting for just that.
+                self.tell_neighbours(id, gates, at, out);
                 self.forget(id, out);
                 return;
             }
@@ -280,11 +316,17 @@ impl Engine {
             | State::Exited { .. }
             | State::Fatal { .. } => {}
         }
-        self.tell_neighbours(id, at, out);
+        self.tell_neighbours(id, gates, at, out);
     }
 
     /// Those that wait for `id`, and those that cannot be without it.
-    fn tell_neighbours(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+    fn tell_neighbours(
+        &mut self,
+        id: ProgramId,
+        gates: &mut Vec<ProgramId>,
+        at: At,
+        out: &mut Actions,
+    ) {
         let Some(slot) = self.slot(id) else { return };
         let down = gate::is_down_for_good(slot);
         let draining = matches!(slot.state, State::Draining { .. });
@@ -298,8 +340,8 @@ impl Engine {
             let Some(other) = self.slot(back.from) else { continue };
             let waits = matches!(other.state, State::Waiting { wait_until: None, .. });
             let required = back.kind == EdgeKind::Requires;
-            if waits && (self.gate(back.from, at.now).is_open() || self.bugs.skip_the_gate) {
-                self.step(back.from, Input::GateOpen, at, out);
+            if waits {
+                gates.push(back.from);
             } else if required && (down || draining) && gate::can_be_stopped(other) {
                 self.step(back.from, Input::Stop(StopWhy::Requirement(id)), at, out);
             }

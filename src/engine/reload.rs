@@ -5,12 +5,18 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
-    model::{Name, Site},
+    model::{Control, Name, Site},
     plan::{
         Back, Plan, ProgramId,
         reload::{Change, change},
     },
 };
+
+/// The settings that only a new socket has.
+fn of_socket(control: &Control) -> impl PartialEq + '_ {
+    let Control { socket, owner, group, mode, access: _ } = control;
+    (socket, owner, group, mode)
+}
 
 /// How a reload was asked for.
 pub(super) struct Order {
@@ -61,7 +67,7 @@ impl Engine {
             out.record(Record::site(counts));
         }
         if let Some(id) = order.request {
-            out.reply(id, Reply::Reloaded(difference));
+            out.reply(id, Reply::Reloaded(Box::new(difference)));
         }
     }
 
@@ -109,8 +115,7 @@ impl Engine {
             self.programs().filter(gone).map(|s| s.program.name.as_str().to_owned()).collect();
         let (old, new) = (&*self.supervisor, &*plan.supervisor);
         for (key, differs) in [
-            ("control", old.control != new.control),
-            ("log", old.log != new.log),
+            ("control", of_socket(&old.control) != of_socket(&new.control)),
             ("runtime_dir", old.runtime_dir != new.runtime_dir),
             ("state_dir", old.state_dir != new.state_dir),
             ("name", old.name != new.name),
@@ -121,11 +126,21 @@ impl Engine {
                 difference.supervisor.push(key.to_owned());
             }
         }
+        let live = [
+            ("control.access", old.control.access != new.control.access),
+            ("log", old.log != new.log),
+        ];
+        let live: Vec<String> =
+            live.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect();
+        if !live.is_empty() {
+            difference.live.push(("supervisor".to_owned(), live));
+        }
         difference
     }
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
+        let restart_unchanged = self.bugs.restart_unchanged;
         let mut kept: BTreeMap<ProgramId, ()> = BTreeMap::new();
         let mut starting = Vec::new();
         let mut stopping = Vec::new();
@@ -140,7 +155,10 @@ impl Engine {
                 }
                 continue;
             };
-            let (kind, _) = change(&slot.program, &planned.program);
+            let (mut kind, _) = change(&slot.program, &planned.program);
+            if restart_unchanged {
+                kind = Change::Restart;
+            }
             let was_enabled = slot.program.enabled;
             slot.program = planned.program;
             slot.edges = planned.edges;

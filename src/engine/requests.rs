@@ -179,6 +179,9 @@ impl Engine {
         if change.dry_run {
             return out.reply(id, Reply::Outcome(self.would_touch(verb, &targets)));
         }
+        if let Some(question) = self.unconfirmed(verb, &targets, change) {
+            return out.reply(id, question);
+        }
         for (target, variant) in variants {
             if let Some(slot) = self.slot_mut(target) {
                 slot.variant = Some((variant, change.extra_args.clone()));
@@ -247,6 +250,26 @@ impl Engine {
             chosen.push((*id, name.clone()));
         }
         Ok(chosen)
+    }
+
+    /// The question to ask before something stops that has `stop.confirm`.
+    fn unconfirmed(&self, verb: Verb, targets: &[ProgramId], change: &Change) -> Option<Reply> {
+        if verb == Verb::Start || change.confirmed || change.force {
+            return None;
+        }
+        let mut all = targets.to_vec();
+        all.extend(targets.iter().flat_map(|id| self.dependants(*id)));
+        all.sort_unstable();
+        all.dedup();
+        let asks = |slot: &&Slot| slot.is_live() && slot.program.stop.confirm;
+        let slots = all.iter().filter_map(|id| self.slot(*id)).filter(asks);
+        let names: Vec<&str> = slots.map(|slot| slot.program.name.as_str()).collect();
+        if names.is_empty() {
+            return None;
+        }
+        let word = if verb == Verb::Stop { "stop" } else { "restart" };
+        let message = format!("{word} {}?", names.join(", "));
+        Some(refuse(RefusalCode::NeedsConfirmation, message, None))
     }
 
     fn would_touch(&self, verb: Verb, targets: &[ProgramId]) -> Outcome {

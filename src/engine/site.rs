@@ -234,7 +234,7 @@ impl Engine {
 
     /// Refuses what would start something while the site stops.
     pub(super) fn refusal_while_stopping(&self) -> Option<Reply> {
-        (self.phase != Phase::Up).then(|| {
+        (self.phase != Phase::Up && !self.bugs.start_in_shutdown).then(|| {
             Reply::Error(Refusal {
                 code: RefusalCode::ShuttingDown,
                 message: "the supervisor is stopping".to_owned(),

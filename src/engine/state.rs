@@ -424,6 +424,14 @@ impl Slot {
         }
     }
 
+    /// The run that its state is about; for a test fault.
+    pub(super) fn present_run(&self) -> Option<RunId> {
+        if let State::Spawning { run, .. } | State::Emptying { run, .. } = &self.state {
+            return Some(*run);
+        }
+        self.life().map(|life| life.run)
+    }
+
     /// Whether any process of it may be alive, or is about to be.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -106,13 +106,13 @@ pub struct Execution {
     pub rlimits: Box<[(Resource, RlimitValue)]>,
     /// nice(2) value, -20..=19.
     pub nice: Option<i8>,
-    /// Input/output scheduling (ioprio_set(2)).
+    /// Input/output scheduling (`ioprio_set(2)`).
     pub ionice: Option<IoNice>,
-    /// -1000..=1000, see proc_pid_oom_score_adj(5).
+    /// -1000..=1000, see `proc_pid_oom_score_adj(5)`.
     pub oom_score_adj: Option<i16>,
-    /// CPUs it may run on (sched_setaffinity(2)); empty means all.
+    /// CPUs it may run on (`sched_setaffinity(2)`); empty means all.
     pub cpu_affinity: Box<[u16]>,
-    /// PR_SET_NO_NEW_PRIVS: set-user-id programs give it nothing.
+    /// `PR_SET_NO_NEW_PRIVS`: set-user-id programs give it nothing.
     pub no_new_privileges: bool,
 }
 
@@ -188,7 +188,7 @@ pub enum Resource {
 pub enum RlimitValue {
     /// At most this.
     Max(u64),
-    /// RLIM_INFINITY.
+    /// `RLIM_INFINITY`.
     Unlimited,
 }
 

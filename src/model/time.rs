@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A moment on the monotonic clock, in nanoseconds (`CLOCK_MONOTONIC`, clock_gettime(2)). It only grows.
+/// A moment on the monotonic clock, in nanoseconds (`CLOCK_MONOTONIC`, `clock_gettime(2)`). It only grows.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -68,9 +68,9 @@ impl WallTime {
     /// RFC 3339 in UTC with milliseconds: `2026-01-01T10:00:00.123Z`.
     #[must_use]
     pub fn rfc3339(self) -> String {
-        let ((y, m, d), ms) = (self.civil_day(), self.0.rem_euclid(86_400_000));
-        let (h, min, s, frac) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-        format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{frac:03}Z")
+        let ((year, month, day), ms) = (self.civil_day(), self.0.rem_euclid(86_400_000));
+        let (hour, min, sec, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{min:02}:{sec:02}.{ms:03}Z")
     }
 
     /// Year, month, day in UTC. Howard Hinnant's `civil_from_days` (public domain algorithm).
@@ -151,9 +151,14 @@ impl fmt::Display for Human {
         if secs < 10 && ms >= 100 {
             return write!(f, "{secs}.{}s", ms / 100);
         }
-        let (d, h, m, s) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60, secs % 60);
+        let parts = [
+            (secs / 86_400, "d"),
+            (secs / 3600 % 24, "h"),
+            (secs / 60 % 60, "m"),
+            (secs % 60, "s"),
+        ];
         let mut wrote = false;
-        for (n, unit) in [(d, "d"), (h, "h"), (m, "m"), (s, "s")] {
+        for (n, unit) in parts {
             if n > 0 {
                 write!(f, "{n}{unit}")?;
                 wrote = true;

@@ -1,7 +1,8 @@
-//! Our children: who they are, how they ended, and signals to them while their pid is surely theirs.
+//! Our children: who they are, how they ended, and signals while their pid is surely theirs.
 //!
-//! A zombie keeps its pid and its group. So an exit is first *peeked* at, then the group may be signalled, and only
-//! then is the child *reaped*. Whatever was peeked must be reaped: the kernel shows the same one again until then.
+//! A zombie keeps its pid and its group. So an exit is first *peeked* at, then the group may be
+//! signalled, and only then is the child *reaped*. Whatever was peeked must be reaped: the kernel
+//! shows the same one again until then.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -10,7 +11,7 @@ use nix::errno::Errno;
 use super::{Pid, error::check};
 use crate::model::{Exit, Signal};
 
-/// A child that was made and not yet reaped: its pid cannot belong to anybody else. Not `Send`.
+/// A child that was made and not yet reaped: its pid cannot be anybody else's. Not `Send`.
 #[derive(Debug)]
 pub struct LiveChild {
     pid: Pid,
@@ -61,7 +62,8 @@ impl Children {
         Self::default()
     }
 
-    /// Remembers a child before anything can be reaped. A run has one main process; the number is not used again.
+    /// Remembers a child before anything can be reaped. A run has one main process; its number is
+    /// not used again.
     pub fn insert(&mut self, run: u64, child: LiveChild) {
         self.by_pid.insert(child.pid, run);
         self.by_run.insert(run, child);
@@ -97,7 +99,8 @@ impl Children {
         self.strangers_reaped
     }
 
-    /// A child that has ended, if there is one; it stays as it is. Call until `None`: signals of death are merged.
+    /// A child that has ended, if there is one; it stays as it is. Call until `None`: signals of
+    /// death are merged.
     #[must_use]
     pub fn peek_exited(&self) -> Option<Peeked> {
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
@@ -123,9 +126,10 @@ impl Children {
         kill(pid.raw(), signal)
     }
 
-    /// Sends a signal to the process group that the main process leads, while it is not reaped: it pins the number.
+    /// Sends a signal to the process group that the main process leads, while it is not reaped: it
+    /// pins the number.
     ///
-    /// A child that has not yet made its group is signalled alone. The supervisor's own group never is.
+    /// A child that has not yet made its group is signalled alone. Our own group never is.
     ///
     /// # Errors
     /// As [`Self::signal_main`].
@@ -141,14 +145,16 @@ impl Children {
     }
 }
 
-/// Whether we have any child at all, alive or dead. As a subreaper without children we have no descendants either.
+/// Whether we have any child at all, alive or dead. As a subreaper without children we have no
+/// descendants either.
 #[must_use]
 pub fn has_children() -> bool {
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     wait(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
 }
 
-/// Signals every process of our PID namespace but ourselves. Only as its PID 1: elsewhere it does nothing.
+/// Signals every process of our PID namespace but ourselves. Only as its PID 1: elsewhere it does
+/// nothing.
 pub fn signal_everybody(signal: Signal) {
     if super::subreaper::is_init() {
         // The one place where -1 is right: everything there is ours (kill(2)).
@@ -168,7 +174,8 @@ fn wait_for(pid: Pid) {
     while wait(libc::P_PID, pid.number(), libc::WEXITED) == Err(Errno::EINTR) {}
 }
 
-/// waitid(2). nix's is not used: it reports a death by a real-time signal as EINVAL, after having reaped.
+/// waitid(2). nix's is not used: it reports a death by a real-time signal as EINVAL, after having
+/// reaped.
 fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Result<Option<(Pid, Exit)>, Errno> {
     // SAFETY: siginfo_t is plain data, for which all zeros are valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

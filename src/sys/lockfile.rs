@@ -33,9 +33,10 @@ impl InstanceLock {
     /// [`LockError::Held`] when another process has it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let unusable = |e: std::io::Error| {
-            LockError::Unusable(SysError::new(format!("taking the lock {}", path.display()), e))
+            LockError::Unusable(SysError::new(format!("take the lock {}", path.display()), e))
         };
-        // Somebody may replace the file between open and lock: then we hold a lock on nothing, and try again.
+        // Somebody may replace the file between open and lock: then we hold a lock on nothing, and
+        // try again.
         for _ in 0..16 {
             let file = open(path).map_err(unusable)?;
             let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -53,7 +54,7 @@ impl InstanceLock {
         }
         let why = "it is replaced again and again";
         Err(LockError::Unusable(SysError::refused(
-            format!("taking the lock {}", path.display()),
+            format!("take the lock {}", path.display()),
             why,
         )))
     }
@@ -87,18 +88,18 @@ fn write_pid(mut lock: Flock<fs::File>) -> std::io::Result<InstanceLock> {
     let text = format!("{}\n", std::process::id());
     let written =
         lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
-    if let Err(e) = written {
-        if e.kind() != std::io::ErrorKind::StorageFull {
-            return Err(e);
-        }
+    match written {
+        Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(e),
+        Ok(()) | Err(_) => Ok(InstanceLock { _lock: lock }),
     }
-    Ok(InstanceLock { _lock: lock })
 }
 
 /// Our PID file: put in place by rename(2), removed only while it is still ours.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
+    /// Another container may have our pid, but not our file.
+    identity: (u64, u64),
 }
 
 impl PidFile {
@@ -107,10 +108,11 @@ impl PidFile {
     /// # Errors
     /// The directory is missing or not writable.
     pub fn write(path: &Path) -> Result<Self, SysError> {
-        let fail = |e| SysError::new(format!("writing the PID file {}", path.display()), e);
+        let fail = |e| SysError::new(format!("write the PID file {}", path.display()), e);
         let pid = std::process::id();
         let temporary = path.with_extension(format!("{pid}.tmp"));
-        drop(fs::remove_file(&temporary));
+        // Left behind by one who had our pid before.
+        fs::remove_file(&temporary).ok();
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -120,20 +122,34 @@ impl PidFile {
             .map_err(fail)?;
         let placed = file
             .write_all(format!("{pid}\n").as_bytes())
-            .and_then(|()| fs::rename(&temporary, path));
-        if let Err(e) = placed {
-            drop(fs::remove_file(&temporary));
-            return Err(fail(e));
+            .and_then(|()| file.metadata())
+            .and_then(|meta| fs::rename(&temporary, path).map(|()| (meta.dev(), meta.ino())));
+        match placed {
+            Ok(identity) => Ok(Self { path: path.into(), identity }),
+            Err(e) => {
+                fs::remove_file(&temporary).ok();
+                Err(fail(e))
+            }
         }
-        Ok(Self { path: path.into() })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let ours = format!("{}\n", std::process::id());
-        if fs::read_to_string(&self.path).is_ok_and(|text| text == ours) {
-            drop(fs::remove_file(&self.path));
+        if self.is_ours() {
+            fs::remove_file(&self.path).ok();
         }
+    }
+}
+
+impl PidFile {
+    /// Whether the file is the one that we wrote, and says what we wrote.
+    fn is_ours(&self) -> bool {
+        // What somebody put there instead may be a FIFO: it must not hold up our end.
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.path);
+        let Ok(mut file) = opened else { return false };
+        let same = file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
+        same && holder(&mut file).is_some_and(|pid| pid.number() == std::process::id())
     }
 }

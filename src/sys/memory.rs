@@ -4,7 +4,8 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 
 use super::SysError;
 
-/// Gives freed memory back to the system (malloc_trim(3)); after the site file was read, most of it is free.
+/// Gives freed memory back to the system (`malloc_trim(3)`): after the site file was read, most of
+/// it is free.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     {
@@ -16,10 +17,10 @@ pub fn trim() {
 /// Keeps everything resident (mlockall(2)), so that a dead disk cannot stop us.
 ///
 /// # Errors
-/// RLIMIT_MEMLOCK or a missing capability.
+/// `RLIMIT_MEMLOCK` or a missing capability.
 pub fn lock_all() -> Result<(), SysError> {
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
-        .map_err(|e| SysError::new("locking the memory", e))
+        .map_err(|e| SysError::new("lock the memory", e))
 }
 
 /// One arena for all threads: their buffers are few, and an arena each would cost pages that stay.
@@ -32,8 +33,8 @@ pub fn one_arena() {
     }
 }
 
-/// Gives back what the start has touched and the idle supervisor does not need: freed heap, and pages of program text
-/// that can be read again from their file at any time.
+/// Gives back what the start has touched and the idle supervisor does not need: freed heap, and
+/// pages of program text that can be read again from their file at any time.
 pub fn settle() {
     trim();
     let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") else { return };
@@ -42,20 +43,22 @@ pub fn settle() {
             continue;
         };
         let address = std::ptr::with_exposed_provenance_mut::<libc::c_void>(start);
-        // SAFETY: the range is a mapping of a file that cannot be written and of which no page was changed
-        // (`clean_text`): dropped pages come back from the file with the same bytes (madvise(2)).
+        // SAFETY: the range is a mapping of a file that cannot be written and of which no page
+        // was changed (`clean_text`): dropped pages come back from the file with the same bytes
+        // (madvise(2)).
         unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
     }
 }
 
-/// The mappings of files that are not writable and have no page of their own (proc_pid_smaps(5)): start and length.
-/// A mapping that was written before it was protected (relocations) has such pages and is left alone.
+/// The mappings of files that are not writable and have no page of their own (`proc_pid_smaps(5)`):
+/// start and length. A mapping that was written before it was protected (relocations) has such
+/// pages and is left alone.
 fn clean_text(smaps: &str) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut present = None;
     for line in smaps.lines() {
         if let Some(range) = mapping(line) {
-            present = range;
+            present = Some(range).filter(|_| is_text(line));
         } else if line.strip_prefix("Anonymous:").is_some_and(|rest| rest.trim() == "0 kB") {
             found.extend(present.take());
         }
@@ -63,15 +66,18 @@ fn clean_text(smaps: &str) -> Vec<(u64, u64)> {
     found
 }
 
-/// For the head line of a mapping: its range if it is a private, unwritable mapping of a file.
-fn mapping(line: &str) -> Option<Option<(u64, u64)>> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
+/// The range of a mapping, if this is its head line.
+fn mapping(line: &str) -> Option<(u64, u64)> {
+    let (start, end) = line.split_ascii_whitespace().next()?.split_once('-')?;
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    let rights = words.next()?;
-    let file = words.nth(3).is_some_and(|path| path.starts_with('/'));
-    let text = matches!(rights, "r-xp" | "r--p") && file;
-    Some(text.then_some((start, end.saturating_sub(start))))
+    Some((start, end.saturating_sub(start)))
+}
+
+/// Whether the mapping with this head line is a private, unwritable one of a file.
+fn is_text(line: &str) -> bool {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let file = words.get(5).is_some_and(|path| path.starts_with('/'));
+    file && words.get(1).is_some_and(|rights| matches!(*rights, "r-xp" | "r--p"))
 }
 
 #[cfg(test)]
@@ -91,9 +97,8 @@ mod tests {
 
     #[test]
     fn the_process_goes_on_after_it_gave_its_text_back() {
-        let before = trim as fn();
         settle();
-        before();
+        trim();
         assert_eq!(format!("{:?}", [1, 2]), "[1, 2]");
     }
 }

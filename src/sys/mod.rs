@@ -1,4 +1,4 @@
-//! Every system call of the supervisor, and the only `unsafe`: one kernel concept per file, no policy.
+//! Every system call of the supervisor, the only `unsafe`: one kernel concept per file, no policy.
 //!
 //! Each function does what its man page says and reports what came of it; which of them is called,
 //! and when, is decided elsewhere. Nothing here but [`crate::model`] is imported.

@@ -1,4 +1,4 @@
-//! Which file systems are mounted, read so that nothing can hang (proc_pid_mountinfo(5)).
+//! Which file systems are mounted, read so that nothing can hang (`proc_pid_mountinfo(5)`).
 
 use std::{
     fs::File,
@@ -71,9 +71,9 @@ impl Default for HangingMounts {
 /// Looks at the type of each mount: the word behind ` - `.
 fn has_hanging(table: &str) -> bool {
     let kinds = table.lines().filter_map(|line| line.split(" - ").nth(1)?.split(' ').next());
-    kinds
-        .into_iter()
-        .any(|kind| HANGING.contains(&kind) || kind == "fuse" || kind.starts_with("fuse."))
+    kinds.into_iter().any(|kind| {
+        HANGING.contains(&kind) || matches!(kind, "fuse" | "fuseblk") || kind.starts_with("fuse.")
+    })
 }
 
 #[cfg(test)]

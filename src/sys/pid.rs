@@ -1,8 +1,10 @@
-//! A process id that is safe to signal: never 0, 1 or negative, which kill(2) reads as something else.
+//! A process id that is safe to signal: never 0, 1 or negative, which kill(2) reads as something
+//! else.
 
 use std::fmt;
 
-/// A process id from 2 on. 0, -1 and -n mean groups or everybody to kill(2), and 1 is never a child.
+/// A process id from 2 on. 0, -1 and -n mean groups or everybody to kill(2), and 1 is never a
+/// child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(i32);
 

@@ -1,6 +1,7 @@
 //! Random numbers of the kernel (getrandom(2)).
 
-/// A random number; from the clock and the pid where the kernel gives none (before 3.17, or forbidden).
+/// A random number; from the clock and the pid where the kernel gives none (before 3.17, or hidden
+/// by a filter).
 #[must_use]
 pub fn number() -> u64 {
     let mut bytes = [0_u8; 8];

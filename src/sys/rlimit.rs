@@ -23,8 +23,8 @@ pub fn open_files() -> Result<Pair, SysError> {
 
 /// Raises our own soft limit of open files to the hard one and returns what it was before.
 ///
-/// Programs are given that original back ([`super::spawn::SpawnSpec::open_files`]): those that use select(2)
-/// break above 1024.
+/// Programs are given that original back ([`super::spawn::SpawnSpec::open_files`]): those that use
+/// select(2) break above 1024.
 pub fn raise_open_files() -> Result<Pair, SysError> {
     let original = open_files()?;
     if original.soft < original.hard {
@@ -32,6 +32,12 @@ pub fn raise_open_files() -> Result<Pair, SysError> {
             .map_err(|e| SysError::new("raise the limit of open files", e))?;
     }
     Ok(original)
+}
+
+/// Above every descriptor that can be open: the soft limit, within reason.
+pub(super) fn descriptor_limit() -> i32 {
+    let soft = open_files().map_or(1024, |pair| pair.soft);
+    i32::try_from(soft.min(65_536)).unwrap_or(65_536)
 }
 
 /// The number that setrlimit(2) knows this resource by.

@@ -1,7 +1,8 @@
 //! Signals to the supervisor: handlers count them and wake a pipe, whatever the masks of threads.
 //!
-//! A signal that is blocked in one thread of a process is still delivered to another, and PID 1 loses only what has
-//! the default action: so with handlers nothing is lost, and no mask of ours can leak into a child.
+//! A signal that is blocked in one thread of a process is still delivered to another, and PID 1
+//! loses only what has the default action: so with handlers nothing is lost, and no mask of ours
+//! can leak into a child.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, sigaction, sigprocmask},
 };
@@ -49,7 +51,8 @@ const HEARD: [i32; 9] = [
     37, // SIGRTMIN+3, systemd's halt.target in a container
 ];
 
-/// What must not end or stop us, and means nothing: a write to a closed pipe or beyond RLIMIT_FSIZE is an errno.
+/// What must not end or stop us, and means nothing: a write to a closed pipe or beyond
+/// `RLIMIT_FSIZE` is an errno.
 const IGNORED: [i32; 6] =
     [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGTTIN, libc::SIGTTOU, libc::SIGTSTP, libc::SIGALRM];
 
@@ -61,11 +64,14 @@ pub fn reset_inherited() {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).ok();
 }
 
-/// Installs the handlers. The descriptor is readable when [`drain`] has something.
+/// Installs the handlers, once. The descriptor is readable when [`drain`] has something.
 ///
 /// # Errors
 /// No pipe, or a handler that cannot be installed.
 pub fn install() -> Result<BorrowedFd<'static>, SysError> {
+    if let Some((reader, _)) = PIPE.get() {
+        return Ok(reader.as_fd());
+    }
     let made = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .map_err(|e| SysError::new("make a pipe for signals", e))?;
     let (reader, _) = PIPE.get_or_init(|| made);
@@ -96,13 +102,16 @@ fn heard(number: i32, info: &libc::siginfo_t) {
         count.fetch_add(1, Ordering::Release);
     }
     if let Some((_, writer)) = PIPE.get() {
+        // The thread that we interrupt may be about to read its errno.
+        let before = Errno::last_raw();
         // A full pipe is awake anyway.
         nix::unistd::write(writer, &[1]).ok();
+        Errno::set_raw(before);
     }
 }
 
-/// What has arrived since the last call: requests first, deaths last, each request as often as it came (at most
-/// four times), deaths once.
+/// What has arrived since the last call: requests first, deaths last, each request as often as it
+/// came (at most four times), deaths once.
 #[must_use]
 pub fn drain() -> Vec<Arrived> {
     if let Some((reader, _)) = PIPE.get() {

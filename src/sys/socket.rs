@@ -2,8 +2,11 @@
 
 use std::{
     fs,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
 };
 
 use nix::sys::{
@@ -16,6 +19,22 @@ use super::{SysError, files};
 /// The longest path of a socket, in bytes (`sun_path` less its end).
 pub const PATH_MAX: usize = 107;
 
+/// The path of a socket that we made: removed when this is dropped, unless it is another's by then.
+#[derive(Debug)]
+pub struct BoundPath {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        let there = fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
 /// Listens on `path`, non-blocking. Its mode is right before anybody can find it.
 ///
 /// # Errors
@@ -24,8 +43,8 @@ pub fn listen_on(
     path: &Path,
     mode: u32,
     owner: (Option<u32>, Option<u32>),
-) -> Result<OwnedFd, SysError> {
-    let doing = format!("listening on {}", path.display());
+) -> Result<(OwnedFd, BoundPath), SysError> {
+    let doing = format!("listen on {}", path.display());
     if path.as_os_str().len() > PATH_MAX {
         let why = format!("the path is longer than {PATH_MAX} bytes");
         return Err(SysError::refused(doing, why));
@@ -34,17 +53,19 @@ pub fn listen_on(
     let fail = |e: nix::errno::Errno| SysError::new(doing.clone(), e);
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(fail)?;
-    // The mode of the bound file is that of the unbound socket, less the umask: no moment of another mode.
+    // The bound file gets the mode of the unbound socket, less the umask: there is no moment at
+    // which it has a wider one. Nobody can connect before listen(2) anyway.
     fchmod(fd.as_fd(), Mode::from_bits_truncate(mode)).map_err(fail)?;
     let address = UnixAddr::new(path).map_err(fail)?;
-    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).map_err(fail)?;
-    // The umask may have taken bits away; what is given is never more than declared.
-    let exact = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    let set = fs::set_permissions(path, exact).map_err(|e| SysError::new(doing.clone(), e));
+    bind(fd.as_raw_fd(), &address).map_err(fail)?;
+    let io = |e: std::io::Error| SysError::new(doing.clone(), e);
+    let meta = fs::symlink_metadata(path).map_err(io)?;
+    let bound = BoundPath { path: path.into(), identity: (meta.dev(), meta.ino()) };
+    // The umask may have taken bits away.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
     if owner != (None, None) {
         files::give(path, owner.0, owner.1)?;
     }
-    set?;
     listen(&fd, Backlog::new(128).map_err(fail)?).map_err(fail)?;
-    Ok(fd)
+    Ok((fd, bound))
 }

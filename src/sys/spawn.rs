@@ -2,8 +2,8 @@
 //!
 //! | way | what the caller sees | when |
 //! |---|---|---|
-//! | [`vfork`] | the result, at once; the caller stands still until the exec | normally: it costs the same whatever our size |
-//! | [`fork`] | the result on a pipe, later | when entering a directory or executing may hang (network file systems) |
+//! | [`vfork`] | the result; it stands still until the exec | else: costs the same at any size |
+//! | [`fork`] | the result on a pipe, later | when a file system that it needs may hang |
 
 mod child;
 mod method;
@@ -20,8 +20,8 @@ use crate::model::{IoNice, Resource, RlimitValue};
 /// What a child is to be. Everything that it would otherwise inherit is named here.
 #[derive(Debug)]
 pub struct SpawnSpec {
-    /// What to execute. Without a `/` it is looked for in the `PATH` of `env`; a relative path is relative to the
-    /// working directory. Never given to a shell, not even when it is a text without `#!`.
+    /// What to execute. Without a `/` it is looked for in the `PATH` of `env`; a relative path is
+    /// relative to the working directory. Never given to a shell, not even a text without `#!`.
     pub argv: Vec<OsString>,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
@@ -40,11 +40,11 @@ pub struct SpawnSpec {
     pub nice: Option<i8>,
     /// Input/output priority; `None` leaves the supervisor's.
     pub ionice: Option<IoNice>,
-    /// proc_pid_oom_score_adj(5); `None` leaves the supervisor's.
+    /// `proc_pid_oom_score_adj(5)`; `None` leaves the supervisor's.
     pub oom_score_adj: Option<i16>,
     /// CPUs it may run on; empty leaves the supervisor's.
     pub cpu_affinity: Vec<u16>,
-    /// PR_SET_NO_NEW_PRIVS (prctl(2)).
+    /// `PR_SET_NO_NEW_PRIVS` (prctl(2)).
     pub no_new_privileges: bool,
     /// Descriptor 0; `None` is /dev/null.
     pub stdin: Option<OwnedFd>,
@@ -59,7 +59,8 @@ pub struct SpawnSpec {
 }
 
 impl SpawnSpec {
-    /// A command without arguments worth naming: in `/`, umask 022, a session of its own, /dev/null on 0, 1 and 2.
+    /// A command without arguments worth naming: in `/`, umask 022, a session of its own, /dev/null
+    /// on 0, 1 and 2.
     #[must_use]
     pub fn new(argv: Vec<OsString>) -> Self {
         Self {
@@ -104,11 +105,11 @@ pub enum Stage {
     Fork,
     /// setsid(2).
     Session,
-    /// Writing oom_score_adj.
+    /// Writing `oom_score_adj`.
     OomScore,
-    /// setpriority(2), ioprio_set(2).
+    /// `setpriority(2)`, `ioprio_set(2)`.
     Priority,
-    /// sched_setaffinity(2).
+    /// `sched_setaffinity(2)`.
     Affinity,
     /// dup2(2) of descriptors 0, 1, 2 and the declared ones.
     Descriptors,
@@ -122,7 +123,9 @@ pub enum Stage {
     Uid,
     /// Looking whether the privileges are really gone.
     Verification,
-    /// PR_SET_NO_NEW_PRIVS.
+    /// capset(2): nothing inheritable.
+    Capabilities,
+    /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
     /// chdir(2).
     WorkingDirectory,
@@ -131,7 +134,7 @@ pub enum Stage {
 }
 
 /// In the order of the numbers that travel from the child.
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 16] = [
     Stage::Preparation,
     Stage::Fork,
     Stage::Session,
@@ -144,6 +147,7 @@ const STAGES: [Stage; 15] = [
     Stage::Gid,
     Stage::Uid,
     Stage::Verification,
+    Stage::Capabilities,
     Stage::NoNewPrivileges,
     Stage::WorkingDirectory,
     Stage::Exec,
@@ -165,9 +169,10 @@ impl Stage {
             Self::Gid => 10,
             Self::Uid => 11,
             Self::Verification => 12,
-            Self::NoNewPrivileges => 13,
-            Self::WorkingDirectory => 14,
-            Self::Exec => 15,
+            Self::Capabilities => 13,
+            Self::NoNewPrivileges => 14,
+            Self::WorkingDirectory => 15,
+            Self::Exec => 16,
         }
     }
 
@@ -191,6 +196,7 @@ impl fmt::Display for Stage {
             Self::Gid => "changing to the group",
             Self::Uid => "changing to the user",
             Self::Verification => "giving up privileges",
+            Self::Capabilities => "dropping capabilities",
             Self::NoNewPrivileges => "forbidding new privileges",
             Self::WorkingDirectory => "entering directory",
             Self::Exec => "executing",
@@ -214,7 +220,8 @@ impl SpawnError {
         Self { stage, errno, object: object.into() }
     }
 
-    /// A lack of processes, memory or descriptors on our side: worth another try soon, and no fault of the program.
+    /// A lack of processes, memory or descriptors on our side: worth another try soon, and no
+    /// fault of the program.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         let ours = matches!(self.stage, Stage::Preparation | Stage::Fork | Stage::Descriptors);
@@ -255,7 +262,7 @@ mod tests {
             assert_eq!(Stage::from_code(stage.code()), Some(stage));
         }
         assert_eq!(Stage::from_code(0), None);
-        assert_eq!(Stage::from_code(16), None);
+        assert_eq!(Stage::from_code(17), None);
     }
 
     #[test]

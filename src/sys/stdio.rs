@@ -1,9 +1,11 @@
 //! Our own standard descriptors.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::Mode,
 };
 
@@ -11,11 +13,11 @@ use nix::{
 pub fn fill() {
     loop {
         let Ok(fd) = nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()) else { return };
-        if std::os::fd::AsRawFd::as_raw_fd(&fd) > 2 {
+        if fd.as_raw_fd() > 2 {
             return;
         }
         // One of the three: it stays open for as long as we live.
-        let _kept = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        let _kept = fd.into_raw_fd();
     }
 }
 
@@ -35,15 +37,27 @@ pub fn stderr_is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
-/// Writes to standard error, once, whatever comes of it: never panics, never waits for a slow pipe.
+/// So much always fits into a pipe that poll(2) calls writable (`PIPE_BUF`, pipe(7)).
+const PIECE: usize = 4096;
+
+/// Writes to standard error, whatever comes of it: never panics, and gives up on a reader who does
+/// not take a piece within 100 ms.
 pub fn say(text: &str) {
     let err = std::io::stderr();
-    let ready = {
-        let mut fds = [nix::poll::PollFd::new(err.as_fd(), nix::poll::PollFlags::POLLOUT)];
-        nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(100_u8)).is_ok_and(|n| n > 0)
-    };
-    if ready {
-        nix::unistd::write(err.as_fd(), text.as_bytes()).ok();
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let mut fds = [PollFd::new(err.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut fds, PollTimeout::from(100_u8)) {
+            Ok(1..) => {}
+            Err(Errno::EINTR) => continue,
+            Ok(_) | Err(_) => return,
+        }
+        let piece = rest.get(..PIECE).unwrap_or(rest);
+        match nix::unistd::write(err.as_fd(), piece) {
+            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 
@@ -57,9 +71,10 @@ pub fn close_on_exec() {
     if done == 0 {
         return;
     }
-    for fd in 3..1024 {
-        // SAFETY: used for one call only, which fails harmlessly when it is closed.
+    // Before Linux 5.11, or hidden by a filter. Each child closes them once more (`spawn::child`).
+    for fd in 3..super::rlimit::descriptor_limit() {
+        // SAFETY: used for one call only, which does no harm when it is closed.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).ok();
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok();
     }
 }

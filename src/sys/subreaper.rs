@@ -1,8 +1,9 @@
-//! Who gets the orphans: us, as init or as subreaper (prctl(2), PR_SET_CHILD_SUBREAPER).
+//! Who gets the orphans: us, as init or as subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
 
 use super::SysError;
 
-/// True when we are process 1: the kernel discards signals that we do not handle, and our end ends everybody.
+/// True when we are process 1: the kernel discards signals that we do not handle, and our end ends
+/// everybody.
 #[must_use]
 pub fn is_init() -> bool {
     std::process::id() == 1

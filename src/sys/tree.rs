@@ -1,10 +1,13 @@
-//! Which living processes belong to a run, and signals to them, without a look at every process of the host.
+//! Which living processes belong to a run, and signals to them, without a look at every process
+//! of the host.
 //!
-//! We are the reaper of our descendants (PID 1, or PR_SET_CHILD_SUBREAPER): when a main process has been reaped,
-//! whatever is left of its tree hangs below children of ours that we did not make. So a tree is empty when none of
-//! these *strangers* belongs to it, and that is looked at when something was reaped, never by the clock.
+//! We are the reaper of our descendants (PID 1, or `PR_SET_CHILD_SUBREAPER`): when a main process
+//! has been reaped, whatever is left of its tree hangs below children of ours that we did not
+//! make. So a tree is empty when none of these *strangers* belongs to it, and that is looked at
+//! when something was reaped, never by the clock.
 //!
-//! A stranger belongs to a run by its session (the main process led it), or by the marker in its environment.
+//! A stranger belongs to a run by its session (the main process led it), or by the marker in its
+//! environment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +22,7 @@ use std::{
 use super::{Pid, child::Children};
 use crate::model::Signal;
 
-/// A living process, as proc_pid_stat(5) shows it.
+/// A living process, as `proc_pid_stat(5)` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its process id.
@@ -43,17 +46,37 @@ pub struct Trees {
     watched: BTreeMap<u64, Pid>,
     /// Strangers whose run was found once; they may forget their environment.
     known: BTreeMap<(Pid, u64), u64>,
-    children_file: Option<File>,
+    /// How many are remembered before those that are gone are looked for.
+    known_max: usize,
+    /// `/proc/self/task/TID/children` of the main thread, who is given the orphans, and of the one
+    /// that forks; empty where the kernel has no such files.
+    children_files: Vec<File>,
+    /// What /proc shows is this PID namespace.
+    usable: bool,
 }
 
 impl Trees {
-    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`. To be called by the thread that forks.
+    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`. To be called by the
+    /// thread that forks.
     #[must_use]
     pub fn new(instance: &str) -> Self {
-        let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
-        let children_file = open(&path);
-        let marker = format!("SUPERVISOR_RUN={instance}:");
-        Self { marker, watched: BTreeMap::new(), known: BTreeMap::new(), children_file }
+        let threads = BTreeSet::from([nix::unistd::getpid(), nix::unistd::gettid()]);
+        let paths = threads.iter().map(|thread| format!("/proc/self/task/{thread}/children"));
+        Self {
+            marker: format!("SUPERVISOR_RUN={instance}:"),
+            watched: BTreeMap::new(),
+            known: BTreeMap::new(),
+            known_max: 1024,
+            children_files: paths.filter_map(|path| open(&path)).collect(),
+            usable: proc_is_ours(),
+        }
+    }
+
+    /// Whether processes can be looked at. Without /proc, or with that of another PID namespace, no
+    /// tree is ever seen to have anybody left, and only groups can be signalled.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.usable
     }
 
     /// The main process `main` of `run` has ended: its tree is looked at from now on.
@@ -71,17 +94,17 @@ impl Trees {
     pub fn survivors(&mut self, children: &Children) -> BTreeMap<u64, Vec<Process>> {
         let mut found: BTreeMap<u64, Vec<Process>> = BTreeMap::new();
         for process in self.strangers(children) {
-            if let Some(run) = self.run_of(children, &process) {
-                if self.watched.contains_key(&run) {
-                    found.entry(run).or_default().push(process);
-                }
+            let run = self.run_of(children, &process);
+            if let Some(run) = run.filter(|run| self.watched.contains_key(run)) {
+                found.entry(run).or_default().push(process);
             }
         }
         found
     }
 
-    /// Signals every process of the run that its group does not reach: escapees, and everybody once the main process
-    /// is reaped. Each is identified again before it is signalled. How many were.
+    /// Signals every process of the run that its group does not reach: escapees, and everybody
+    /// once the main process is reaped. Each is identified again before it is signalled. How many
+    /// were.
     pub fn signal_tree(&mut self, children: &Children, run: u64, signal: Signal) -> usize {
         let rounds = if signal == Signal::KILL { 3 } else { 1 };
         let mut told: BTreeSet<(Pid, u64)> = BTreeSet::new();
@@ -109,7 +132,8 @@ impl Trees {
         self.members(children, run)
     }
 
-    /// Every living child of ours that we did not make, whoever left it behind, and everything below them.
+    /// Every living child of ours that we did not make, whoever left it behind, and everything
+    /// below them.
     #[must_use]
     pub fn all_strangers(&self, children: &Children) -> Vec<Process> {
         let open = self.strangers(children).into_iter().map(|process| process.pid).collect();
@@ -123,7 +147,8 @@ impl Trees {
         }
     }
 
-    /// The main process and everything below it, and everything below the strangers that belong to it.
+    /// The main process and everything below it, and everything below the strangers that belong
+    /// to it.
     fn members(&mut self, children: &Children, run: u64) -> Vec<Process> {
         let mut open: Vec<Pid> = Vec::new();
         for process in self.strangers(children) {
@@ -131,8 +156,21 @@ impl Trees {
                 open.push(process.pid);
             }
         }
-        open.extend(children.pid_of(run));
-        below(open)
+        open.extend(children.pid_of(run).filter(|_| self.usable));
+        let members = below(open);
+        // Should those between die first, these are still known when they come to us.
+        for process in &members {
+            self.remember(process, run);
+        }
+        members
+    }
+
+    fn remember(&mut self, process: &Process, run: u64) {
+        if self.known.len() >= self.known_max {
+            self.known.retain(|(pid, start), _| stat(*pid).is_some_and(|p| p.start_time == *start));
+            self.known_max = self.known.len().saturating_mul(2).max(1024);
+        }
+        self.known.insert((process.pid, process.start_time), run);
     }
 
     /// Living children of ours that we did not make.
@@ -148,13 +186,21 @@ impl Trees {
     }
 
     fn our_children(&self) -> Vec<Pid> {
-        let Some(file) = &self.children_file else { return all_pids() };
+        if !self.usable {
+            return Vec::new();
+        }
+        if self.children_files.is_empty() {
+            return all_pids();
+        }
         let mut text = Vec::new();
-        let mut place = 0_u64;
-        let mut chunk = [0_u8; 4096];
-        while let Ok(read @ 1..) = file.read_at(&mut chunk, place) {
-            text.extend(chunk.iter().take(read));
-            place = place.saturating_add(u64::try_from(read).unwrap_or(0));
+        for file in &self.children_files {
+            let mut place = 0_u64;
+            let mut chunk = [0_u8; 4096];
+            while let Ok(read @ 1..) = file.read_at(&mut chunk, place) {
+                text.extend(chunk.iter().take(read));
+                place = place.saturating_add(u64::try_from(read).unwrap_or(0));
+            }
+            text.push(b' ');
         }
         pids(&String::from_utf8_lossy(&text))
     }
@@ -171,9 +217,10 @@ impl Trees {
                 self.watched.iter().rev().find(|(_, main)| **main == pid).map(|(run, _)| *run)
             })
         };
-        let run = by_id(process.session).or_else(|| by_id(process.group));
-        let run = run.or_else(|| self.marked(process.pid))?;
-        self.known.insert(key, run);
+        // The marker first: numbers of sessions are used again.
+        let run = self.marked(process.pid).or_else(|| by_id(process.session));
+        let run = run.or_else(|| by_id(process.group))?;
+        self.remember(process, run);
         Some(run)
     }
 
@@ -200,6 +247,12 @@ fn below(mut open: Vec<Pid>) -> Vec<Process> {
         }
     }
     members
+}
+
+/// Whether /proc is there and counts as we do: else its numbers are other processes' here.
+fn proc_is_ours() -> bool {
+    let own = std::fs::read_link("/proc/self");
+    own.is_ok_and(|own| own.as_os_str() == std::process::id().to_string().as_str())
 }
 
 fn open(path: &str) -> Option<File> {
@@ -232,7 +285,7 @@ fn children_of(pid: Pid) -> Vec<Pid> {
     found
 }
 
-/// What proc_pid_stat(5) says of a process; `None` when it is gone.
+/// What `proc_pid_stat(5)` says of a process; `None` when it is gone.
 fn stat(pid: Pid) -> Option<Process> {
     let mut bytes = Vec::with_capacity(512);
     open(&format!("/proc/{pid}/stat"))?.take(4096).read_to_end(&mut bytes).ok()?;
@@ -258,7 +311,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
     })
 }
 
-/// USER_HZ, which is the same on all Linux ports that we are built for.
+/// `USER_HZ`, which is the same on all Linux ports that we are built for.
 const TICKS_PER_SECOND: u64 = 100;
 
 fn page_size() -> u64 {
@@ -266,12 +319,15 @@ fn page_size() -> u64 {
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
-/// Signals a process if it is still the one we looked at: by a pidfd, whose process is compared once more.
+/// Signals a process if it is still the one we looked at: by a pidfd, whose process is compared
+/// once more.
 fn signal_process(process: &Process, signal: Signal) {
-    // SAFETY: a plain system call on numbers (pidfd_open(2)); the descriptor that it gives is ours alone.
+    // SAFETY: a plain system call on numbers (pidfd_open(2)); the descriptor that it gives is
+    // ours alone.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid.raw(), 0) };
     let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else {
-        // An old kernel or a filter of an old container runtime: the same check, with a gap of microseconds.
+        // An old kernel or a filter of an old container runtime: the same check, with a gap of
+        // microseconds.
         if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
             // SAFETY: a plain system call; `Pid` is never 0, 1 or negative (kill(2)).
             unsafe { libc::kill(process.pid.raw(), i32::from(signal.number())) };

@@ -1,7 +1,7 @@
 //! Users and groups of the host, from `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
 //!
-//! The files are read by ourselves: in a static glibc binary the look-up through NSS crashes. A dynamic
-//! binary asks NSS for names that the files do not have (LDAP, sssd).
+//! The files are read by ourselves: in a static glibc binary the look-up through NSS crashes. A
+//! dynamic binary asks NSS for names that the files do not have (LDAP, sssd).
 
 use std::{fs, path::Path};
 
@@ -64,11 +64,26 @@ fn groups() -> Vec<Group> {
     read("/etc/group").lines().filter_map(parse_group).collect()
 }
 
+/// An id as passwd(5) writes it. Not what setresuid(2) reads as "leave as it is", and not its old
+/// 16-bit form.
+fn id(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let id = text.parse().ok().filter(|_| digits)?;
+    is_id(id).then_some(id)
+}
+
+fn is_id(id: u32) -> bool {
+    id != u32::MAX && id != 65_535
+}
+
 /// `name:password:uid:gid:comment:home:shell`.
 fn parse_user(line: &str) -> Option<Account> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
-    let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+    if name.is_empty() {
+        return None;
+    }
+    let (uid, gid) = (id(uid)?, id(gid)?);
     let shell = if shell.is_empty() { "/bin/sh" } else { shell };
     Some(Account {
         name: (*name).into(),
@@ -85,7 +100,7 @@ fn parse_group(line: &str) -> Option<Group> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, gid, members] = fields.as_slice() else { return None };
     let members = members.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect();
-    Some(Group { name: (*name).to_owned(), gid: gid.parse().ok()?, members })
+    Some(Group { name: (*name).to_owned(), gid: id(gid)?, members })
 }
 
 /// All groups of a user, its own first; what initgroups(3) would give.
@@ -121,6 +136,9 @@ mod nss {
 
     fn account(user: User) -> Option<Account> {
         let name = CString::new(user.name.clone()).ok()?;
+        if !super::is_id(user.uid.as_raw()) || !super::is_id(user.gid.as_raw()) {
+            return None;
+        }
         let groups = getgrouplist(&name, user.gid).ok()?;
         Some(Account {
             name: user.name.into(),
@@ -161,7 +179,10 @@ mod tests {
         assert_eq!((parsed.uid, parsed.gid, &*parsed.name), (33, 33, "www-data"));
         assert_eq!(parsed.home, Path::new("/var/www"));
         assert!(parse_user("broken:x:33").is_none());
-        assert!(parse_user("bad:x:-1:0::/:/bin/sh").is_none());
+        for uid in ["-1", "+0", "0x0", "", " 0", "65535", "4294967295", "4294967296"] {
+            assert!(parse_user(&format!("bad:x:{uid}:0::/:/bin/sh")).is_none(), "{uid}");
+        }
+        assert!(parse_user(":x:0:0::/:/bin/sh").is_none());
     }
 
     #[test]

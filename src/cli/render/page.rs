@@ -1,5 +1,7 @@
 //! The long page about one program.
 
+use std::fmt::Write as _;
+
 use super::{
     View,
     status::{clock, cpu, exit, moment, next, size, words},
@@ -15,7 +17,7 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     let mut out = format!("{dot} {name}{}\n", about.unwrap_or_default());
     let mut row = |label: &str, value: String| {
         let value = view.cut(14, &escape(&value));
-        out.push_str(&format!("{label:>12}: {value}\n"));
+        writeln!(out, "{label:>12}: {value}").ok(); // writing to a string cannot fail
     };
     let reason =
         if program.reason.is_empty() { words(program, view.now) } else { program.reason.clone() };
@@ -67,7 +69,7 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
         }
     }
     if let Some(hint) = hint(program) {
-        out.push_str(&format!("\nhint: {}\n", escape(&hint)));
+        writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
 }

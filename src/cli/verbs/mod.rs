@@ -4,13 +4,12 @@ mod change;
 mod follow;
 mod status;
 
-use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::{
     Context,
     fail::{Failure, NO_SUPERVISOR},
-    options::{CommandLine, ReloadArgs, Verb},
+    options::{ReloadArgs, Verb},
     out::Out,
     render, site,
 };
@@ -24,7 +23,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         Verb::Schema => Ok(site::schema(out)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut CommandLine::command(), "supervisor", &mut script);
+            clap_complete::generate(shell, &mut super::command(), "supervisor", &mut script);
             out.print(&String::from_utf8_lossy(&script));
             Ok(0)
         }
@@ -46,7 +45,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
             let what = format!("reset {}", args.names.join(" "));
             simple(&what, &Request::Reset(Targets { names: args.names }), context, out)
         }
-        Verb::Pid { name } => pid(name, context, out),
+        Verb::Pid { name } => pid(name.as_deref(), context, out),
         Verb::Logs(args) => follow::logs(args, context, out),
         Verb::Events { follow } => follow::events(follow, context, out),
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
@@ -55,15 +54,13 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
 }
 
 fn simple(what: &str, request: &Request, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    match context.client()?.ask(what, request)? {
-        Reply::Outcome(outcome) => Ok(change::finish(&outcome, out)),
-        reply => {
-            if out.json {
-                out.print_json(&reply);
-            }
-            Ok(0)
-        }
+    if context.client()?.ask(what, request)? != Reply::Done {
+        return Err(unexpected(what));
     }
+    if out.json {
+        out.print_json(&json!({"ok": true}));
+    }
+    Ok(0)
 }
 
 /// A reply that the request does not have: the other side is another version.
@@ -102,10 +99,10 @@ fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<
     Ok(0)
 }
 
-fn pid(name: Option<String>, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let what =
-        name.as_ref().map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
-    let request = Request::Status(Targets { names: name.iter().cloned().collect() });
+fn pid(name: Option<&str>, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let what = name.map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
+    let request =
+        Request::Status(Targets { names: name.iter().map(ToString::to_string).collect() });
     let Reply::Status(site) = context.client()?.ask(&what, &request)? else {
         return Err(unexpected(&what));
     };
@@ -130,10 +127,12 @@ fn version(context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let ours = env!("CARGO_PKG_VERSION");
     let what = "ask the supervisor for its version";
     let theirs = match context.client() {
-        Ok(mut client) => match client.ask(what, &Request::Version(Empty {}))? {
-            Reply::Version(info) => Some(info),
-            _ => return Err(unexpected(what)),
-        },
+        Ok(mut client) => {
+            let Reply::Version(info) = client.ask(what, &Request::Version(Empty {}))? else {
+                return Err(unexpected(what));
+            };
+            Some(info)
+        }
         // Which version is installed can be asked whether or not one runs.
         Err(failure) if failure.exit == NO_SUPERVISOR => None,
         Err(failure) => return Err(failure),

@@ -69,10 +69,10 @@ fn show(args: &StatusArgs, context: &Context, out: &mut Out) -> Result<u8, Failu
 
 fn ask(client: &mut Client, args: &StatusArgs) -> Result<SiteStatus, Failure> {
     let request = Request::Status(Targets { names: args.names.clone() });
-    match client.ask(WHAT, &request)? {
-        Reply::Status(site) => Ok(*site),
-        _ => Err(unexpected(WHAT)),
-    }
+    let Reply::Status(site) = client.ask(WHAT, &request)? else {
+        return Err(unexpected(WHAT));
+    };
+    Ok(*site)
 }
 
 fn code(site: &SiteStatus, args: &StatusArgs) -> u8 {
@@ -96,9 +96,8 @@ fn print(
         // Who may see the status need not be allowed to see the log: then there is none here.
         let lines = match client.ask(WHAT, &Request::Logs(query)) {
             Ok(Reply::Lines(lines)) => lines,
-            Ok(_) => Vec::new(),
             Err(failure) if failure.code == "lost" => return Err(failure),
-            Err(_) => Vec::new(),
+            Ok(_) | Err(_) => Vec::new(),
         };
         out.print(&render::page(program, &lines, out.view()));
     } else {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Accounts, LoadOptions, Loaded, Source,
+    Accounts, LoadOptions, Loaded, Source, Written,
     check::{Check, Names},
     diagnostic::{Diagnostic, Findings, Place},
     expand::{self, Variables},
@@ -36,14 +36,13 @@ pub fn load(
         directory: directory(source, options),
         found: Findings::default(),
         later: Vec::new(),
-        origins: BTreeMap::new(),
     };
-    let site = load.site(source);
+    let read = load.site(source);
     load.found.tidy();
-    let Load { found, origins, .. } = load;
-    match site {
-        Some(site) if found.errors() == 0 => {
-            Ok(Loaded { site, warnings: found.warnings_only(), origins })
+    let found = load.found;
+    match read {
+        Some((site, written)) if found.errors() == 0 => {
+            Ok(Loaded { site, warnings: found.warnings_only(), written })
         }
         _ => Err(found),
     }
@@ -63,7 +62,6 @@ struct Load<'a> {
     directory: PathBuf,
     found: Findings,
     later: Vec<(Place, String)>,
-    origins: BTreeMap<Arc<str>, Place>,
 }
 
 /// Suffix and variables of an instance.
@@ -82,7 +80,7 @@ struct Declared {
 }
 
 impl Load<'_> {
-    fn site(&mut self, source: &Source) -> Option<Site> {
+    fn site(&mut self, source: &Source) -> Option<(Site, Written)> {
         let mut root = self.parse(source)?;
         if !matches!(root.value, Value::Map(_)) {
             let text = format!("a site is a map (`name: value` lines), not {}", root.describe());
@@ -97,7 +95,9 @@ impl Load<'_> {
         let programs = self.expand(&mut root, &variables);
         let names = self.names(&root, &programs);
         self.check(&root, &programs, &names);
-        self.lower(&root, &programs, &names, source)
+        let site = self.lower(&root, &programs, &names, source)?;
+        let programs = programs.into_iter().map(|p| (p.name, p.node)).collect();
+        Some((site, Written { root, programs }))
     }
 
     fn parse(&mut self, source: &Source) -> Option<Node> {
@@ -126,7 +126,7 @@ impl Load<'_> {
                 "programs" => out = self.programs(node, defaults.as_ref(), variables),
                 "defaults" => expand::tree(node, variables, |n| n == "instance", &mut self.found),
                 "tasks" | "mounts" | "semaphores" => {
-                    expand::tree(node, variables, runtime, &mut self.found);
+                    expand::tree(node, variables, expand::is_runtime, &mut self.found);
                 }
                 "variables" | "variable_files" | "include" => {}
                 _ => expand::tree(node, variables, |_| false, &mut self.found),
@@ -206,9 +206,17 @@ impl Load<'_> {
             mounts: keys("mounts"),
             semaphores: keys("semaphores"),
             tasks: keys("tasks"),
-            groups: declared.clone(),
+            groups: declared.iter().cloned().chain(self.declared_groups(root)).collect(),
             users: declared,
         }
+    }
+
+    /// The groups that the users of the file are members of.
+    fn declared_groups(&self, root: &Node) -> BTreeSet<String> {
+        let users = root.get("users").filter(|_| self.options.for_check);
+        let users = users.map(Node::entries).unwrap_or_default();
+        let groups = users.iter().filter_map(|(_, user)| user.get("groups")).flat_map(Node::items);
+        lower::texts(groups.filter_map(Node::text))
     }
 
     fn check(&mut self, root: &Node, programs: &[Declared], names: &Names) {
@@ -301,7 +309,6 @@ impl Load<'_> {
         self.graph(root, programs, &by_template);
         self.conditions(programs);
         self.shared_files(&out, programs);
-        self.remember(root, programs);
         self.later.sort();
         self.later.dedup();
         let unsupported = self
@@ -311,23 +318,6 @@ impl Load<'_> {
             .collect();
         Some(Site { supervisor, programs: out, unsupported })
     }
-
-    fn remember(&mut self, root: &Node, programs: &[Declared]) {
-        for (key, node) in root.get("supervisor").map(Node::entries).unwrap_or_default() {
-            self.origins.insert(format!("supervisor.{}", key.text).into(), node.place);
-        }
-        for p in programs {
-            for (key, node) in p.node.entries() {
-                self.origins.insert(format!("programs.{}.{}", p.name, key.text).into(), node.place);
-            }
-        }
-    }
-}
-
-/// Variables that only exist while a task runs or a mount changes.
-fn runtime(name: &str) -> bool {
-    matches!(name, "state_dir" | "urgency" | "title" | "message")
-        || ["steps.", "info.", "mount."].iter().any(|p| name.starts_with(p))
 }
 
 /// Suffix and variables of each instance.

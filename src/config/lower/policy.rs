@@ -26,11 +26,11 @@ pub(crate) fn restart(node: Option<&Node>, context: &mut Context<'_>) -> Restart
     };
     let delay = read::duration(node, "delay").unwrap_or(Duration::from_millis(500));
     let given = read::duration(node, "max_delay");
-    if let (Some(max), Some(at)) = (given, node.get("max_delay")) {
-        if max < delay {
-            let text = "`max_delay` is shorter than `delay`";
-            context.found.push(Diagnostic::error("contradiction", at.place, text));
-        }
+    if let (Some(max), Some(at)) = (given, node.get("max_delay"))
+        && max < delay
+    {
+        let text = "`max_delay` is shorter than `delay`";
+        context.found.push(Diagnostic::error("contradiction", at.place, text));
     }
     let factor = node.get("factor").and_then(Node::text).and_then(|t| t.parse().ok());
     let codes = |key: &str| -> Box<[u8]> {

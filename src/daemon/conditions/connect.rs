@@ -169,7 +169,7 @@ enum Progress {
     Refused,
 }
 
-/// How far a connect(2) has come; SO_ERROR tells once the socket is writable.
+/// How far a connect(2) has come; `SO_ERROR` tells once the socket is writable.
 fn progress(socket: &OwnedFd) -> Progress {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut fds, PollTimeout::ZERO) == Ok(0) {

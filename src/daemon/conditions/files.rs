@@ -14,7 +14,7 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
 };
 
-/// More symbolic links than path_resolution(7) follows are not followed by us either.
+/// More symbolic links than `path_resolution(7)` follows are not followed by us either.
 const LINKS_MAX: usize = 40;
 /// A path that changes under our eyes this many times in a row is looked at again later.
 const ROUNDS: usize = 16;
@@ -41,7 +41,7 @@ pub(super) enum Seen {
 #[derive(Default)]
 pub(super) struct Files {
     inotify: Option<Inotify>,
-    /// Becomes readable when a file system is mounted over a directory, proc_pid_mountinfo(5).
+    /// Becomes readable when a file system is mounted over a directory, `proc_pid_mountinfo(5)`.
     mounts: Option<File>,
     watches: BTreeMap<PathBuf, WatchDescriptor>,
     names: BTreeSet<OsString>,

@@ -16,9 +16,9 @@ use nix::{
     },
 };
 
-/// RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR of rtnetlink(7).
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR` of rtnetlink(7).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
-/// IFA_F_DADFAILED | IFA_F_TENTATIVE of rtnetlink(7): not, or not yet, ours to use.
+/// `IFA_F_DADFAILED | IFA_F_TENTATIVE` of rtnetlink(7): not, or not yet, ours to use.
 const NOT_READY: u8 = 0x08 | 0x40;
 
 /// The socket on which the kernel tells of changes, open while anybody waits for the network.
@@ -53,12 +53,9 @@ impl Network {
     pub(super) fn read(&self) {
         let Some(socket) = &self.socket else { return };
         let mut buffer = [0; 8192];
-        loop {
-            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(1..) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
+        while let Ok(1..) | Err(Errno::EINTR | Errno::ENOBUFS) =
+            recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
+        {}
     }
 
     /// Nobody waits any more.

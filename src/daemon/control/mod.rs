@@ -44,7 +44,7 @@ pub struct AccessConfig {
     pub control: Control,
     /// Effective user id of the supervisor, which may do everything.
     pub supervisor_uid: u32,
-    /// The supplementary groups of the peer of a connection (SO_PEERGROUPS, unix(7)). Asked once a
+    /// The supplementary groups of the peer of a connection (`SO_PEERGROUPS`, unix(7)). Asked once a
     /// connection and only where there are rules; it must not block.
     pub groups: GroupsOf,
     /// For the text of refusals. It must not block for long.

@@ -121,8 +121,7 @@ impl<F: Fn(ControlEvent)> Server<F> {
         };
         // Rounded up, so that it is due when we wake.
         let millis = at.since(clock::monotonic()).as_millis().saturating_add(1);
-        EpollTimeout::try_from(u16::try_from(millis).unwrap_or(u16::MAX))
-            .unwrap_or(EpollTimeout::ZERO)
+        EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
     }
 
     fn accept(&mut self) {
@@ -315,7 +314,7 @@ impl<F: Fn(ControlEvent)> Server<F> {
                     client.push(frame);
                 }),
                 Command::Lines(id, lines) => {
-                    self.with(id, |client, _| client.push_lines(id, lines))
+                    self.with(id, |client, _| client.push_lines(id, lines));
                 }
                 Command::Access(access) => self.access = *access,
                 Command::Stop => {

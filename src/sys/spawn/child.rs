@@ -1,10 +1,11 @@
 //! What happens between fork and exec: system calls, nothing else.
 //!
-//! FORK-SAFETY: this runs in a copy of a process with threads (`fork`) or in the very memory of the parent (`vfork`).
-//! So nothing here allocates, locks, panics, formats or drops anything that owns; no C library function with state is
-//! called, only system calls by number: glibc's own setuid would ask threads to follow that are not here. All signals
-//! are blocked from before the fork, and unblocked after every handler is gone. `errno` is the calling thread's, which
-//! stands still or is a copy.
+//! FORK-SAFETY: this runs in a copy of a process with threads (`fork`) or in the very memory of
+//! the parent (`vfork`). So nothing here allocates, locks, panics, formats or drops anything that
+//! owns; no C library function with state is called, only system calls by number: glibc's own
+//! setuid would ask threads to follow that are not here. All signals are blocked from before the
+//! fork, and unblocked after every handler is gone. `errno` is the calling thread's, which stands
+//! still or is a copy.
 
 use std::{os::fd::AsRawFd, ptr};
 
@@ -12,12 +13,29 @@ use nix::errno::Errno;
 
 use super::{Identity, Stage, prepared::Prepared};
 
+/// The set-id calls with ids of 32 bits, which have names of their own where the first ones had 16.
+mod ids {
+    #[cfg(not(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k")))]
+    pub(super) use libc::{
+        SYS_getgroups, SYS_getresgid, SYS_getresuid, SYS_setgroups, SYS_setresgid, SYS_setresuid,
+        SYS_setuid,
+    };
+    #[cfg(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k"))]
+    pub(super) use libc::{
+        SYS_getgroups32 as SYS_getgroups, SYS_getresgid32 as SYS_getresgid,
+        SYS_getresuid32 as SYS_getresuid, SYS_setgroups32 as SYS_setgroups,
+        SYS_setresgid32 as SYS_setresgid, SYS_setresuid32 as SYS_setresuid,
+        SYS_setuid32 as SYS_setuid,
+    };
+}
+
 /// A system call by number; the error is the errno.
 macro_rules! call {
-    ($number:ident $(, $argument:expr)*) => {{
-        // SAFETY: each argument is what the man page of the call asks for; pointers are to memory of `Prepared` or of
-        // this stack, which outlives the call.
-        let result = unsafe { libc::syscall(libc::$number $(, $argument)*) };
+    ($number:ident $(, $argument:expr)*) => { call!(libc::$number $(, $argument)*) };
+    ($number:path $(, $argument:expr)*) => {{
+        // SAFETY: each argument is what the man page of the call asks for; pointers are to memory
+        // of `Prepared` or of this stack, which outlives the call.
+        let result = unsafe { libc::syscall($number $(, $argument)*) };
         if result == -1 { Err(Errno::last_raw()) } else { Ok(result) }
     }};
 }
@@ -25,9 +43,11 @@ macro_rules! call {
 /// What failed, and why.
 pub(super) type Failure = (Stage, i32);
 
-/// Becomes the program. Returns only when that is impossible; the caller reports and ends the process.
+/// Becomes the program. Returns only when that is impossible; the caller reports and ends the
+/// process.
 ///
-/// `report` is the descriptor that the failure will be written to; it must be the first above the child's own.
+/// `report` is the descriptor that the failure will be written to; it must be the first above the
+/// child's own.
 pub(super) fn become_program(prepared: &Prepared, report: bool) -> Failure {
     match set_up(prepared, report) {
         Ok(()) => execute(prepared),
@@ -52,7 +72,8 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     at(Stage::Preparation, call!(SYS_umask, prepared.umask))?;
     schedule(prepared)?;
     connect(prepared, report)?;
-    // After the last descriptor was opened: the limit may be below the number of those that the supervisor has.
+    // After the last descriptor was opened: the limit may be below the number of those that the
+    // supervisor has.
     for (resource, limit) in &prepared.rlimits {
         let no_old = ptr::null_mut::<u64>();
         at(Stage::Limits, call!(SYS_prlimit64, 0, *resource, limit.as_ptr(), no_old))?;
@@ -60,6 +81,9 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     if let Some(identity) = &prepared.identity {
         change_identity(identity)?;
         verify_identity(identity, &prepared.groups_read)?;
+    }
+    if prepared.no_capabilities {
+        at(Stage::Capabilities, drop_inheritable())?;
     }
     if prepared.no_new_privileges {
         at(
@@ -118,12 +142,14 @@ fn write_oom_score(score: &[u8]) -> Result<(), i32> {
     written.map(drop)
 }
 
-/// 0, 1, 2 and the declared ones in their places, the report behind them, everything else closed: so that a child that
-/// hangs before its exec keeps no lock, pipe or socket of the supervisor's open.
+/// 0, 1, 2 and the declared ones in their places, the report behind them, everything else closed:
+/// so that a child that hangs before its exec keeps no lock, pipe or socket of the supervisor's
+/// open.
 fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     let mut number = 0_i32;
     for fd in &prepared.descriptors {
-        // The present numbers are all above the new ones (`Prepared`): none is overwritten before its turn.
+        // The present numbers are all above the new ones (`Prepared`): none is overwritten before
+        // its turn.
         at(Stage::Descriptors, call!(SYS_dup3, fd.as_raw_fd(), number, 0))?;
         number = number.wrapping_add(1);
     }
@@ -142,9 +168,24 @@ fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
 /// Groups first: after the user is changed they could not be.
 fn change_identity(identity: &Identity) -> Result<(), Failure> {
     let Identity { uid, gid, groups } = identity;
-    at(Stage::Groups, call!(SYS_setgroups, groups.len(), groups.as_ptr()))?;
-    at(Stage::Gid, call!(SYS_setresgid, *gid, *gid, *gid))?;
-    at(Stage::Uid, call!(SYS_setresuid, *uid, *uid, *uid))
+    at(Stage::Groups, call!(ids::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+    at(Stage::Gid, call!(ids::SYS_setresgid, *gid, *gid, *gid))?;
+    at(Stage::Uid, call!(ids::SYS_setresuid, *uid, *uid, *uid))
+}
+
+/// No capability is handed on over an exec, be it inheritable or ambient (capabilities(7)).
+fn drop_inheritable() -> Result<(), i32> {
+    // struct __user_cap_header_struct: version 3, this process. Then, for the lower and the upper
+    // 32 capabilities each: effective, permitted, inheritable.
+    let header = [0x2008_0522_u32, 0];
+    let mut sets = [[0_u32; 3]; 2];
+    call!(SYS_capget, header.as_ptr(), sets.as_mut_ptr())?;
+    let [[_, _, low], [_, _, high]] = &mut sets;
+    if (*low, *high) == (0, 0) {
+        return Ok(()); // what is not inheritable is not ambient either
+    }
+    (*low, *high) = (0, 0);
+    call!(SYS_capset, header.as_ptr(), sets.as_ptr()).map(drop)
 }
 
 /// Whether the kernel says the same, and whether root is out of reach.
@@ -152,21 +193,21 @@ fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
     let wrong = (Stage::Verification, libc::EPERM);
     let (mut real, mut effective, mut saved) = (0_u32, 0_u32, 0_u32);
     let (r, e, s) = (&raw mut real, &raw mut effective, &raw mut saved);
-    at(Stage::Verification, call!(SYS_getresuid, r, e, s))?;
+    at(Stage::Verification, call!(ids::SYS_getresuid, r, e, s))?;
     if [real, effective, saved] != [identity.uid; 3] {
         return Err(wrong);
     }
     let (r, e, s) = (&raw mut real, &raw mut effective, &raw mut saved);
-    at(Stage::Verification, call!(SYS_getresgid, r, e, s))?;
+    at(Stage::Verification, call!(ids::SYS_getresgid, r, e, s))?;
     if [real, effective, saved] != [identity.gid; 3] {
         return Err(wrong);
     }
     // One more than we set fits: a longer list is noticed. Nobody else reads or writes this memory.
-    let count = call!(SYS_getgroups, room.len(), room.as_ptr().cast_mut());
+    let count = call!(ids::SYS_getgroups, room.len(), room.as_ptr().cast_mut());
     let count = count.map_err(|errno| (Stage::Verification, errno))?;
     let same = usize::try_from(count) == Ok(identity.groups.len())
         && room.iter().zip(&identity.groups).all(|(is, wanted)| is == wanted);
-    let root_again = identity.uid != 0 && call!(SYS_setuid, 0).is_ok();
+    let root_again = identity.uid != 0 && call!(ids::SYS_setuid, 0).is_ok();
     if same && !root_again { Ok(()) } else { Err(wrong) }
 }
 
@@ -177,7 +218,8 @@ fn execute(prepared: &Prepared) -> Failure {
         let tried =
             call!(SYS_execve, path.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
         match tried {
-            // A directory that may not be searched hides nothing behind it, but is the better reason in the end.
+            // A directory that may not be searched hides nothing behind it, but is the better
+            // reason in the end.
             Err(libc::EACCES) => errno = libc::EACCES,
             // Not here; execve(2) never returns without an error.
             Ok(_)

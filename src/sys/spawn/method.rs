@@ -26,7 +26,8 @@ pub enum Report {
     NotExecuted(SpawnError),
 }
 
-/// Starts the program and waits until it is executed, with all signals blocked in this thread meanwhile.
+/// Starts the program and waits until it is executed, with all signals blocked in this thread
+/// meanwhile.
 ///
 /// clone(2) with `CLONE_VM | CLONE_VFORK`: no memory is copied, and a failure is known at once.
 ///
@@ -35,17 +36,17 @@ pub enum Report {
 pub fn vfork(prepared: &Prepared) -> Result<LiveChild, SpawnError> {
     let stack = Stack::new().map_err(|errno| prepared.error(Stage::Preparation, errno))?;
     let shared = Shared { prepared, stage: AtomicI32::new(0), errno: AtomicI32::new(0) };
-    let pid = {
+    let (pid, errno) = {
         let _blocked = SignalsBlocked::new();
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let argument = ptr::from_ref(&shared).cast_mut().cast();
-        // SAFETY: the stack is ours, unused and large enough for `vfork_child`, which only makes system calls; `shared`
-        // outlives the child's use of it, for this thread stands still until the child executes or ends (CLONE_VFORK).
-        unsafe { libc::clone(vfork_child, stack.top(), flags, argument) }
+        // SAFETY: the stack is ours, unused and large enough for `vfork_child`, which only makes
+        // system calls; `shared` outlives the child's use of it, for this thread stands still
+        // until the child executes or ends (CLONE_VFORK).
+        let pid = unsafe { libc::clone(vfork_child, stack.top(), flags, argument) };
+        (pid, Errno::last_raw())
     };
-    let Some(pid) = Pid::new(pid) else {
-        return Err(prepared.error(Stage::Fork, Errno::last_raw()));
-    };
+    let Some(pid) = Pid::new(pid) else { return Err(prepared.error(Stage::Fork, errno)) };
     let child = LiveChild::new(pid);
     match Stage::from_code(shared.stage.load(Ordering::Acquire)) {
         None => Ok(child),
@@ -99,8 +100,8 @@ pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
 }
 
 fn fork_child(prepared: &Prepared, report: RawFd, place: RawFd) -> ! {
-    // FORK-SAFETY: dup3, write and _exit are system calls; see `child`.
-    // SAFETY: both are numbers of this process; the report is above `place`, which is nobody's source.
+    // FORK-SAFETY: dup3, write and _exit are system calls; see `child`. SAFETY: both are numbers
+    // of this process; the report is above `place`, which is nobody's source.
     let moved = unsafe { libc::syscall(libc::SYS_dup3, report, place, libc::O_CLOEXEC) };
     let (stage, errno) = if moved < 0 {
         (Stage::Descriptors, Errno::last_raw())
@@ -117,7 +118,8 @@ fn fork_child(prepared: &Prepared, report: RawFd, place: RawFd) -> ! {
 
 /// Reads, without waiting, what the child of [`fork`] reports. `prepared` is what it was made from.
 ///
-/// Ask this before believing an exit: a child that could not execute ends with code 127 after it has said why.
+/// Ask this before believing an exit: a child that could not execute ends with code 127 after it
+/// has said why.
 #[must_use]
 pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
     let mut bytes = [0_u8; 8];

@@ -12,7 +12,7 @@ use std::{
 use super::{Identity, SpawnError, SpawnSpec, Stage};
 use crate::{
     model::{IoNice, Resource},
-    sys::rlimit::{Pair, kernel_number, kernel_value},
+    sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
 };
 
 /// Where a command is looked for when the environment has no PATH.
@@ -37,7 +37,10 @@ pub struct Prepared {
     /// A bit mask in the kernel's form.
     pub(super) affinity: Vec<usize>,
     pub(super) no_new_privileges: bool,
-    /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none overwrites another.
+    /// Nothing inheritable: a supervisor without privileges alone may hand on what it was given.
+    pub(super) no_capabilities: bool,
+    /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none
+    /// overwrites another.
     pub(super) descriptors: Vec<OwnedFd>,
     pub(super) new_session: bool,
     /// Room to read the groups back.
@@ -51,7 +54,8 @@ impl Prepared {
     /// Makes everything ready for one execution of `spec`.
     ///
     /// # Errors
-    /// Stage [`Stage::Preparation`]: an empty command, a NUL byte, an id that means "leave as it is", no descriptor.
+    /// Stage [`Stage::Preparation`]: an empty command, a NUL byte, an id that means "leave as it
+    /// is", no descriptor.
     pub fn new(spec: SpawnSpec) -> Result<Self, SpawnError> {
         let name = spec.argv.first().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| invalid("an empty command"))?;
@@ -70,6 +74,7 @@ impl Prepared {
             working_directory: c_string(directory, "the working directory")?,
             umask: spec.umask & 0o777,
             groups_read: vec![0; groups_read],
+            no_capabilities: identity.is_some() || nix::unistd::geteuid().is_root(),
             identity,
             rlimits: rlimits(&spec),
             nice: spec.nice.map(i32::from),
@@ -101,6 +106,7 @@ impl Prepared {
             | Stage::Limits
             | Stage::Groups
             | Stage::Verification
+            | Stage::Capabilities
             | Stage::NoNewPrivileges => Box::default(),
         };
         SpawnError::new(stage, errno, object)
@@ -148,7 +154,8 @@ fn environment(spec: &SpawnSpec) -> Result<Vec<CString>, SpawnError> {
     spec.env.iter().map(entry).collect()
 }
 
-/// The paths that execvp(3) would try: every directory of PATH, an empty one meaning the working directory.
+/// The paths that execvp(3) would try: every directory of PATH, an empty one meaning the working
+/// directory.
 fn candidates(
     name: &OsStr,
     env: &[(std::ffi::OsString, std::ffi::OsString)],
@@ -244,12 +251,6 @@ pub(super) fn lift(fd: OwnedFd, above: RawFd) -> Result<OwnedFd, SpawnError> {
     }
     // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
-/// Above every descriptor that may be open: the soft limit, within reason.
-fn descriptor_limit() -> i32 {
-    let soft = crate::sys::rlimit::open_files().map_or(1024, |pair| pair.soft);
-    i32::try_from(soft.min(65_536)).unwrap_or(65_536)
 }
 
 #[cfg(test)]

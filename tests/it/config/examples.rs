@@ -14,7 +14,7 @@ use mini_supervisor::{
 
 use super::{Host, lines, options, read, site};
 
-const EXAMPLES: [(&str, &str); 5] = [
+pub(super) const EXAMPLES: [(&str, &str); 5] = [
     ("bbia", include_str!("sites/bbia.yaml")),
     ("discord-monitor", include_str!("sites/discord-monitor.yaml")),
     ("meshbot", include_str!("sites/meshbot.yaml")),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use mini_supervisor::config::{LoadOptions, load, read, read_dotenv, read_stable, show};
+use mini_supervisor::config::{LoadOptions, load, read, read_dotenv, read_stable};
 
 use super::{Host, options};
 
@@ -95,14 +95,6 @@ fn included_files_and_variables_are_read() {
     write("env", "A=1\nB B=2\n");
     let found = load(&read(&path, USER).unwrap(), &options, &Host).unwrap_err().lines();
     assert!(found.contains("env:2:1: error"), "{found}");
-}
-
-#[test]
-fn a_shown_site_hides_secrets_and_names_origins() {
-    let text = super::site("programs: {web: {command: x, environment: {DB_PASSWORD: hush}}}");
-    let shown = show(&super::read(&text).unwrap(), true);
-    assert!(!shown.contains("hush") && shown.contains("DB_PASSWORD: (hidden)"), "{shown}");
-    assert!(shown.contains("programs.web.command: from site.yaml:3"), "{shown}");
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! Chance, and sites drawn by it.
+
+use std::{sync::Arc, time::Duration};
+
+use mini_supervisor::model::*;
+
+use crate::site_builder::{hook, name, on, program, site};
+
+/// splitmix64: the same numbers for the same seed, everywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    /// True in `percent` of 100 cases.
+    pub(super) fn is(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        let index = usize::try_from(self.below(all.len() as u64)).unwrap();
+        all[index]
+    }
+}
+
+/// How often what goes wrong, in percent; each seed has its own mix and some are zero.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Faults {
+    pub(super) spawn_fails: u64,
+    pub(super) spawn_late: u64,
+    pub(super) ignores: u64,
+    pub(super) crashes: u64,
+    pub(super) forks: u64,
+    pub(super) d_state: u64,
+    pub(super) stale: u64,
+    pub(super) jumps: bool,
+}
+
+impl Faults {
+    pub(super) const NONE: Self = Self {
+        spawn_fails: 0,
+        spawn_late: 0,
+        ignores: 0,
+        crashes: 0,
+        forks: 0,
+        d_state: 0,
+        stale: 0,
+        jumps: false,
+    };
+
+    pub(super) fn draw(chance: &mut Chance) -> Self {
+        let some = |chance: &mut Chance| if chance.is(30) { 0 } else { chance.below(40) };
+        Self {
+            spawn_fails: some(chance) / 2,
+            spawn_late: chance.below(100),
+            ignores: some(chance),
+            crashes: 1 + chance.below(30),
+            forks: some(chance),
+            d_state: some(chance) / 4,
+            stale: 5 + chance.below(10),
+            jumps: true,
+        }
+    }
+}
+
+fn seconds(chance: &mut Chance, most: u64) -> Duration {
+    Duration::from_millis(chance.below(most * 4) * 250)
+}
+
+/// A site of 1 to 30 programs, the later ones needing earlier ones.
+pub(super) fn draw_site(chance: &mut Chance) -> Site {
+    let count = if chance.is(20) { 1 + chance.below(30) } else { 1 + chance.below(6) };
+    site((0..count).map(|n| draw_program(n, chance)))
+}
+
+/// Program number `n`.
+pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
+    let mut p = program(&format!("p{n:02}"));
+    for earlier in 0..n {
+        if chance.below(n) >= 2 {
+            continue;
+        }
+        let to = on(&format!("p{earlier:02}"));
+        let list = match chance.below(4) {
+            0 | 1 => &mut p.requires,
+            2 => &mut p.wants,
+            _ => &mut p.after,
+        };
+        *list = list.iter().cloned().chain([to]).collect();
+    }
+    p.autostart = !chance.is(10);
+    if chance.is(15) {
+        p.kind = ProgramType::Oneshot { remain: chance.is(50) };
+    }
+    let hooks = |chance: &mut Chance| -> Box<[Hook]> {
+        let n = if chance.is(75) { 0 } else { 1 + chance.below(2) };
+        (0..n)
+            .map(|_| Hook {
+                ignore_failure: chance.is(30),
+                ..hook(seconds(chance, 20) + Duration::from_secs(1))
+            })
+            .collect()
+    };
+    p.start_pre = hooks(chance);
+    p.start_post = hooks(chance);
+    p.stop_post = hooks(chance);
+    p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
+    if chance.is(15) {
+        p.max_runtime = Limit::After(Duration::from_secs(1) + seconds(chance, 100));
+    }
+    if chance.is(15) {
+        let timeout = Limit::After(seconds(chance, 30));
+        p.wait_for = Box::new([WaitFor { what: Awaited::File("/x".into()), timeout }]);
+    }
+    if chance.is(20) {
+        p.reload = Some(Reload::Command(Box::new(["x".into()])));
+    }
+    draw_policies(&mut p, chance);
+    p
+}
+
+fn draw_policies(p: &mut Program, chance: &mut Chance) {
+    let restart = Arc::make_mut(&mut p.restart);
+    restart.policy = chance.of(&[
+        RestartPolicy::Never,
+        RestartPolicy::OnFailure,
+        RestartPolicy::OnFailure,
+        RestartPolicy::OnAbnormal,
+        RestartPolicy::Always,
+        RestartPolicy::Always,
+    ]);
+    restart.delay = Duration::from_millis(chance.of(&[100, 500, 1000, 5000]));
+    restart.jitter = chance.of(&[0.0, 0.2]);
+    restart.factor = chance.of(&[1.0, 1.5, 2.0]);
+    restart.reset_after = Limit::After(seconds(chance, 30));
+    if chance.is(60) {
+        restart.start_limit = Some(StartLimit {
+            burst: u32::try_from(1 + chance.below(6)).unwrap(),
+            interval: Duration::from_secs(1 + chance.below(300)),
+            action: chance.of(&[LimitAction::Retry, LimitAction::Retry, LimitAction::GiveUp]),
+            retry_every: Duration::from_secs(1 + chance.below(300)),
+        });
+    }
+    let stop = Arc::make_mut(&mut p.stop);
+    let rungs = 1 + chance.below(2);
+    stop.ladder = (0..rungs)
+        .map(|_| StopStep {
+            signal: chance.of(&[Signal::TERM, Signal::INT]),
+            wait: Limit::After(Duration::from_secs(1) + seconds(chance, 10)),
+        })
+        .collect();
+    stop.kill_mode =
+        chance.of(&[KillMode::Mixed, KillMode::Mixed, KillMode::Group, KillMode::Process]);
+    if chance.is(10) {
+        stop.command = Some(Box::new(["x".into()]));
+    }
+}
+
+/// What a new version of the file may say.
+pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
+    let mut new = old.clone();
+    let names: Vec<Name> = old.programs.keys().cloned().collect();
+    for (n, key) in (0_u64..).zip(&names) {
+        match chance.below(12) {
+            0 => {
+                let p = draw_program(n, chance);
+                let known = |d: &Dependency| match &d.target {
+                    Target::Program(to) => old.programs.contains_key(to),
+                    _ => true,
+                };
+                let keep =
+                    |list: &[Dependency]| list.iter().filter(|d| known(d)).cloned().collect();
+                let p = Program {
+                    name: key.clone(),
+                    requires: keep(&p.requires),
+                    wants: keep(&p.wants),
+                    after: keep(&p.after),
+                    ..p
+                };
+                new.programs.insert(key.clone(), Arc::new(p));
+            }
+            1 => {
+                let p = Arc::make_mut(new.programs.get_mut(key).unwrap());
+                p.enabled = !p.enabled;
+            }
+            _ => {}
+        }
+    }
+    // The last one is needed by nobody: it may go and come back.
+    if chance.is(20) && names.len() > 1 {
+        new.programs.remove(names.last().unwrap());
+    }
+    let next = name(&format!("p{:02}", names.len()));
+    if chance.is(20) && names.len() < 30 {
+        let p = program(next.as_str());
+        new.programs.insert(next, Arc::new(p));
+    }
+    new
+}

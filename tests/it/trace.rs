@@ -1,0 +1,258 @@
+//! The engine as a story: programs, what happens at which time, and what it wants done.
+//!
+//! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`. Between
+//! two times each deadline is delivered when it is due. Children are answered at once (`pid 1, 2, …`)
+//! unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end` both; `web/` is the
+//! command beside web.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+
+use mini_supervisor::{
+    control::{Change, Outcome, Peer, Reply, Request, RequestId, Shutdown, Targets},
+    engine::{
+        Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
+        Surroundings, Told,
+    },
+    model::{Exit, Instant, Program, Signal, Site, WallTime},
+};
+
+use crate::site_builder::{name, site};
+
+struct Story {
+    engine: Engine,
+    now: Instant,
+    wall: i64,
+    runs: BTreeMap<String, RunId>,
+    pids: u32,
+    manual: bool,
+    requests: u64,
+    sites: Vec<Site>,
+    text: String,
+}
+
+/// Plays `script` on a site of `programs`.
+pub(crate) fn play(programs: impl IntoIterator<Item = Program>, script: &str) -> String {
+    play_sites(vec![site(programs)], script)
+}
+
+/// The same; `load N` reads the N-th site.
+pub(crate) fn play_sites(sites: Vec<Site>, script: &str) -> String {
+    let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+    let engine = Engine::new(&sites[0], around, (Instant(0), WallTime(0)));
+    let mut story = Story {
+        engine,
+        now: Instant(0),
+        wall: 0,
+        runs: BTreeMap::new(),
+        pids: 0,
+        manual: false,
+        requests: 0,
+        sites,
+        text: String::new(),
+    };
+    for part in script.split(';') {
+        let mut words = part.split_whitespace().peekable();
+        if let Some(at) = words.peek().and_then(|w| moment(w)) {
+            words.next();
+            story.until(at);
+        }
+        let words: Vec<&str> = words.collect();
+        if !words.is_empty() {
+            story.word(&words);
+        }
+    }
+    story.text
+}
+
+fn moment(word: &str) -> Option<Instant> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(ms) = word.strip_suffix("ms") {
+        return number(ms).map(|n| Instant(n * 1_000_000));
+    }
+    word.strip_suffix('s').and_then(number).map(|n| Instant(n * 1_000_000_000))
+}
+
+impl Story {
+    fn until(&mut self, at: Instant) {
+        let mut turns = 0;
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= at) {
+            self.now = self.now.max(due);
+            self.give(Event::Deadline);
+            turns += 1;
+            assert!(turns < 1000, "a busy loop at {:?}:\n{}", self.now, self.text);
+        }
+        self.now = at;
+    }
+
+    fn give(&mut self, event: Event) {
+        let mut events = vec![event];
+        while !events.is_empty() {
+            let mut out = Actions::new();
+            self.engine.handle(events.remove(0), self.now, WallTime(self.wall), &mut out);
+            for action in out.drain() {
+                self.act(action, &mut events);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let ms = self.now.0 / 1_000_000;
+        let at = if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
+        writeln!(self.text, "{at} {line}").unwrap();
+    }
+
+    fn act(&mut self, action: Action, events: &mut Vec<Event>) {
+        let of = |story: &Self, id| story.engine.slot(id).unwrap().program.name.to_string();
+        let line = match action {
+            Action::Spawn(spawn) => {
+                let who = of(self, spawn.program);
+                let key = if spawn.role == Role::Main { who.clone() } else { format!("{who}/") };
+                self.runs.insert(key, spawn.run);
+                if !self.manual {
+                    self.pids += 1;
+                    let what = ChildEvent::Spawned { pid: self.pids };
+                    events.push(Event::Child { program: spawn.program, run: spawn.run, what });
+                }
+                let variant = spawn.variant.map_or(String::new(), |(v, _)| format!(" as {v}"));
+                format!("  spawn {who} {}{variant}", spawn.role)
+            }
+            Action::Signal { program, signal, scope, .. } => {
+                let scope = format!("{scope:?}").to_lowercase();
+                format!("  {signal} to {scope} of {}", of(self, program))
+            }
+            Action::Record(record) => record.to_string(),
+            Action::Reply(id, reply) => format!("  reply {}: {}", id.0, reply_text(&reply)),
+            Action::Await { program, index, .. } => {
+                format!("  await {} wait_for[{index}]", of(self, program))
+            }
+            Action::AwaitNothing(program) => format!("  await nothing for {}", of(self, program)),
+            Action::Exit(code) => format!("  EXIT {code}"),
+            Action::Load { .. } => "  load".to_owned(),
+            Action::Forget(who) => format!("  forget {who}"),
+            Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
+            Action::ReopenLogs => "  reopen".to_owned(),
+            Action::Progress(..) | Action::RemoveRuntime(_) => return,
+        };
+        self.line(&line);
+    }
+
+    fn word(&mut self, words: &[&str]) {
+        match words {
+            ["boot"] => self.give(Event::Boot),
+            ["term"] => self.give(Event::Told(Told::Stop)),
+            ["quit"] => self.give(Event::Told(Told::Quit)),
+            ["hup"] => self.give(Event::Told(Told::Reload)),
+            ["wall", hours] => self.wall += hours.parse::<i64>().unwrap() * 3_600_000,
+            ["manual"] => self.manual = true,
+            ["auto"] => self.manual = false,
+            ["spawned", who] => {
+                self.pids += 1;
+                self.child(who, ChildEvent::Spawned { pid: self.pids });
+            }
+            ["fails", who, class] => {
+                let class = match *class {
+                    "EAGAIN" => FailureClass::Resources,
+                    "ETXTBSY" => FailureClass::Busy,
+                    _ => FailureClass::Own,
+                };
+                let text = words[2].into();
+                let failure = SpawnFailure { text, class, code: 127 };
+                self.child(who, ChildEvent::SpawnFailed(failure));
+            }
+            ["exit", who, how] => {
+                self.child(who, ChildEvent::Exited(exit(how)));
+                self.child(who, ChildEvent::Reaped);
+            }
+            ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
+            ["end", who, how] => {
+                self.child(who, ChildEvent::Exited(exit(how)));
+                self.child(who, ChildEvent::Reaped);
+                self.child(who, ChildEvent::TreeEmpty);
+            }
+            ["true", who, index] => {
+                let slot = self.engine.slot(self.engine.names()[*who]).unwrap();
+                let (program, attempt) = (slot.id, slot.history.attempts);
+                let index = index.parse().unwrap();
+                self.give(Event::Condition { program, attempt, index });
+            }
+            ["load", number, rest @ ..] => {
+                self.give(Event::Loaded {
+                    request: Some(RequestId(100)),
+                    site: Arc::new(self.sites[number.parse::<usize>().unwrap()].clone()),
+                    dry_run: rest.contains(&"dry"),
+                    allow_removal: rest.contains(&"allow"),
+                    warnings: Vec::new(),
+                });
+            }
+            ["state"] => {
+                let states: Vec<String> = self
+                    .engine
+                    .programs()
+                    .map(|s| format!("{} {}", s.program.name, s.word().as_str()))
+                    .collect();
+                self.line(&states.join(", "));
+            }
+            [verb, names @ ..] => self.request(verb, names),
+            [] => {}
+        }
+    }
+
+    fn request(&mut self, verb: &str, words: &[&str]) {
+        let names = words.iter().filter(|w| !w.contains('=') && !w.starts_with("--"));
+        let names: Vec<String> = names.map(|w| (*w).to_owned()).collect();
+        let value = |key| words.iter().find_map(|w| w.strip_prefix(key));
+        let change = Change {
+            names: names.clone(),
+            no_wait: words.contains(&"--no-wait"),
+            force: words.contains(&"--force"),
+            dry_run: words.contains(&"--dry-run"),
+            timeout: value("timeout=").map(|n| Duration::from_secs(n.parse().unwrap())),
+            variant: value("variant=").map(str::to_owned),
+            extra_args: Vec::new(),
+            ..Change::default()
+        };
+        let request = match verb {
+            "start" => Request::Start(change),
+            "stop" => Request::Stop(change),
+            "restart" => Request::Restart(change),
+            "reset" => Request::Reset(Targets { names }),
+            "reload" => Request::ReloadProgram(Targets { names }),
+            "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
+            other => panic!("no word of a script: {other}"),
+        };
+        self.requests += 1;
+        self.give(Event::Request { id: RequestId(self.requests), peer: Peer::default(), request });
+    }
+
+    fn child(&mut self, who: &str, what: ChildEvent) {
+        let run = self.runs[who];
+        let program = self.engine.names()[&name(who.trim_end_matches('/'))];
+        self.give(Event::Child { program, run, what });
+    }
+}
+
+fn exit(how: &str) -> Exit {
+    how.parse().map_or_else(
+        |_| Exit::Signal { signal: Signal::parse(how).unwrap(), core: false },
+        Exit::Code,
+    )
+}
+
+fn reply_text(reply: &Reply) -> String {
+    match reply {
+        Reply::Outcome(Outcome { programs, complete }) => {
+            let one = |p: &mini_supervisor::control::ProgramOutcome| {
+                let not = if p.ok { "" } else { "not " };
+                format!("{} {} ({not}ok)", p.name, p.state.as_str())
+            };
+            let all: Vec<String> = programs.iter().map(one).collect();
+            format!("{}{}", all.join(", "), if *complete { "" } else { ", incomplete" })
+        }
+        Reply::Error(refusal) => {
+            format!("{} [{}]", refusal.message, refusal.hint.as_deref().unwrap_or(""))
+        }
+        Reply::Reloaded(difference) => format!("{difference:?}").replace("Difference ", ""),
+        Reply::Done => "done".to_owned(),
+        Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
+    }
+}
