@@ -60,8 +60,14 @@ fn a_client_that_no_rule_knows_is_refused_and_the_ruled_may_what_is_ruled() {
     assert!(matches!(as_user(1, Request::Status(Targets::default())), Reply::Status(_)));
     let Reply::Outcome(outcome) = as_user(1, Request::Restart(change(&["one"]))) else { panic!() };
     assert!(outcome.programs[0].ok);
-    assert_eq!(refused(as_user(1, Request::Restart(change(&["two"])))).code, RefusalCode::NotPermitted);
-    assert_eq!(refused(as_user(1, Request::Stop(change(&["one"])))).code, RefusalCode::NotPermitted);
+    assert_eq!(
+        refused(as_user(1, Request::Restart(change(&["two"])))).code,
+        RefusalCode::NotPermitted
+    );
+    assert_eq!(
+        refused(as_user(1, Request::Stop(change(&["one"])))).code,
+        RefusalCode::NotPermitted
+    );
     assert_eq!(site.end(), 0);
 }
 
@@ -124,7 +130,8 @@ fn the_longest_request_is_64_kib() {
 #[test]
 fn silent_and_slow_clients_delay_nobody() {
     let mut site = Plan::new(SLEEP).start();
-    let mut slow: Vec<Client> = (0..100).filter_map(|_| Client::connect(&site.socket()).ok()).collect();
+    let mut slow: Vec<Client> =
+        (0..100).filter_map(|_| Client::connect(&site.socket()).ok()).collect();
     for client in &mut slow {
         client.raw(b"{\"jsonrpc\"").ok();
     }

@@ -47,9 +47,8 @@ fn answer(port: u16, request: &str, wanted: &str) -> String {
 
 #[test]
 fn a_site_of_debian_daemons() {
-    let there = |name: &str| {
-        ["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(name).exists())
-    };
+    let there =
+        |name: &str| ["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(name).exists());
     if !full() || !is_root() {
         return skip("TESTS_FULL=1 and root are needed");
     }
@@ -91,7 +90,10 @@ fn a_site_of_debian_daemons() {
     }
     let before = site.all_running();
     assert!(matches!(site.reload("  redis: {comand: x}"), Reply::Error(_)));
-    assert_eq!(site.all_running().programs.iter().map(|one| one.pid).collect::<Vec<_>>(), before.programs.iter().map(|one| one.pid).collect::<Vec<_>>());
+    assert_eq!(
+        site.all_running().programs.iter().map(|one| one.pid).collect::<Vec<_>>(),
+        before.programs.iter().map(|one| one.pid).collect::<Vec<_>>()
+    );
     let changed = programs.replace("PYTHONUNBUFFERED: '1'", "PYTHONUNBUFFERED: '2'");
     let Reply::Reloaded(difference) = site.reload(&changed) else { panic!("refused") };
     assert!(difference.restarted.iter().any(|(name, _)| name == "app"), "{difference:?}");

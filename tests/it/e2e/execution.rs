@@ -26,7 +26,8 @@ fn a_program_of_another_user_has_only_what_that_user_has() {
     if !is_root() {
         return skip("not root");
     }
-    let plan = probe("user: nobody, umask: '0027', nice: 5, limits: {nofile: 123}, working_directory: /");
+    let plan =
+        probe("user: nobody, umask: '0027', nice: 5, limits: {nofile: 123}, working_directory: /");
     std::fs::create_dir(plan.path("out")).unwrap();
     nix::unistd::chown(&plan.path("out"), Some(65534.into()), None).unwrap();
     let mut site = plan.start();
@@ -34,8 +35,13 @@ fn a_program_of_another_user_has_only_what_that_user_has() {
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!(lines[..3], ["65534", "65534", "65534"], "{seen}");
     assert_eq!(lines[4], "nobody");
-    assert!(seen.contains("NoNewPrivs:\t1") && seen.contains("CapEff:\t0000000000000000"), "{seen}");
-    assert!(seen.contains("SigBlk:\t0000000000000000") && seen.contains("SigIgn:\t0000000000000000"));
+    assert!(
+        seen.contains("NoNewPrivs:\t1") && seen.contains("CapEff:\t0000000000000000"),
+        "{seen}"
+    );
+    assert!(
+        seen.contains("SigBlk:\t0000000000000000") && seen.contains("SigIgn:\t0000000000000000")
+    );
     assert_eq!(lines[9..13], ["0027", "123", "5", "/"], "{seen}");
     assert!(seen.contains("LOGNAME=nobody") && seen.contains("SHELL="), "{seen}");
     let meta = site.path("out/seen").metadata().unwrap();
@@ -45,11 +51,19 @@ fn a_program_of_another_user_has_only_what_that_user_has() {
 
 #[test]
 fn a_program_starts_clean_with_the_limit_that_the_supervisor_was_given() {
-    let plan = probe("").env("SECRET", "1").wrapped(&["sh", "-c", "ulimit -Sn 200; trap '' HUP PIPE; exec \"$@\" 7</dev/null", "sh"]);
+    let plan = probe("").env("SECRET", "1").wrapped(&[
+        "sh",
+        "-c",
+        "ulimit -Sn 200; trap '' HUP PIPE; exec \"$@\" 7</dev/null",
+        "sh",
+    ]);
     std::fs::create_dir(plan.path("out")).unwrap();
     let mut site = plan.start();
     let seen = written(&mut site, "out/seen");
-    assert!(seen.contains("SigBlk:\t0000000000000000") && seen.contains("SigIgn:\t0000000000000000"), "{seen}");
+    assert!(
+        seen.contains("SigBlk:\t0000000000000000") && seen.contains("SigIgn:\t0000000000000000"),
+        "{seen}"
+    );
     assert!(seen.lines().any(|line| line == "200"), "{seen}");
     assert!(!seen.contains("SECRET") && seen.contains("PATH="), "{seen}");
     assert_eq!(site.end(), 0);
@@ -76,7 +90,8 @@ fn an_unprivileged_supervisor_refuses_programs_of_others() {
     if !is_root() {
         return skip("not root: cannot become nobody");
     }
-    let (code, _, text) = Plan::new("  one: {command: ['true'], user: daemon}").run_as(65534, 65534).run();
+    let (code, _, text) =
+        Plan::new("  one: {command: ['true'], user: daemon}").run_as(65534, 65534).run();
     assert_eq!(code, 78, "{text}");
     assert!(text.contains("user"), "{text}");
 }
@@ -131,7 +146,12 @@ fn environment_files_are_read_at_each_start() {
     std::fs::create_dir(plan.path("out")).unwrap();
     let mut site = plan.start();
     let seen = written(&mut site, "out/seen");
-    assert!(seen.contains("\nA=1\n") && seen.contains("\nB=two words\n") && seen.contains("\nLAST=wins\n"), "{seen}");
+    assert!(
+        seen.contains("\nA=1\n")
+            && seen.contains("\nB=two words\n")
+            && seen.contains("\nLAST=wins\n"),
+        "{seen}"
+    );
     std::fs::remove_file(site.path("env")).unwrap();
     site.bring_up(&["probe"]);
     let status = site.wait_for("the failure", |s| s.programs[0].reason.contains("env"));
@@ -191,8 +211,10 @@ fn instances_and_variants_run_with_what_is_theirs() {
     )
     .script("web", "echo args $* head $HEAD; exec sleep 1000")
     .start();
-    site.stdout.wait_for("the first", |line| line.contains("web@1") && line.contains("args of-1 head"));
-    site.stdout.wait_for("the second", |line| line.contains("web@2") && line.contains("args of-2 head"));
+    site.stdout
+        .wait_for("the first", |line| line.contains("web@1") && line.contains("args of-1 head"));
+    site.stdout
+        .wait_for("the second", |line| line.contains("web@2") && line.contains("args of-2 head"));
     site.bring_up(&["robot"]);
     site.stdout.wait_for("the default", |line| line.contains("args always plain head"));
     site.bring_down(&["robot"]);

@@ -50,8 +50,7 @@ fn a_process_limit_delays_a_start_and_is_not_counted() {
 
 #[test]
 fn an_idle_supervisor_does_nothing() {
-    let text: String =
-        (0..20).map(|n| format!("  p{n}: {{command: [sleep, '1000']}}\n")).collect();
+    let text: String = (0..20).map(|n| format!("  p{n}: {{command: [sleep, '1000']}}\n")).collect();
     let mut site = Plan::new(&text).start();
     site.all_running();
     let pid = site.pid;
@@ -88,7 +87,8 @@ fn census(site: &Site) -> BTreeMap<String, usize> {
     for pid in pids_with(&site.plan.mark()) {
         let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let name = environ.split(|byte| *byte == 0).find_map(|one| {
-            one.strip_prefix(b"SUPERVISOR_PROGRAM=").map(|n| String::from_utf8_lossy(n).into_owned())
+            one.strip_prefix(b"SUPERVISOR_PROGRAM=")
+                .map(|n| String::from_utf8_lossy(n).into_owned())
         });
         if let Some(name) = name {
             *all.entry(name).or_insert(0) += 1;
@@ -174,10 +174,19 @@ fn injected_failures_of_fork_are_tried_again() {
         return skip("strace or the right to trace is missing");
     }
     // Threads are made first; then four programs; the failures meet some of them.
-    let text: String =
-        (0..4).map(|n| format!("  p{n}: {{command: [sleep, '1000']}}\n")).collect();
+    let text: String = (0..4).map(|n| format!("  p{n}: {{command: [sleep, '1000']}}\n")).collect();
     let mut site = Plan::new(&text)
-        .wrapped(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone", "-e", "inject=clone:error=EAGAIN:when=1..3"])
+        .wrapped(&[
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=clone",
+            "-e",
+            "inject=clone:error=EAGAIN:when=1..3",
+        ])
         .start();
     let status = site.all_running();
     assert!(status.programs.iter().all(|one| one.restarts == 0), "{status:#?}");

@@ -15,7 +15,7 @@ use std::{
 };
 
 use mini_supervisor::control::{
-    Change, Empty, EventsQuery, LogLine, Outcome, ProgramStatus, Reply, ReloadSite, Request,
+    Change, Empty, EventsQuery, LogLine, Outcome, ProgramStatus, ReloadSite, Reply, Request,
     SiteStatus, StateWord, Targets,
 };
 use nix::{
@@ -210,7 +210,16 @@ impl Plan {
         };
         thread::Builder::new().spawn(wait).unwrap();
         let (client, events) = (None, None);
-        Site { plan: self, pid: Pid::from_raw(pid), exit, ended: None, stdout, stderr, client, events }
+        Site {
+            plan: self,
+            pid: Pid::from_raw(pid),
+            exit,
+            ended: None,
+            stdout,
+            stderr,
+            client,
+            events,
+        }
     }
 
     /// Starts the supervisor and waits until it has begun to start its programs.
@@ -267,8 +276,7 @@ impl Lines {
     /// Everything up to the end.
     pub(super) fn text(&self) -> String {
         let state = self.0.0.lock().unwrap();
-        let (state, late) =
-            self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
+        let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
         let lines = state.0.clone();
         drop(state);
         assert!(!late.timed_out(), "somebody still has the pipe: {lines:?}");
@@ -325,9 +333,9 @@ impl Site {
     pub(super) fn ask(&mut self, request: &Request) -> Reply {
         let client = self.client.as_mut().expect("connected");
         client.send(request).unwrap();
-        client.reply(PATIENCE).unwrap_or_else(|| {
-            panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all())
-        })
+        client
+            .reply(PATIENCE)
+            .unwrap_or_else(|| panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all()))
     }
 
     pub(super) fn status(&mut self) -> SiteStatus {

@@ -59,7 +59,10 @@ fn orphans_of_anybody_are_reaped_and_counted() {
         return;
     }
     let mut site = Plan::new("  breed: {command: [DIR/breed], type: oneshot}")
-        .script("breed", "i=0; while test $i -lt 50; do (setsid sleep 0.0$((i % 9 + 1)) &); i=$((i+1)); done")
+        .script(
+            "breed",
+            "i=0; while test $i -lt 50; do (setsid sleep 0.0$((i % 9 + 1)) &); i=$((i+1)); done",
+        )
         .wrapped(&UNSHARE)
         .start();
     let init = init(&site);
@@ -132,7 +135,8 @@ fn many_orphans_at_once_leave_no_zombie() {
     let count = 500;
     let plan = Plan::new("  breed: {command: [DIR/breed], stop: {kill_mode: process}}\n  calm: {command: [sleep, '1000'], restart: {delay: 1ms}}")
         .script("breed", &format!("i=0; while test $i -lt {count}; do (sh -c 'read x' < DIR/gate &); i=$((i+1)); done; touch DIR/bred; sleep 1000"));
-    nix::unistd::mkfifo(&plan.path("gate"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    nix::unistd::mkfifo(&plan.path("gate"), nix::sys::stat::Mode::from_bits_truncate(0o600))
+        .unwrap();
     let gate = std::fs::OpenOptions::new().read(true).write(true).open(plan.path("gate")).unwrap();
     let mut site = plan.start();
     let children = format!("/proc/{0}/task/{0}/children", site.pid);

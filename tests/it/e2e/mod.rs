@@ -7,16 +7,16 @@
 )]
 
 mod client;
+mod control;
 mod debian;
 mod execution;
 mod faults;
 mod harness;
 mod init;
-mod control;
 mod instance;
 mod order;
-mod reload;
 mod output;
+mod reload;
 mod restarts;
 mod signals;
 mod stops;

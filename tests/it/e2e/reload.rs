@@ -139,7 +139,8 @@ fn a_dry_run_tells_and_does_nothing() {
 
 #[test]
 fn reloads_in_any_state_of_a_program_end_well() {
-    let flap = "  flap: {command: ['false'], restart: {delay: 20ms, jitter: 0%, start_limit: none}}\n";
+    let flap =
+        "  flap: {command: ['false'], restart: {delay: 20ms, jitter: 0%, start_limit: none}}\n";
     let deaf = "  deaf: {command: [DIR/deaf], stop: {timeout: 200ms}}\n";
     let with = |extra: &str| programs(extra);
     let mut site = Plan::new(&with(&format!("{flap}{deaf}")))
