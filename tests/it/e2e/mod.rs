@@ -14,6 +14,7 @@ mod faults;
 mod harness;
 mod init;
 mod instance;
+mod lines;
 mod order;
 mod output;
 mod reload;

@@ -12,7 +12,7 @@ fn programs(changed: &str) -> String {
 
 fn difference(reply: Reply) -> Difference {
     match reply {
-        Reply::Reloaded(difference) => difference,
+        Reply::Reloaded(difference) => *difference,
         other => panic!("not reloaded: {other:?}"),
     }
 }
