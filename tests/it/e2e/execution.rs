@@ -45,7 +45,7 @@ fn a_program_of_another_user_has_only_what_that_user_has() {
     assert_eq!(lines[9..13], ["0027", "123", "5", "/"], "{seen}");
     assert!(seen.contains("LOGNAME=nobody") && seen.contains("SHELL="), "{seen}");
     let meta = site.path("out/seen").metadata().unwrap();
-    assert_eq!((meta.uid(), meta.mode() & 0o777), (65534, 0o666 & !0o022), "umask of the shell");
+    assert_eq!((meta.uid(), meta.mode() & 0o777), (65534, 0o640));
     assert_eq!(site.end(), 0);
 }
 
@@ -109,13 +109,7 @@ fn commands_around_a_program_run_in_order_and_are_told_how_it_ended() {
     .start();
     site.wait_state("one", StateWord::Exited);
     let said = std::fs::read_to_string(site.path("said")).unwrap();
-    assert_eq!(
-        said,
-        "pre1\npre2\nmain\npost\nafter exited 3 exit-code\n"
-            .replace("pre1\n", "pre1   \n")
-            .replace("pre2\n", "pre2   \n")
-            .replace("post\n", "post   \n")
-    );
+    assert_eq!(said, "pre1\npre2\nmain\npost\nafter exited 3 exit-code\n");
     assert_eq!(site.end(), 0);
 }
 
@@ -139,7 +133,7 @@ fn a_start_pre_that_fails_prevents_the_start() {
         "  one: {command: [touch, DIR/ran], restart: {policy: never}, start_pre: [{command: ['false']}]}",
     )
     .start();
-    let status = site.wait_state("one", StateWord::Exited);
+    let status = site.wait_state("one", StateWord::Fatal);
     assert!(status.reason.contains("start_pre[0]"), "{}", status.reason);
     assert!(!site.path("ran").exists());
     assert_eq!(site.end(), 0);

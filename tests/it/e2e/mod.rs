@@ -8,11 +8,13 @@
 
 mod client;
 mod control;
+mod debian;
 mod execution;
 mod faults;
 mod harness;
 mod init;
 mod instance;
+mod lines;
 mod order;
 mod output;
 mod reload;
