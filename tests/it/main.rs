@@ -10,4 +10,3 @@ mod sim;
 mod site_builder;
 mod sys_spawn;
 mod trace;
-mod trace_life;
