@@ -2,6 +2,7 @@
 //!
 //! Each `when_…` takes what its state knows and gives the next state; no arm is left to `_`. Effects on
 //! other programs are not decided here: [`super::Engine`] looks at who is touched after each step.
+#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{
     Action, Actions, Again, Cause, ChildEvent, Ended, FailureClass, Goal, Life, Next, Record, Role,
@@ -208,10 +209,9 @@ impl Slot {
         }
         if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_) } =
             self.state
+            && waits_done == index
         {
-            if waits_done == index {
-                self.state = self.next_wait((since, patience, patient), waits_done + 1, cx);
-            }
+            self.state = self.next_wait((since, patience, patient), waits_done + 1, cx);
         }
     }
 
@@ -314,7 +314,6 @@ impl Slot {
     }
 
     /// Spawned is not yet known; a stop is kept until it is.
-    #[expect(clippy::type_complexity, reason = "the fields of one state, in their order")]
     fn when_spawning(
         &mut self,
         (run, next, stop, tried): (

@@ -123,7 +123,7 @@ impl Engine {
             }
             Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
                 let order = reload::Order { request, dry_run, allow_removal, warnings };
-                self.loaded(&site, order, at, out);
+                self.loaded(&site, &order, at, out);
             }
             Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
             Event::Told(told) => self.told(told, at, out),

@@ -140,10 +140,10 @@ impl Engine {
         at: At,
         out: &mut Actions,
     ) {
-        if verb != Verb::Stop {
-            if let Some(refusal) = self.refusal_while_stopping() {
-                return out.reply(id, refusal);
-            }
+        if verb != Verb::Stop
+            && let Some(refusal) = self.refusal_while_stopping()
+        {
+            return out.reply(id, refusal);
         }
         let targets = match self.select(&change.names).and_then(|ids| self.startable(verb, ids)) {
             Ok(targets) => targets,
@@ -177,7 +177,7 @@ impl Engine {
         let operation = Operation { verb, targets: marks, until, shown: Vec::new() };
         self.operations.insert(id, operation);
         match verb {
-            Verb::Start => self.start_by_hand(targets, at, out),
+            Verb::Start => self.start_by_hand(&targets, at, out),
             Verb::Stop => self.stop_by_hand(&targets, change.force, at, out),
             Verb::Restart => self.restart_by_hand(targets, change.force, at, out),
         }
@@ -251,9 +251,9 @@ impl Engine {
     }
 
     /// A start by hand clears the start limit and brings along what is needed.
-    fn start_by_hand(&mut self, targets: Vec<ProgramId>, at: At, out: &mut Actions) {
-        let mut all = targets.clone();
-        for id in &targets {
+    fn start_by_hand(&mut self, targets: &[ProgramId], at: At, out: &mut Actions) {
+        let mut all = targets.to_vec();
+        for id in targets {
             all.extend(self.needs(*id));
             if let Some(slot) = self.slot_mut(*id) {
                 slot.history.starts.clear();
@@ -295,9 +295,9 @@ impl Engine {
                 self.step(*id, input, at, out);
             }
         }
-        let down =
+        let down: Vec<ProgramId> =
             targets.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_live())).collect();
-        self.start_by_hand(down, at, out);
+        self.start_by_hand(&down, at, out);
     }
 
     fn reset(&mut self, id: ProgramId, at: At, out: &mut Actions) {

@@ -132,11 +132,15 @@ impl Slot {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.state {
-            State::Stopped | State::Spawning { .. } | State::Draining { .. } => None,
-            State::Settling { .. } | State::Exited { .. } => None,
-            State::Waiting { wait_until: Some(at), .. } => Some(*at),
+            State::Stopped
+            | State::Spawning { .. }
+            | State::Draining { .. }
+            | State::Settling { .. }
+            | State::Exited { .. } => None,
             State::Waiting { patience, wait_until: None, .. } => *patience,
-            State::Retrying { at, .. } | State::Backoff { at, .. } => Some(*at),
+            State::Waiting { wait_until: Some(at), .. }
+            | State::Retrying { at, .. }
+            | State::Backoff { at, .. } => Some(*at),
             State::Preparing { kill_at, .. } => *kill_at,
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,

@@ -1,4 +1,5 @@
 //! The way up of one program: `start_pre`, the main process, `start_post`, up.
+#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{
     Again, Cause, ChildEvent, Ended, Life, Record, Role, RunId, Scope, Slot, State, StopWhy, What,

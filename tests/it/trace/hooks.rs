@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use mini_supervisor::model::*;
 
 use super::{check, with};
 use crate::site_builder::{hook, program};

@@ -4,6 +4,14 @@
 //! two times each deadline is delivered when it is due. Children are answered at once (`pid 1, 2, …`)
 //! unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end` both; `web/` is the
 //! command beside web.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "helpers of tests"
+)]
 
 mod ends;
 mod hooks;
@@ -105,7 +113,8 @@ impl Story {
 
     fn line(&mut self, line: &str) {
         let ms = self.now.0 / 1_000_000;
-        let at = if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
+        let at =
+            if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
         writeln!(self.text, "{at} {line}").unwrap();
     }
 

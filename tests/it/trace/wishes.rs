@@ -1,7 +1,6 @@
 //! What clients ask, and what they are answered.
 
 use expect_test::expect;
-use mini_supervisor::model::*;
 
 use super::{check, db_and_web, with};
 use crate::site_builder::{name, program};
