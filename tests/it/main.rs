@@ -22,5 +22,4 @@ mod sys_tree;
 mod sys_world;
 mod tidy;
 mod trace;
-mod trace_life;
 mod wire;
