@@ -14,7 +14,7 @@ fn the_delay_grows_up_to_its_limit_and_a_long_run_forgets() {
         [with(program("web"), |p| again(p, |r| r.max_delay = Duration::from_secs(2)))],
         "0s boot; end web 1; 1s end web 1; 3s end web 1; 6s end web 1; 50s end web 1; 60s",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -58,7 +58,7 @@ fn a_program_that_exits_too_often_is_given_up() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(2, LimitAction::GiveUp)))],
         "0s boot; end web 1; 1s end web 1; 500s state; start web; 501s end web 1; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -91,7 +91,7 @@ fn given_up_is_tried_again_later() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(1, LimitAction::Retry)))],
         "0s boot; end web 1; 59s state; 61s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -199,7 +199,7 @@ fn max_runtime_is_a_timeout() {
         [with(program("web"), |p| p.max_runtime = Limit::After(Duration::from_secs(5)))],
         "0s boot; 6s end web TERM; state; 7s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -223,7 +223,7 @@ fn a_full_system_is_tried_again_and_not_counted() {
         [with(program("web"), |p| again(p, |r| r.start_limit = limit(1, LimitAction::GiveUp)))],
         "0s manual; boot; fails web EAGAIN; 1s fails web EAGAIN; 2s spawned web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: cannot start now: EAGAIN; trying again in 0.1s
             100ms   spawn web command
@@ -241,7 +241,7 @@ fn a_busy_file_is_tried_again_for_ten_seconds() {
         [program("web")],
         "0s manual; boot; fails web ETXTBSY; 1s fails web ETXTBSY; 11s fails web ETXTBSY; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: cannot start now: ETXTBSY; trying again in 0.1s
             100ms   spawn web command
@@ -312,7 +312,7 @@ fn the_site_may_end_when_all_programs_have() {
     let mut one = site([web]);
     one.supervisor.exit_when = Some(ExitWhen::AllExited);
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready

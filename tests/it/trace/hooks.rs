@@ -17,7 +17,7 @@ fn commands_before_beside_and_after_run_in_order() {
         })],
         "0s boot; 1s end web/ 0; 2s end web/ 0; 3s end web/ 0; 4s stop web; 5s end web TERM; 6s end web/ 0",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s   SIGKILL to tree of web
             1s   spawn web start_pre[1]
@@ -45,7 +45,7 @@ fn a_failing_start_pre_is_a_failed_start() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s end web/ 3; state; 2s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s web: start_pre[0]: exit 3
             1s   SIGKILL to tree of web
@@ -63,7 +63,7 @@ fn a_start_pre_that_hangs_is_killed() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 6s end web/ KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             5s web: start_pre[0] took too long
             5s   SIGKILL to tree of web
@@ -83,7 +83,7 @@ fn a_failing_start_post_stops_the_program() {
         [with(program("web"), |p| p.start_post = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s end web/ 1; 2s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s   spawn web start_post[0]
@@ -104,7 +104,7 @@ fn a_stop_post_that_hangs_is_killed() {
         [with(program("web"), |p| p.stop_post = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s stop web; end web TERM; 7s end web/ KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -132,7 +132,7 @@ fn a_stop_while_start_pre_runs_ends_it() {
         [with(program("web"), |p| p.start_pre = Box::new([hook(Duration::from_secs(5))]))],
         "0s boot; 1s stop web; end web/ TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web start_pre[0]
             1s stop web (asked by uid 0, pid 0)
             1s web: stopping (asked)

@@ -222,18 +222,18 @@ fn a_wait_for_the_world_that_is_in_vain_is_a_failed_start() {
         [waiter()],
         "0s boot; 6s state; 7s true web 0; state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   await web wait_for[0]
-        0s web: waiting for file /x
-        5s   await nothing for web
-        5s web: wait_for[0] took too long; attempt 2 in 0.5s
-        5500ms   await web wait_for[0]
-        6s web WAITING
-        7s   spawn web command
-        7s web: started (pid 1)
-        7s web: ready
-        7s web RUNNING
-    "#]],
+            0s supervising 1 program
+            0s   await web wait_for[0]
+            0s web: waiting for file /x
+            5s   await nothing for web
+            5s web: wait_for[0] took too long; attempt 2 in 0.5s
+            5500ms   await web wait_for[0]
+            6s web WAITING
+            7s   spawn web command
+            7s web: started (pid 1)
+            7s web: ready
+            7s web RUNNING
+        "#]],
     );
 }
 

@@ -94,7 +94,7 @@ fn a_program_disabled_in_backoff_stays_down() {
     let off = with(program("web"), |p| p.enabled = false);
     let script = "0s boot; 1s end web 1; load 1; 9s state; load 0; state";
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready
@@ -122,7 +122,7 @@ fn a_given_up_program_gets_a_chance_with_new_settings() {
     let good = with(bad.clone(), |p| p.command = Box::new(["/bin/good".into()]));
     let script = "0s boot; 1s end web 1; state; load 1; state";
     expect![[r#"
-        0s supervising 1 programs
+        0s supervising 1 program
         0s   spawn web command
         0s web: started (pid 1)
         0s web: ready

@@ -53,16 +53,16 @@ fn nobody_waits_longer_than_asked() {
         [program("web")],
         "0s boot; 1s stop web timeout=3; 5s state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        4s   reply 1: web STOPPING (not ok), incomplete
-        5s web STOPPING
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            4s   reply 1: web STOPPING (not ok), incomplete
+            5s web STOPPING
+        "#]],
     );
 }
 
@@ -72,17 +72,17 @@ fn no_wait_is_answered_at_once() {
         [program("web")],
         "0s boot; 1s stop web --no-wait; 2s end web TERM",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        1s   reply 1: web STOPPING (not ok), incomplete
-        2s   SIGKILL to tree of web
-        2s web: stopped
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            1s   reply 1: web STOPPING (not ok), incomplete
+            2s   SIGKILL to tree of web
+            2s web: stopped
+        "#]],
     );
 }
 
@@ -92,13 +92,13 @@ fn an_unknown_name_is_refused_with_the_nearest() {
         [program("web")],
         "0s boot; stop wbe; stop x*",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        0s   reply 1: no program is called wbe [did you mean web?]
-        0s   reply 2: no program is called x* [supervisor status shows the names]
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            0s   reply 1: no program is called wbe [did you mean web?]
+            0s   reply 2: no program is called x* [supervisor status shows the names]
+        "#]],
     );
 }
 
