@@ -16,11 +16,11 @@ use std::{
 use crossbeam_channel::{Receiver, unbounded};
 use mini_supervisor::{
     control::{
-        Change, Empty, LogLine, Peer, Reply, Request, RequestId, VersionInfo,
+        Empty, LogLine, Peer, Reply, Request, RequestId, VersionInfo,
         wire::{self, Id, Message},
     },
     daemon::control::{AccessConfig, ControlEvent, ControlHandle, serve},
-    model::{Access, Control, Mode, RateLimit, WallTime},
+    model::{Access, Control, Mode, WallTime},
     sys::clock,
 };
 
@@ -271,13 +271,13 @@ fn a_slow_follower_loses_the_oldest_lines_and_is_told_how_many() {
     }
     served.handle.reply(id, Reply::Done);
     let mut reader = BufReader::new(stream);
-    let (mut got, mut lost, mut last) = (0, 0, String::new());
+    let (mut got, mut lost, mut newest) = (0, 0, String::new());
     loop {
         match message(&mut reader) {
             Message::Lines(Id::Number(3), lines, dropped) => {
                 got += lines.len();
                 lost += usize::try_from(dropped).unwrap();
-                last = lines.last().unwrap().source.clone();
+                newest = lines.last().unwrap().source.clone();
             }
             Message::Reply(Id::Number(3), Reply::Done) => break,
             other => panic!("{other:?}"),
@@ -285,5 +285,5 @@ fn a_slow_follower_loses_the_oldest_lines_and_is_told_how_many() {
     }
     assert_eq!(got + lost, 20_000);
     assert!(lost > 0, "more than the bound was offered");
-    assert_eq!(last, "19999", "it is the oldest that are lost");
+    assert_eq!(newest, "19999", "it is the oldest that are lost");
 }
