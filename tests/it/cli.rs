@@ -1,4 +1,5 @@
 //! The command line, through the binary, against a supervisor that runs.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -133,7 +134,7 @@ impl Drop for Site {
         let Some(mut supervisor) = self.supervisor.take() else { return };
         let pid = Pid::from_raw(i32::try_from(supervisor.id()).unwrap());
         if matches!(supervisor.try_wait(), Ok(None)) {
-            drop(kill(pid, Signal::SIGTERM).and_then(|()| kill(pid, Signal::SIGINT)));
+            kill(pid, Signal::SIGTERM).and_then(|()| kill(pid, Signal::SIGINT)).ok();
         }
         drop(supervisor.wait());
     }
@@ -150,7 +151,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     let (_sender, pause) = crossbeam_channel::bounded::<()>(0);
     while !done() {
         assert!(clock::monotonic().since(start) < PATIENCE, "in vain: {what}");
-        drop(pause.recv_timeout(Duration::from_millis(20)));
+        pause.recv_timeout(Duration::from_millis(20)).ok();
     }
 }
 

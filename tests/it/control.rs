@@ -1,4 +1,5 @@
 //! The control thread with real sockets: whoever is slow, hostile or gone delays nobody.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -16,11 +17,11 @@ use std::{
 use crossbeam_channel::{Receiver, unbounded};
 use mini_supervisor::{
     control::{
-        Change, Empty, LogLine, Peer, Reply, Request, RequestId, VersionInfo,
+        Empty, LogLine, Peer, Reply, Request, RequestId, VersionInfo,
         wire::{self, Id, Message},
     },
     daemon::control::{AccessConfig, ControlEvent, ControlHandle, serve},
-    model::{Access, Control, Mode, RateLimit, WallTime},
+    model::{Access, Control, Mode, WallTime},
     sys::clock,
 };
 
@@ -187,7 +188,7 @@ fn a_client_that_dribbles_is_closed_after_five_seconds_and_delays_nobody() {
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     let lived = clock::monotonic().since(start);
     assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&lived), "{lived:?}");
-    drop(stop.send(()));
+    stop.send(()).ok();
     thread.join().unwrap();
 }
 
@@ -214,7 +215,10 @@ fn pipelined_requests_are_all_answered_in_order() {
     for expected in 0..1000 {
         match message(&mut reader) {
             Message::Reply(Id::Number(id), Reply::Version(_)) => assert_eq!(id, expected),
-            other => panic!("{other:?}"),
+            other @ (Message::Reply(..)
+            | Message::Progress(..)
+            | Message::Lines(..)
+            | Message::Other) => panic!("{other:?}"),
         }
     }
     writer.join().unwrap();
@@ -271,19 +275,22 @@ fn a_slow_follower_loses_the_oldest_lines_and_is_told_how_many() {
     }
     served.handle.reply(id, Reply::Done);
     let mut reader = BufReader::new(stream);
-    let (mut got, mut lost, mut last) = (0, 0, String::new());
+    let (mut got, mut lost, mut newest) = (0, 0, String::new());
     loop {
         match message(&mut reader) {
             Message::Lines(Id::Number(3), lines, dropped) => {
                 got += lines.len();
                 lost += usize::try_from(dropped).unwrap();
-                last = lines.last().unwrap().source.clone();
+                newest = lines.last().unwrap().source.clone();
             }
             Message::Reply(Id::Number(3), Reply::Done) => break,
-            other => panic!("{other:?}"),
+            other @ (Message::Reply(..)
+            | Message::Progress(..)
+            | Message::Lines(..)
+            | Message::Other) => panic!("{other:?}"),
         }
     }
     assert_eq!(got + lost, 20_000);
     assert!(lost > 0, "more than the bound was offered");
-    assert_eq!(last, "19999", "it is the oldest that are lost");
+    assert_eq!(newest, "19999", "it is the oldest that are lost");
 }
