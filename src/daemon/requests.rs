@@ -106,7 +106,6 @@ impl Shell {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "a refusal is a reply, sent as it is")]
     fn chosen(&self, names: &[String]) -> Result<Vec<ProgramId>, Reply> {
         if names.is_empty() {
             return Ok(self.engine.programs().map(|slot| slot.id).collect());
@@ -114,7 +113,6 @@ impl Shell {
         self.engine.select(names)
     }
 
-    #[expect(clippy::result_large_err, reason = "as above")]
     fn status(&mut self, targets: &Targets) -> Result<Reply, Reply> {
         let (now, wall) = (clock::monotonic(), clock::wall());
         let ids = self.chosen(&targets.names)?;

@@ -1,4 +1,24 @@
 //! The one integration test binary.
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::indexing_slicing,
+    clippy::items_after_statements,
+    clippy::large_stack_arrays,
+    clippy::let_underscore_must_use,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::wildcard_imports,
+    reason = "helpers of tests fail as tests do, and a test names what it means to look at"
+)]
 
 mod access;
 mod architecture;
