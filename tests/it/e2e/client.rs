@@ -50,7 +50,7 @@ impl Client {
                 return None;
             }
             self.stream.set_read_timeout(Some(left)).unwrap();
-            let mut chunk = [0; 65536];
+            let mut chunk = [0; 8192];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(n) => self.partial.extend_from_slice(&chunk[..n]),

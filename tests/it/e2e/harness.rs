@@ -81,11 +81,6 @@ impl Plan {
         self
     }
 
-    pub(super) fn default(mut self, pair: &str) -> Self {
-        self.defaults.push(pair.into());
-        self
-    }
-
     pub(super) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
         self
@@ -205,7 +200,7 @@ impl Plan {
         let (sender, exit) = mpsc::channel();
         let wait = move || {
             let status = child.wait().unwrap();
-            drop(sender.send(status.code().unwrap_or_else(|| 128 + status.signal().unwrap())));
+            sender.send(status.code().unwrap_or_else(|| 128 + status.signal().unwrap())).ok();
         };
         thread::Builder::new().spawn(wait).unwrap();
         let (client, events) = (None, None);
@@ -423,10 +418,10 @@ impl Drop for Site {
         for pid in pids_with(&mark) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        if !thread::panicking() {
-            assert_eq!(left, Vec::<String>::new(), "processes are left");
-        } else {
+        if thread::panicking() {
             eprintln!("log of the supervisor: {:#?}", self.stderr.all());
+        } else {
+            assert_eq!(left, Vec::<String>::new(), "processes are left");
         }
     }
 }
@@ -441,7 +436,9 @@ pub(super) fn program<'a>(status: &'a SiteStatus, name: &str) -> &'a ProgramStat
 
 /// Whether nobody holds the lock (or it is gone).
 pub(super) fn lock_is_free(path: &Path) -> bool {
-    fs::File::open(path).map_or(true, |file| file.try_lock().is_ok())
+    use nix::fcntl::{Flock, FlockArg};
+    let lock = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok();
+    fs::File::open(path).map_or(true, lock)
 }
 
 /// Live processes whose environment has this marker.

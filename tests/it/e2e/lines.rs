@@ -11,7 +11,10 @@ use super::harness::PATIENCE;
 
 /// Lines that are read while they come.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub(super) struct Lines(Arc<Shared>);
+
+/// The lines so far, whether that is all, and the bell for new ones.
+type Shared = (Mutex<(Vec<String>, bool)>, Condvar);
 
 impl Lines {
     pub(super) fn read(from: impl Read + Send + 'static) -> Self {

@@ -2,7 +2,14 @@
 
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 

@@ -53,7 +53,7 @@ fn a_killed_program_is_started_again_and_the_others_are_not_touched() {
         });
         assert_eq!(program(&after, name).restarts, 1);
         let exit = program(&after, name).exit.unwrap();
-        assert_eq!(exit.signal.map(|signal| signal.name()), Some("KILL".to_owned()));
+        assert_eq!(exit.signal.map(mini_supervisor::model::Signal::name), Some("KILL".to_owned()));
         for other in names.iter().filter(|other| **other != name) {
             assert_eq!(program(&after, other).pid, program(&before, other).pid);
         }

@@ -178,7 +178,7 @@ fn many_reloads_leave_no_descriptor_behind() {
     let rounds = if super::harness::full() { 1_000 } else { 20 };
     for round in 0..rounds {
         // The number of the round in a comment: the file is another one, the site is not.
-        site.reload(&format!("{}# {round}", text));
+        site.reload(&format!("{text}# {round}"));
     }
     assert_eq!(count(&site), before);
     assert_eq!(site.program("x").restarts, 0);

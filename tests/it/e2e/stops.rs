@@ -22,7 +22,7 @@ fn a_program_that_ignores_term_is_killed_after_its_timeout() {
     assert!(outcome.programs[0].ok, "{outcome:?}");
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
     let exit = site.program("deaf").exit.unwrap();
-    assert_eq!(exit.signal.map(|signal| signal.name()), Some("KILL".to_owned()));
+    assert_eq!(exit.signal.map(mini_supervisor::model::Signal::name), Some("KILL".to_owned()));
     assert_eq!(site.happened(&["program.escalated"]), ["deaf program.escalated"]);
     assert_eq!(site.end(), 0);
 }
@@ -37,7 +37,7 @@ fn a_stopped_process_is_woken_to_obey_term() {
     site.bring_down(&["asleep"]);
     assert!(began.elapsed() < Duration::from_secs(10));
     let exit = site.program("asleep").exit.unwrap();
-    assert_eq!(exit.signal.map(|signal| signal.name()), Some("TERM".to_owned()));
+    assert_eq!(exit.signal.map(mini_supervisor::model::Signal::name), Some("TERM".to_owned()));
     assert_eq!(site.end(), 0);
 }
 
