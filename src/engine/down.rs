@@ -143,7 +143,7 @@ impl Slot {
         let ended = Ended { cause, lived };
         if !self.ends_tree() || cx.bugs.leave_the_tree {
             // Its reaping is waited for, not its tree: whatever it left behind goes on.
-            let again = Again { at: None, pause: Duration::from_secs(1) };
+            let again = Again::NEVER;
             return State::Emptying { run, ended, again, empty: false };
         }
         let asked = matches!(ended.cause, Cause::Stopped(..));
@@ -164,9 +164,7 @@ impl Slot {
     ) -> State {
         self.note_start_over(&input);
         match input {
-            Input::Child(of, ChildEvent::Reaped)
-                if of == run && self.ends_tree() && !cx.bugs.leave_the_tree =>
-            {
+            Input::Child(of, ChildEvent::Reaped) if of == run && again != Again::NEVER => {
                 State::Emptying { run, ended, again, empty }
             }
             Input::Child(of, ChildEvent::TreeEmpty | ChildEvent::Reaped) if of == run => {
@@ -185,7 +183,8 @@ impl Slot {
             }
             Input::Kill(_) if !empty => {
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
-                State::Emptying { run, ended, again: Again::first(cx.now), empty }
+                let again = if again == Again::NEVER { again } else { Again::first(cx.now) };
+                State::Emptying { run, ended, again, empty }
             }
             Input::Stop(_)
             | Input::Kill(_)

@@ -21,6 +21,8 @@ pub struct Again {
 }
 
 impl Again {
+    /// What is left behind is left alone; settings that change meanwhile do not matter.
+    pub const NEVER: Self = Self { at: None, pause: Duration::ZERO };
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
