@@ -1,4 +1,5 @@
-//! A declarative mini-supervisor for Linux: one YAML file describes programs; one process keeps them up.
+//! A declarative mini-supervisor for Linux: one YAML file describes programs; one process keeps
+//! them up.
 //!
 //! ```text
 //!   site.yaml ─► config ─► plan ─► engine ◄─ events ─ daemon ─► sys

@@ -24,7 +24,8 @@ impl Out {
         Self { json, no_color, closed: false }
     }
 
-    /// Prints `text` as it is to standard output. The first failure is remembered, the rest skipped.
+    /// Prints `text` as it is to standard output. The first failure is remembered, the rest
+    /// skipped.
     pub(super) fn print(&mut self, text: &str) {
         if self.closed {
             return;

@@ -57,9 +57,9 @@ fn on(verb: &'static str, name: &str) -> Action {
     Action { verb, target: Some(target.to_owned()) }
 }
 
-/// Whether `peer`, whose groups are `groups` (its primary one is added), may do `action`. Root and the
-/// supervisor's own user may do everything. The index of the rule that says so is returned, for its
-/// rate limit.
+/// Whether `peer`, whose groups are `groups` (its primary one is added), may do `action`. Root and
+/// the supervisor's own user may do everything. The index of the rule that says so is returned, for
+/// its rate limit.
 #[must_use]
 pub fn permits(
     access: &Control,
@@ -209,8 +209,8 @@ fn too_often(asker: &Asker<'_>, limit: RateLimit, wait: Duration) -> Refusal {
 
 /// How much of each rate limit is used up, by rule and user.
 ///
-/// Each is one moment, the time at which it will be unused again (the generic cell rate algorithm), so
-/// a flood costs no memory.
+/// Each is one moment, the time at which it will be unused again (the generic cell rate algorithm),
+/// so a flood costs no memory.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimits(BTreeMap<(usize, u32), Instant>);
 

@@ -1,7 +1,7 @@
 //! Requests and replies as data: what a client may ask of a running supervisor.
 //!
-//! The wire is JSON-RPC 2.0, one object a line; the verbs are a closed enum, so that a client's text is
-//! never dispatched on. Imports only [`crate::model`].
+//! The wire is JSON-RPC 2.0, one object a line; the verbs are a closed enum, so that a client's
+//! text is never dispatched on. Imports only [`crate::model`].
 
 pub mod access;
 pub mod paths;

@@ -22,8 +22,9 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
 }
 
-/// The directories to try for the socket, PID file and lock of the site `name`, best first; the first
-/// that can be made and written is taken. When none can, the site runs without a control socket.
+/// The directories to try for the socket, PID file and lock of the site `name`, best first; the
+/// first that can be made and written is taken. When none can, the site runs without a control
+/// socket.
 #[must_use]
 pub fn runtime_dirs(
     configured: Option<&Path>,

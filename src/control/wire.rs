@@ -120,8 +120,8 @@ fn some<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Id>, D::Error> {
 /// Reads one line, without its end, as a request.
 ///
 /// # Errors
-/// A [`Fault`] that is to be sent back: too long, nested too deep, no JSON, no JSON-RPC 2.0 request,
-/// an unknown verb, or parameters that the verb does not take.
+/// A [`Fault`] that is to be sent back: too long, nested too deep, no JSON, no JSON-RPC 2.0
+/// request, an unknown verb, or parameters that the verb does not take.
 pub fn decode_request(line: &[u8]) -> Result<Call, Fault> {
     if line.len() > MAX_REQUEST_BYTES {
         return Err(too_long());

@@ -348,7 +348,8 @@ impl Slot {
         }
     }
 
-    /// When wants and afters are no longer waited for; a requirement is waited for as long as it takes.
+    /// When wants and afters are no longer waited for; a requirement is waited for as long as it
+    /// takes.
     pub(super) fn patience_at_the_gate(&self, now: Instant) -> Option<Instant> {
         let optional = |edge: &crate::plan::Edge| edge.kind != crate::plan::EdgeKind::Requires;
         let any = self.edges.needs.iter().any(optional);

@@ -1,7 +1,8 @@
 //! What happens to one program: one function per state.
 //!
-//! Each `when_…` takes what its state knows and gives the next state; no arm is left to `_`. Effects on
-//! other programs are not decided here: [`super::Engine`] looks at who is touched after each step.
+//! Each `when_…` takes what its state knows and gives the next state; no arm is left to `_`.
+//! Effects on other programs are not decided here: [`super::Engine`] looks at who is touched after
+//! each step.
 #![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{

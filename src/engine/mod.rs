@@ -1,7 +1,8 @@
 //! The pure machine that decides: events in, actions out.
 //!
-//! No clock, no file, no thread, no environment; jitter comes from a seed. Time is an argument and only
-//! grows. What an action came to arrives as an event. Called by the shell (and by the simulator) as
+//! No clock, no file, no thread, no environment; jitter comes from a seed. Time is an argument and
+//! only grows. What an action came to arrives as an event. Called by the shell (and by the
+//! simulator) as
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;

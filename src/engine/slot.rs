@@ -11,7 +11,8 @@ use crate::{
     plan::{Edges, ProgramId},
 };
 
-/// When to signal a stubborn tree again, and the pause after that (doubled each time, up to a minute).
+/// When to signal a stubborn tree again, and the pause after that (doubled each time, up to a
+/// minute).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// When; `None`: never.

@@ -4,7 +4,8 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A validated name: `[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}`, so it is safe in paths, logs and terminals.
+/// A validated name: `[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}`, so it is safe in paths, logs and
+/// terminals.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);

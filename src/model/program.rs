@@ -1,4 +1,5 @@
-//! A program as it is to be run: every default filled in, every name resolved, instances multiplied.
+//! A program as it is to be run: every default filled in, every name resolved, instances
+//! multiplied.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

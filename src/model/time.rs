@@ -8,7 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A moment on the monotonic clock, in nanoseconds (`CLOCK_MONOTONIC`, `clock_gettime(2)`). It only grows.
+/// A moment on the monotonic clock, in nanoseconds (`CLOCK_MONOTONIC`, `clock_gettime(2)`). It only
+/// grows.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -36,8 +37,8 @@ impl Sub for Instant {
     }
 }
 
-/// A moment on the wall clock, in milliseconds since 1970 (UTC). For stamps only, never for deadlines.
-/// Written as RFC 3339: `"2026-01-01T10:00:00.123Z"`.
+/// A moment on the wall clock, in milliseconds since 1970 (UTC). For stamps only, never for
+/// deadlines. Written as RFC 3339: `"2026-01-01T10:00:00.123Z"`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -106,7 +106,9 @@ proptest! {
         let bytes = wire::encode_reply(&Id::Text(id.clone()), &reply);
         match wire::decode_message(line_of(&bytes)).unwrap() {
             Message::Reply(got, back) => prop_assert_eq!((got, back), (Id::Text(id), reply)),
-            other @ (Message::Progress(..) | Message::Lines(..) | Message::Other) => prop_assert!(false, "{other:?}"),
+            other @ (Message::Progress(..) | Message::Lines(..) | Message::Other) => {
+                prop_assert!(false, "{other:?}");
+            }
         }
     }
 }

@@ -152,8 +152,8 @@ fn agreed(refusal: &Refusal) -> bool {
         && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// What is waited for, on standard error: one line that is rewritten on a terminal, where the seconds
-/// are counted here; one line a change elsewhere.
+/// What is waited for, on standard error: one line that is rewritten on a terminal, where the
+/// seconds are counted here; one line a change elsewhere.
 struct Progress {
     live: bool,
     quiet: bool,

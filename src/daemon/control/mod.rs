@@ -1,7 +1,7 @@
 //! The control thread: serves the control socket and decides nothing but who may ask.
 //!
-//! One thread, one epoll, bounded buffers. A client that is slow, silent, hostile or gone delays nobody
-//! else. Nothing wakes up when nothing is due.
+//! One thread, one epoll, bounded buffers. A client that is slow, silent, hostile or gone delays
+//! nobody else. Nothing wakes up when nothing is due.
 
 mod client;
 mod server;
@@ -44,8 +44,8 @@ pub struct AccessConfig {
     pub control: Control,
     /// Effective user id of the supervisor, which may do everything.
     pub supervisor_uid: u32,
-    /// The supplementary groups of the peer of a connection (`SO_PEERGROUPS`, unix(7)). Asked once a
-    /// connection and only where there are rules; it must not block.
+    /// The supplementary groups of the peer of a connection (`SO_PEERGROUPS`, unix(7)). Asked once
+    /// a connection and only where there are rules; it must not block.
     pub groups: GroupsOf,
     /// For the text of refusals. It must not block for long.
     pub user_name: UserName,
@@ -91,7 +91,8 @@ pub(super) enum Command {
     Stop,
 }
 
-/// Speaks to the control thread. Every call returns at once; calls for a client that is gone do nothing.
+/// Speaks to the control thread. Every call returns at once; calls for a client that is gone do
+/// nothing.
 #[derive(Clone)]
 pub struct ControlHandle {
     commands: Sender<Command>,
@@ -115,8 +116,9 @@ impl ControlHandle {
         self.send(Command::Progress(id, programs));
     }
 
-    /// Sends lines of a stream; it goes on until [`ControlHandle::reply`] or [`ControlEvent::Gone`].
-    /// A client that does not keep up loses the oldest, and is told how many.
+    /// Sends lines of a stream; it goes on until [`ControlHandle::reply`] or
+    /// [`ControlEvent::Gone`]. A client that does not keep up loses the oldest, and is told how
+    /// many.
     pub fn lines(&self, id: RequestId, lines: Vec<LogLine>) {
         self.send(Command::Lines(id, lines));
     }
@@ -126,7 +128,8 @@ impl ControlHandle {
         self.send(Command::Access(Box::new(access)));
     }
 
-    /// Sends what is queued as far as the clients take it at once, closes everything, ends the thread.
+    /// Sends what is queued as far as the clients take it at once, closes everything, ends the
+    /// thread.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
@@ -142,8 +145,8 @@ impl ControlHandle {
     }
 }
 
-/// Starts the control thread on `listener`, a listening non-blocking Unix stream socket. What happens
-/// is handed to `deliver`, which must not block for long.
+/// Starts the control thread on `listener`, a listening non-blocking Unix stream socket. What
+/// happens is handed to `deliver`, which must not block for long.
 ///
 /// # Errors
 /// epoll(7), eventfd(2) or the thread cannot be had.

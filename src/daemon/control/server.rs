@@ -143,8 +143,8 @@ impl<F: Fn(ControlEvent)> Server<F> {
         }
     }
 
-    /// Descriptors ran out: takes one client with the reserve and closes it, so that it learns at once
-    /// and the listener does not stay readable for ever. False when that was no help.
+    /// Descriptors ran out: takes one client with the reserve and closes it, so that it learns at
+    /// once and the listener does not stay readable for ever. False when that was no help.
     fn turn_away(&mut self) -> bool {
         let Some(reserve) = self.reserve.take() else {
             self.reserve = File::open("/dev/null").ok();

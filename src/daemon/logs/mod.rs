@@ -212,7 +212,8 @@ pub struct LogHandle {
     own_lost: Arc<AtomicU64>,
 }
 
-/// Starts the log thread. It ends after [`LogHandle::shutdown`]; if it ends otherwise, that is a bug.
+/// Starts the log thread. It ends after [`LogHandle::shutdown`]; if it ends otherwise, that is a
+/// bug.
 ///
 /// # Errors
 /// No thread or no descriptor can be had.

@@ -1,7 +1,8 @@
 //! Opening log files so that nobody who may write somewhere on the way can lead us elsewhere.
 //!
-//! A symbolic link is followed only out of a directory that belongs to root or to us and that nobody
-//! else may change; the file itself is never a link, has one name only, and is a regular file.
+//! A symbolic link is followed only out of a directory that belongs to root or to us and that
+//! nobody else may change; the file itself is never a link, has one name only, and is a regular
+//! file.
 
 use std::{
     ffi::{OsStr, OsString},

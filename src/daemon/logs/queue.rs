@@ -126,7 +126,8 @@ impl Queue {
     }
 
     /// Drops the oldest whole lines until about `target` bytes are left. With `started` the first
-    /// line is partly written already and stays. Gives whether the unfinished line at the end went too.
+    /// line is partly written already and stays. Gives whether the unfinished line at the end went
+    /// too.
     pub(super) fn drop_oldest(
         &mut self,
         target: usize,
@@ -205,11 +206,15 @@ mod tests {
             for line in &lines {
                 let text = format!("{line}\n");
                 let n = short(text.len());
-                queue.push(text.as_bytes(), std::iter::once(Segment { owner: 0, raw: n, out: n, keep: false }));
+                let one = Segment { owner: 0, raw: n, out: n, keep: false };
+                queue.push(text.as_bytes(), std::iter::once(one));
                 offered.extend_from_slice(text.as_bytes());
             }
             let mut gone = Loss::default();
-            queue.drop_oldest(target, false, false, |_, l| { gone.lines += l.lines; gone.bytes += l.bytes; });
+            queue.drop_oldest(target, false, false, |_, l| {
+                gone.lines += l.lines;
+                gone.bytes += l.bytes;
+            });
             let (kept, _) = queue.parts();
             let gone_bytes = usize::try_from(gone.bytes).unwrap();
             prop_assert_eq!(gone_bytes + kept.len(), offered.len());

@@ -58,7 +58,8 @@ pub fn plan(existing: &[Old], keep: u32) -> Vec<Step> {
     old.sort_unstable();
     let mut steps = Vec::new();
     for (i, file) in old.iter().enumerate().rev() {
-        // Both forms exist after a power cut between compression and removal: the plain one is whole.
+        // Both forms exist after a power cut between compression and removal: the plain one is
+        // whole.
         let twin = file.gz
             && i.checked_sub(1).and_then(|p| old.get(p)).is_some_and(|p| p.number == file.number);
         if file.number >= keep || twin {
@@ -82,8 +83,8 @@ pub fn to_compress(existing: &[Old], compress: Compress) -> Option<Old> {
     existing.iter().copied().filter(|o| !o.gz && o.number >= first).min()
 }
 
-/// The end of the window of length `every` that `at` lies in; windows start at multiples since 1970,
-/// so that a restart of the supervisor changes nothing.
+/// The end of the window of length `every` that `at` lies in; windows start at multiples since
+/// 1970, so that a restart of the supervisor changes nothing.
 #[must_use]
 pub fn window_end(at: WallTime, every: Duration) -> WallTime {
     let len = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -130,7 +131,8 @@ mod tests {
     proptest! {
         #[test]
         fn rotation_keeps_the_newest_files_in_order(
-            numbers in prop::collection::btree_map(1_u32..12, any::<bool>(), 0..12), keep in 0_u32..8,
+            numbers in prop::collection::btree_map(1_u32..12, any::<bool>(), 0..12),
+            keep in 0_u32..8,
         ) {
             let mut disk: BTreeMap<Old, u32> = numbers
                 .into_iter().map(|(number, gz)| (Old { number, gz }, number)).collect();

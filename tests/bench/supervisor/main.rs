@@ -1,4 +1,5 @@
-//! What supervising costs: each figure beside that of a bare C loop which does the least that is possible.
+//! What supervising costs: each figure beside that of a bare C loop which does the least that is
+//! possible.
 //!
 //! `cargo bench --bench supervisor [-- idle memory restart launch]`; as root or as anybody.
 #![expect(

@@ -35,7 +35,8 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// The next line, without its end; `None` when there is none in time or the connection is closed.
+    /// The next line, without its end; `None` when there is none in time or the connection is
+    /// closed.
     pub(super) fn line(&mut self, patience: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + patience;
         loop {

@@ -232,7 +232,8 @@ impl World {
         self.hold(13, only == 1, || format!("an equal site does {only} things"));
     }
 
-    /// I-40, then I-38: without faults everything wanted comes up; then the site ends in its budget.
+    /// I-40, then I-38: without faults everything wanted comes up; then the site ends in its
+    /// budget.
     fn converge(&mut self) {
         self.faults = draw::Faults { stale: 0, ..draw::Faults::NONE };
         self.same = true;

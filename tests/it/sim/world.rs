@@ -1,4 +1,5 @@
-//! The fake world: it owns the processes, executes actions as the shell would, and judges each of them.
+//! The fake world: it owns the processes, executes actions as the shell would, and judges each of
+//! them.
 //!
 //! I-16…I-21 (semaphores, mounts, tasks) concern later parts; I-26 and I-28 have no key. With
 //! `kill_mode: process` leftovers are allowed to outlive their run (I-1).
@@ -455,7 +456,10 @@ impl World {
 
     /// A process that would end later by itself ends now.
     fn advance_end(&mut self, run: RunId, lag: Duration, signal: Signal) {
-        let is_end = |event: &Event| matches!(event, Event::Child { run: of, what: ChildEvent::Exited(_), .. } if *of == run);
+        let is_end = |event: &Event| match event {
+            Event::Child { run: of, what: ChildEvent::Exited(_), .. } => *of == run,
+            _ => false,
+        };
         let due = self.now + lag;
         let old = self.later.iter().find(|(_, event)| is_end(event)).map(|(key, _)| *key);
         if let Some(old) = old {

@@ -1,9 +1,9 @@
 //! The engine as a story: programs, what happens at which time, and what it wants done.
 //!
-//! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`. Between
-//! two times each deadline is delivered when it is due. Children are answered at once (`pid 1, 2, …`)
-//! unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end` both; `web/` is the
-//! command beside web.
+//! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`.
+//! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
+//! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
+//! both; `web/` is the command beside web.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
