@@ -169,10 +169,17 @@ impl Client {
         });
         let mut fds = vec![PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.interrupts.iter().map(|i| PollFd::new(i.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, timeout) {
+        // Ctrl-C interrupts the call; then its pipe is what is ready.
+        let ready = loop {
+            match poll(&mut fds, timeout) {
+                Err(nix::Error::EINTR) => {}
+                result => break result,
+            }
+        };
+        match ready {
             Ok(0) => Ok(Some(Seen::Timeout)),
             Ok(_) if fds.get(1).and_then(PollFd::any) == Some(true) => Ok(Some(Seen::Interrupted)),
-            Ok(_) | Err(nix::Error::EINTR) => Ok(None),
+            Ok(_) => Ok(None),
             Err(errno) => Err(self.lost(errno.desc())),
         }
     }

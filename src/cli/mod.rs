@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use self::{
     client::Wanted,
@@ -35,6 +35,12 @@ use crate::{
 struct Context {
     global: Global,
     environment: BTreeMap<OsString, OsString>,
+}
+
+/// The definition of the command line: its verbs and options.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command line of this process.
@@ -136,18 +142,48 @@ impl Context {
     /// Where the socket of the site in `file` can be. A file that cannot be read now may still have
     /// a supervisor that runs: its name is guessed then.
     fn sockets_of(&self, file: &std::path::Path, surroundings: &Surroundings) -> Vec<PathBuf> {
-        let supervisor = site::load(self, file, true).ok().map(|loaded| loaded.site.supervisor);
-        if let Some(socket) = supervisor.as_ref().and_then(|s| s.control.socket.clone()) {
+        let Whereabouts { socket, name, dir } = match site::load(self, file, true) {
+            Ok(loaded) => Whereabouts {
+                socket: loaded.site.supervisor.control.socket.clone(),
+                name: Some(loaded.site.supervisor.name.to_string()),
+                dir: loaded.site.supervisor.runtime_dir.clone(),
+            },
+            Err(_) => whereabouts(file),
+        };
+        if let Some(socket) = socket {
             return vec![socket];
         }
-        let name =
-            supervisor.as_ref().map_or_else(|| paths::site_name(file), |s| s.name.to_string());
-        let dir = supervisor.as_ref().and_then(|s| s.runtime_dir.as_deref());
+        let name = name.unwrap_or_else(|| paths::site_name(file));
+        let dir = dir.as_deref();
         let mut dirs = paths::runtime_dirs(dir, &name, surroundings);
         if dir.is_none() {
             dirs.push(std::path::Path::new("/run").join(paths::PRODUCT).join(&name));
         }
         dirs.dedup();
         dirs.into_iter().map(|dir| dir.join(paths::SOCKET)).collect()
+    }
+}
+
+/// What of a site file says where its socket is.
+#[derive(Default)]
+struct Whereabouts {
+    socket: Option<PathBuf>,
+    name: Option<String>,
+    dir: Option<PathBuf>,
+}
+
+/// The same from a file with mistakes, so that a supervisor can still be told to stop.
+fn whereabouts(file: &std::path::Path) -> Whereabouts {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let root: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
+    let Some(supervisor) = root.get("supervisor") else { return Whereabouts::default() };
+    let text = |key: &str| supervisor.get(key).and_then(serde_yaml::Value::as_str);
+    // A relative path is relative to the file, as in a file without mistakes.
+    let base = file.parent().unwrap_or(std::path::Path::new("."));
+    let socket = supervisor.get("control").and_then(|control| control.get("socket"));
+    Whereabouts {
+        socket: socket.and_then(serde_yaml::Value::as_str).map(|path| base.join(path)),
+        name: text("name").map(str::to_owned),
+        dir: text("runtime_dir").map(|path| base.join(path)),
     }
 }

@@ -28,10 +28,14 @@ fn failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let suggestion =
-        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+    let wrong =
+        [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue]
             .into_iter()
             .find_map(|kind| error.get(kind).and_then(one));
+    let suggested =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let all = suggested.into_iter().filter_map(|kind| error.get(kind)).flat_map(words);
+    let suggestion = wrong.and_then(|wrong| nearest(&wrong, all));
     let cause = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = error.get(ContextKind::InvalidSubcommand).and_then(one).unwrap_or_default();
@@ -50,10 +54,29 @@ fn failure(error: &clap::Error) -> Failure {
     }
 }
 
+/// Which of `words` somebody may have meant who typed `wrong`.
+fn nearest(wrong: &str, words: impl Iterator<Item = String>) -> Option<String> {
+    let wrong = wrong.trim_start_matches('-');
+    let most = (wrong.chars().count() / 3).max(1);
+    let distance = |word: &str| strsim::damerau_levenshtein(wrong, word.trim_start_matches('-'));
+    words
+        .map(|word| (distance(&word), word))
+        .filter(|(distance, word)| {
+            *distance <= most
+                || (!wrong.is_empty() && word.trim_start_matches('-').starts_with(wrong))
+        })
+        .min()
+        .map(|(_, word)| word)
+}
+
 fn one(value: &ContextValue) -> Option<String> {
+    words(value).into_iter().next()
+}
+
+fn words(value: &ContextValue) -> Vec<String> {
     if let ContextValue::String(text) = value {
-        return Some(text.clone());
+        return vec![text.clone()];
     }
-    let ContextValue::Strings(all) = value else { return None };
-    all.first().cloned()
+    let ContextValue::Strings(all) = value else { return Vec::new() };
+    all.clone()
 }

@@ -446,6 +446,12 @@ pub struct ProgramStatus {
     pub waiting_for: Vec<String>,
     /// When something happens next by itself (start, SIGKILL), seconds from now.
     pub next_in_s: Option<f64>,
+    /// While it is being stopped: how long it is given in all until `next_signal`, seconds.
+    #[serde(default)]
+    pub next_total_s: Option<f64>,
+    /// While it is being stopped: the signal that it gets then.
+    #[serde(default)]
+    pub next_signal: Option<Signal>,
     /// When something happens next by itself (start, SIGKILL).
     pub next_at: Option<WallTime>,
     /// Processor time of the tree.

@@ -130,6 +130,9 @@ pub fn decode_request(line: &[u8]) -> Result<Call, Fault> {
         let text = format!("it is nested deeper than {MAX_DEPTH} levels");
         return Err(fault(Id::Null, INVALID_REQUEST, &text));
     }
+    if line.trim_ascii_start().starts_with(b"[") {
+        return Err(fault(Id::Null, INVALID_REQUEST, "it is a list, which is not supported"));
+    }
     let envelope: Envelope = serde_json::from_slice(line).map_err(|e| {
         let code = if e.is_data() { INVALID_REQUEST } else { PARSE_ERROR };
         fault(Id::Null, code, &plain(&e))

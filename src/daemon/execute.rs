@@ -42,7 +42,13 @@ impl Shell {
                 }
             }
             Action::RemoveRuntime(program) => self.remove_runtime(program),
-            Action::Record(record) => self.record(record),
+            Action::Record(record) => {
+                let reloaded = matches!(record.what, What::Reloaded { .. });
+                self.record(record);
+                if reloaded {
+                    self.reconfigure();
+                }
+            }
             Action::Reply(id, reply) => self.reply(id, *reply),
             Action::Progress(id, programs) => self.progress(id, &programs),
             Action::Load { request, dry_run, allow_removal } => {
@@ -69,6 +75,16 @@ impl Shell {
             }
         }
         self.journal.write(at, record);
+    }
+
+    /// After a reload: what of the supervisor's own settings counts at once.
+    fn reconfigure(&mut self) {
+        let supervisor = Arc::clone(self.engine.supervisor());
+        if let Some(control) = &self.control {
+            control.set_access(super::start::access(&supervisor));
+        }
+        self.logs.own_log(supervisor.log.clone());
+        self.journal.set(self.log_level.unwrap_or(supervisor.log.level), supervisor.log.format);
     }
 
     /// Something of the shell's own for the log.

@@ -36,6 +36,12 @@ impl Journal {
         Self { logs, level, format, to_journald, to_person, events: VecDeque::new() }
     }
 
+    /// From now on, with these settings.
+    pub(super) fn set(&mut self, level: LogLevel, format: LogFormat) {
+        self.level = level;
+        self.format = format;
+    }
+
     /// Writes `record` down.
     pub(super) fn write(&mut self, at: WallTime, record: Record) {
         if record.level() <= self.level {

@@ -69,6 +69,10 @@ struct Shell {
     loader: loader::Loader,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
+    /// Who was refused lately: said once a minute.
+    refusals: requests::Refusals,
+    /// The level that the command line asks for, whatever the site says.
+    log_level: Option<LogLevel>,
     started: crate::model::Instant,
     config: Option<String>,
     exit: Option<u8>,

@@ -1,6 +1,8 @@
 //! What clients ask of the shell itself: status, logs, events, version; the rest goes to the
 //! engine.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use super::{Shell, control::ControlEvent, logs};
 use crate::{
     control::{
@@ -8,13 +10,42 @@ use crate::{
         VersionInfo,
     },
     engine::Event,
-    model::{LogLevel, Name, WallTime},
+    model::{Instant, LogLevel, Name, WallTime},
     plan::ProgramId,
     sys::{child::Children, clock, tree::Trees},
 };
 
 /// Beyond so many programs, a status of all leaves out what costs a look at each process.
 const DETAILS_MAX: usize = 128;
+
+/// How long a refusal of the same user is not said again.
+const SAID: Duration = Duration::from_secs(60);
+/// How many users are remembered; beyond, the list begins anew.
+const USERS_MAX: usize = 256;
+
+/// Whose refusals were said when, and how many were not: a flood must not fill the log.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<u32, (Instant, u64)>);
+
+impl Refusals {
+    /// Whether a refusal of `uid` is to be said, and then how many were not.
+    fn say(&mut self, uid: u32, now: Instant) -> Option<u64> {
+        if self.0.len() >= USERS_MAX && !self.0.contains_key(&uid) {
+            self.0.clear();
+        }
+        match self.0.get_mut(&uid) {
+            Some((said, unsaid)) if now.since(*said) < SAID => {
+                *unsaid = unsaid.saturating_add(1);
+                None
+            }
+            Some(entry) => Some(std::mem::replace(entry, (now, 0)).1),
+            None => {
+                self.0.insert(uid, (now, 0));
+                Some(0)
+            }
+        }
+    }
+}
 
 impl Shell {
     pub(super) fn control_event(&mut self, event: ControlEvent) {
@@ -25,7 +56,13 @@ impl Shell {
                 self.feed(Event::RequestGone(id));
             }
             ControlEvent::Refused { peer, why } => {
-                let text = format!("refused uid {} (pid {}): {why}", peer.uid, peer.pid);
+                let now = clock::monotonic();
+                let Some(unsaid) = self.refusals.say(peer.uid, now) else { return };
+                let before = match unsaid {
+                    0 => String::new(),
+                    n => format!(", and {n} times more in the minute before"),
+                };
+                let text = format!("refused uid {} (pid {}): {why}{before}", peer.uid, peer.pid);
                 self.note(LogLevel::Warn, text);
             }
         }
@@ -120,7 +157,7 @@ impl Shell {
         let Some(control) = self.control.clone() else { return };
         let slots = ids.iter().filter_map(|one| self.engine.slot(*one));
         let programs: Vec<Name> = slots.map(|slot| slot.program.name.clone()).collect();
-        let age = |age: std::time::Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let age = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let since = query.since.map(|d| WallTime(clock::wall().0.saturating_sub(age(d))));
         let lines = query.lines.unwrap_or(if since.is_some() { 100_000 } else { 50 });
         let follow = query.follow;
@@ -172,4 +209,23 @@ fn details(
     status.pids = processes.iter().map(|process| process.pid.number()).collect();
     status.cpu_usage_ns = Some(processes.iter().map(|process| process.cpu_ns).sum());
     status.memory_current = Some(processes.iter().map(|process| process.memory_bytes).sum());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_said_once_a_minute_and_user() {
+        let mut refusals = Refusals::default();
+        let at = |secs: u64| Instant::default() + Duration::from_secs(secs);
+        let said: Vec<Option<u64>> =
+            [0, 1, 59, 60, 61].map(|secs| refusals.say(1000, at(secs))).into();
+        assert_eq!(said, [Some(0), None, None, Some(2), None]);
+        assert_eq!(refusals.say(1001, at(61)), Some(0));
+        for uid in 0..100_000 {
+            refusals.say(uid, at(62));
+        }
+        assert!(refusals.0.len() <= USERS_MAX);
+    }
 }

@@ -97,7 +97,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         signals::install().map_err(refused)?;
     }
     let loader = loader(options);
-    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, why))?;
+    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why)))?;
     if !site_read.warnings.is_empty() {
         stdio::say(&site_read.warnings.lines());
     }
@@ -123,6 +123,11 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
+}
+
+/// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
+fn named(why: String) -> String {
+    if why.starts_with("cannot ") { format!("supervisor: {why}") } else { why }
 }
 
 /// The loop, and what follows it.
@@ -286,6 +291,8 @@ fn shell(
         config: Some(loader.name()),
         loader,
         followers: BTreeSet::new(),
+        refusals: super::requests::Refusals::default(),
+        log_level: options.log_level,
         started: started.0,
         exit: None,
     };
@@ -326,7 +333,8 @@ fn log_thread(
     Ok(handle)
 }
 
-/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the loop.
+/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
+/// loop.
 struct LastWord {
     thread: &'static str,
     queue: Sender<Input>,
@@ -385,7 +393,7 @@ fn listen(
     }
 }
 
-fn access(supervisor: &Supervisor) -> AccessConfig {
+pub(super) fn access(supervisor: &Supervisor) -> AccessConfig {
     AccessConfig {
         control: supervisor.control.clone(),
         supervisor_uid: nix::unistd::geteuid().as_raw(),

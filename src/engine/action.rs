@@ -12,7 +12,7 @@ use crate::{
 /// Something for the shell to do. Nothing is returned: what came of it arrives as an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Start a child. Answered by Spawned or SpawnFailed.
+    /// Start a child. Answered by `Spawned` or `SpawnFailed`.
     Spawn(Spawn),
     /// Send a signal; SIGCONT follows it where `and_continue`.
     Signal {

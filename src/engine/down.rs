@@ -1,4 +1,5 @@
 //! The way down of one program: the stop ladder, its tree, `stop_post`, and what follows.
+#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use std::{sync::Arc, time::Duration};
 

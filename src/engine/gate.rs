@@ -39,22 +39,11 @@ impl Engine {
             return Vec::new();
         };
         if wait_until.is_some() {
-            return vec![self.wait_in_words(slot, waits_done)];
+            return vec![wait_in_words(slot, waits_done)];
         }
         let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().filter(|edge| !self.passes(**edge, patient));
         closed.filter_map(|edge| self.slot(edge.target)).map(in_words).collect()
-    }
-
-    fn wait_in_words(&self, slot: &Slot, index: usize) -> String {
-        use crate::model::Awaited;
-        match slot.edges.waits.get(index).map(|wait| &wait.what) {
-            Some(Awaited::Network) => "network".to_owned(),
-            Some(Awaited::File(path)) => format!("file {}", path.display()),
-            Some(Awaited::Tcp(address)) => format!("tcp {address}"),
-            Some(Awaited::Socket(path)) => format!("socket {}", path.display()),
-            None => "nothing".to_owned(),
-        }
     }
 
     fn passes(&self, edge: Edge, patient: bool) -> bool {
@@ -150,10 +139,11 @@ fn holds(target: &Slot, condition: Condition) -> bool {
 fn is_coming(target: &Slot) -> bool {
     target.goal == Goal::Up
         && match target.word() {
-            StateWord::Waiting | StateWord::Starting | StateWord::Running | StateWord::Backoff => {
-                true
-            }
-            StateWord::Stopping => true,
+            StateWord::Waiting
+            | StateWord::Starting
+            | StateWord::Running
+            | StateWord::Backoff
+            | StateWord::Stopping => true,
             StateWord::Stopped | StateWord::Exited | StateWord::Fatal => false,
         }
 }
@@ -216,4 +206,15 @@ pub(super) fn can_be_stopped(slot: &Slot) -> bool {
 
 fn in_words(slot: &Slot) -> String {
     format!("{} ({})", slot.program.name, slot.word().as_str().to_ascii_lowercase())
+}
+
+fn wait_in_words(slot: &Slot, index: usize) -> String {
+    use crate::model::Awaited;
+    match slot.edges.waits.get(index).map(|wait| &wait.what) {
+        Some(Awaited::Network) => "network".to_owned(),
+        Some(Awaited::File(path)) => format!("file {}", path.display()),
+        Some(Awaited::Tcp(address)) => format!("tcp {address}"),
+        Some(Awaited::Socket(path)) => format!("socket {}", path.display()),
+        None => "nothing".to_owned(),
+    }
 }

@@ -2,12 +2,13 @@
 //!
 //! Each `when_…` takes what its state knows and gives the next state; no arm is left to `_`. Effects on
 //! other programs are not decided here: [`super::Engine`] looks at who is touched after each step.
+#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{
     Action, Actions, Again, Cause, ChildEvent, Ended, FailureClass, Goal, Life, Next, Record, Role,
     RunId, Scope, Side, Slot, Spawn, State, StopWhy, What, restart,
 };
-use crate::model::{Exit, Instant, KillMode, Limit, LimitAction, Signal, WallTime};
+use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
 /// What a step may use of the world: the time given, a place for actions, numbers.
 pub(super) struct Cx<'a> {
@@ -208,10 +209,9 @@ impl Slot {
         }
         if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_) } =
             self.state
+            && waits_done == index
         {
-            if waits_done == index {
-                self.state = self.next_wait((since, patience, patient), waits_done + 1, cx);
-            }
+            self.state = self.next_wait((since, patience, patient), waits_done + 1, cx);
         }
     }
 
@@ -262,7 +262,7 @@ impl Slot {
     }
 
     /// Spawns `start_pre[index]`, or the program when there are no more.
-    fn spawn_next(
+    pub(super) fn spawn_next(
         &mut self,
         index: usize,
         tried: Option<(std::time::Duration, Instant)>,
@@ -314,7 +314,6 @@ impl Slot {
     }
 
     /// Spawned is not yet known; a stop is kept until it is.
-    #[expect(clippy::type_complexity, reason = "the fields of one state, in their order")]
     fn when_spawning(
         &mut self,
         (run, next, stop, tried): (
@@ -403,139 +402,6 @@ impl Slot {
             cx.out.record(Record::of(self, What::NoRoom { text: failure.text, pause }));
         }
         State::Retrying { at: cx.now + pause, pause: (pause * 2).min(LONGEST), since, next }
-    }
-
-    /// A `start_pre` command runs.
-    fn prepare(&mut self, life: Life, index: usize, cx: &mut Cx<'_>) -> State {
-        let own = self.program.start_pre.get(index).and_then(|hook| hook.timeout.from(cx.now));
-        let all = self.program.start_timeout.from(self.attempt_at);
-        State::Preparing { life, index, kill_at: super::state::earlier(own, all) }
-    }
-
-    fn when_preparing(
-        &mut self,
-        life: Life,
-        index: usize,
-        kill_at: Option<Instant>,
-        input: Input,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        match input {
-            Input::Stop(why) => self.begin_stop(life, why, cx),
-            Input::Kill(why) => self.begin_kill(life, why, cx),
-            Input::Deadline if kill_at.is_some_and(|at| at <= cx.now) => {
-                cx.out.record(Record::of(self, What::TimedOut { role: Role::StartPre(index) }));
-                self.begin_kill(life, StopWhy::StartTimeout, cx)
-            }
-            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
-                let ignore = self.program.start_pre.get(index).is_some_and(|h| h.ignore_failure);
-                if exit != Exit::Code(0) {
-                    let role = Role::StartPre(index);
-                    cx.out
-                        .record(Record::of(self, What::HookEnded { role, exit, ignored: ignore }));
-                    if !ignore {
-                        return self.empty(life.run, Cause::Pre(index, exit), None, cx);
-                    }
-                }
-                cx.signal(self, life.run, Signal::KILL, Scope::Tree);
-                State::Sweeping { run: life.run, index, again: Again::first(cx.now) }
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
-                State::Preparing { life, index, kill_at }
-            }
-        }
-    }
-
-    fn when_sweeping(
-        &mut self,
-        run: RunId,
-        index: usize,
-        again: Again,
-        input: Input,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        match input {
-            Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
-                self.spawn_next(index + 1, None, cx)
-            }
-            Input::Stop(why) | Input::Kill(why) => {
-                let ended = Ended { cause: Cause::Stopped(why, None), lived: None };
-                State::Emptying { run, ended, again, empty: false }
-            }
-            Input::Deadline if again.at.is_some_and(|at| at <= cx.now) => {
-                cx.signal(self, run, Signal::KILL, Scope::Tree);
-                State::Sweeping { run, index, again: again.next(cx.now) }
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
-                State::Sweeping { run, index, again }
-            }
-        }
-    }
-
-    /// The main process executes.
-    fn started(&mut self, life: Life, cx: &mut Cx<'_>) -> State {
-        self.main = Some(life.run);
-        cx.out.record(Record::of(self, What::Started { pid: life.pid }));
-        self.settle(life, 0, cx)
-    }
-
-    /// The next `start_post` command, or up.
-    pub(super) fn settle(&mut self, life: Life, index: usize, cx: &mut Cx<'_>) -> State {
-        let Some(hook) = self.program.start_post.get(index) else { return self.up(life, cx) };
-        let limit = super::state::earlier(
-            hook.timeout.from(cx.now),
-            self.program.start_timeout.from(self.attempt_at),
-        );
-        self.begin_side(Role::StartPost(index), limit, None, Some(life.pid), cx);
-        State::Settling { life, index }
-    }
-
-    fn up(&mut self, life: Life, cx: &mut Cx<'_>) -> State {
-        if !self.is_oneshot() {
-            let recovered = std::mem::take(&mut self.history.troubled);
-            let what = if recovered { What::Recovered } else { What::Ready };
-            cx.out.record(Record::of(self, what));
-        }
-        State::Running { life }
-    }
-
-    fn when_settling(&mut self, life: Life, index: usize, input: Input, cx: &mut Cx<'_>) -> State {
-        match input {
-            Input::Stop(why) => State::Draining { life, why },
-            Input::Kill(why) => self.begin_kill(life, why, cx),
-            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
-                self.main_exited(life, exit, cx)
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
-                State::Settling { life, index }
-            }
-        }
-    }
-
-    fn when_running(&mut self, life: Life, input: Input, cx: &mut Cx<'_>) -> State {
-        match input {
-            Input::Stop(why) => State::Draining { life, why },
-            Input::Kill(why) => self.begin_kill(life, why, cx),
-            Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
-                self.main_exited(life, exit, cx)
-            }
-            Input::Deadline
-                if self.program.max_runtime.from(life.started).is_some_and(|at| at <= cx.now) =>
-            {
-                cx.out.record(Record::of(self, What::TimedOut { role: Role::Main }));
-                self.begin_stop(life, StopWhy::MaxRuntime, cx)
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
-                State::Running { life }
-            }
-        }
-    }
-
-    fn main_exited(&mut self, life: Life, exit: Exit, cx: &mut Cx<'_>) -> State {
-        let lived = cx.now.since(life.started);
-        self.history.exit = Some((exit, cx.wall));
-        cx.out.record(Record::of(self, What::Exited { exit, lived }));
-        self.empty(life.run, Cause::Exit(exit), Some(lived), cx)
     }
 }
 

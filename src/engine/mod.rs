@@ -5,17 +5,21 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod bugs;
 mod down;
 mod event;
 mod gate;
 mod machine;
+mod outcome;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
 mod site;
+mod slot;
 mod state;
 mod status;
+mod up;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,53 +29,23 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use bugs::*;
 pub use event::*;
 pub use record::*;
+pub use slot::*;
 pub use state::*;
 
 use self::{
     machine::{Cx, Input},
-    requests::Operation,
+    outcome::Operation,
     site::Phase,
-    state::earlier,
+    slot::earlier,
 };
 use crate::{
     control::RequestId,
     model::{Exit, Instant, Name, Site, Supervisor, WallTime},
     plan::{EdgeKind, Edges, Plan, ProgramId},
 };
-
-/// Faults that a test can switch on, to see that the simulator finds them. All off in production.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a mutant of its own")]
-pub struct Bugs {
-    /// A stop between spawn and its answer is lost.
-    pub forget_stop_while_spawning: bool,
-    /// Restarts what is to be down.
-    pub restart_although_down: bool,
-    /// Says stopped while the tree lives.
-    pub leave_the_tree: bool,
-    /// Starts without asking the gate.
-    pub skip_the_gate: bool,
-    /// Stops in any order.
-    pub skip_the_drain: bool,
-    /// Counts failures of the system as the program's.
-    pub count_fork_failures: bool,
-    /// Takes events of an earlier run for the present one.
-    pub ignore_generation: bool,
-    /// Starts programs during a shutdown.
-    pub start_in_shutdown: bool,
-    /// Sends SIGKILL before its time.
-    pub kill_at_once: bool,
-    /// Does not start again what backs off.
-    pub lose_restarts: bool,
-    /// Never forgets a failure.
-    pub keep_failures: bool,
-    /// Does not know a start limit.
-    pub ignore_the_limit: bool,
-    /// Restarts at a reload what has not changed.
-    pub restart_unchanged: bool,
-}
 
 /// The machine for one site.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -149,7 +123,7 @@ impl Engine {
             }
             Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
                 let order = reload::Order { request, dry_run, allow_removal, warnings };
-                self.loaded(&site, order, at, out);
+                self.loaded(&site, &order, at, out);
             }
             Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
             Event::Told(told) => self.told(told, at, out),

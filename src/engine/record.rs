@@ -134,8 +134,7 @@ impl Record {
             What::Escalated { .. } => "program.escalated",
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
-            What::HookEnded { .. } => "program.hook",
-            What::HookNotStarted { .. } => "program.hook",
+            What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
             What::TimedOut { .. } => "program.timeout",
             What::NoRoom { .. } => "program.delayed",
         }
@@ -191,6 +190,7 @@ impl fmt::Display for Record {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -233,10 +233,12 @@ impl fmt::Display for What {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
 impl What {
     /// The words of what concerns the whole site.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SupervisorStarted { programs: 1 } => f.write_str("supervising 1 program"),
             Self::SupervisorStarted { programs } => write!(f, "supervising {programs} programs"),
             Self::SupervisorStopping { why } => write!(f, "stopping the site ({why})"),
             Self::SupervisorKilling { left } => write!(f, "killing what is left: {left} programs"),

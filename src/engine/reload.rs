@@ -1,16 +1,25 @@
 //! A new site for a running machine: only what changed is touched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
-    model::{Name, Site},
+    model::{Control, Name, Site},
     plan::{
         Back, Plan, ProgramId,
         reload::{Change, change},
     },
 };
+
+/// The settings that only a new socket has.
+fn of_socket(control: &Control) -> impl PartialEq + '_ {
+    let Control { socket, owner, group, mode, access: _ } = control;
+    (socket, owner, group, mode)
+}
 
 /// How a reload was asked for.
 pub(super) struct Order {
@@ -36,7 +45,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn loaded(&mut self, site: &Site, order: Order, at: At, out: &mut Actions) {
+    pub(super) fn loaded(&mut self, site: &Site, order: &Order, at: At, out: &mut Actions) {
         if let Some(refusal) = self.refusal_while_stopping() {
             if let Some(id) = order.request {
                 out.reply(id, refusal);
@@ -47,7 +56,7 @@ impl Engine {
         let mut difference = self.difference(&plan);
         difference.dry_run = order.dry_run;
         difference.warnings.clone_from(&order.warnings);
-        if let Some(why) = self.removes_too_much(&difference, &order) {
+        if let Some(why) = self.removes_too_much(&difference, order) {
             return Self::not_loaded(order.request, &why, out);
         }
         if !order.dry_run {
@@ -86,7 +95,7 @@ impl Engine {
     /// What `plan` changes.
     fn difference(&self, plan: &Plan) -> Difference {
         let mut difference = Difference::default();
-        let mut kept = std::collections::BTreeSet::new();
+        let mut kept = BTreeSet::new();
         for planned in &plan.programs {
             kept.insert(planned.id);
             let name = planned.program.name.as_str().to_owned();
@@ -99,9 +108,8 @@ impl Engine {
             match kind {
                 Change::None => {}
                 Change::Live => difference.live.push((name, keys)),
-                Change::NextStart => difference.next_start.push((name, keys)),
                 Change::Restart if slot.is_live() => difference.restarted.push((name, keys)),
-                Change::Restart => difference.next_start.push((name, keys)),
+                Change::NextStart | Change::Restart => difference.next_start.push((name, keys)),
             }
         }
         let gone = |slot: &&super::Slot| !kept.contains(&slot.id) && slot.goal != Goal::Gone;
@@ -109,8 +117,7 @@ impl Engine {
             self.programs().filter(gone).map(|s| s.program.name.as_str().to_owned()).collect();
         let (old, new) = (&*self.supervisor, &*plan.supervisor);
         for (key, differs) in [
-            ("control", old.control != new.control),
-            ("log", old.log != new.log),
+            ("control", of_socket(&old.control) != of_socket(&new.control)),
             ("runtime_dir", old.runtime_dir != new.runtime_dir),
             ("state_dir", old.state_dir != new.state_dir),
             ("name", old.name != new.name),
@@ -121,18 +128,27 @@ impl Engine {
                 difference.supervisor.push(key.to_owned());
             }
         }
+        let live = [
+            ("control.access", old.control.access != new.control.access),
+            ("log", old.log != new.log),
+        ];
+        let live: Vec<String> =
+            live.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect();
+        if !live.is_empty() {
+            difference.live.push(("supervisor".to_owned(), live));
+        }
         difference
     }
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
         let restart_unchanged = self.bugs.restart_unchanged;
-        let mut kept: BTreeMap<ProgramId, ()> = BTreeMap::new();
+        let mut kept = BTreeSet::new();
         let mut starting = Vec::new();
         let mut stopping = Vec::new();
         for planned in plan.programs {
             let id = planned.id;
-            kept.insert(id, ());
+            kept.insert(id);
             let Some(slot) = self.slot_mut(id) else {
                 let starts = planned.program.enabled && planned.program.autostart;
                 self.add(planned, (at.now, at.wall));
@@ -187,9 +203,8 @@ impl Engine {
         self.start_all(starting, at, out);
     }
 
-    fn remove_others(&mut self, kept: &BTreeMap<ProgramId, ()>, at: At, out: &mut Actions) {
-        let gone: Vec<ProgramId> =
-            self.ids().into_iter().filter(|id| !kept.contains_key(id)).collect();
+    fn remove_others(&mut self, kept: &BTreeSet<ProgramId>, at: At, out: &mut Actions) {
+        let gone: Vec<ProgramId> = self.ids().into_iter().filter(|id| !kept.contains(id)).collect();
         for id in &gone {
             if let Some(slot) = self.slot_mut(*id) {
                 slot.goal = Goal::Gone;

@@ -1,38 +1,15 @@
 //! What clients ask: who is meant, what is begun, when it is done.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Action, Actions, At, Engine, Goal, Input, Record, Role, Scope, SiteStop, Slot, State, StopWhy,
     What,
+    outcome::{Operation, Verb, mark, outcome},
 };
 use crate::{
-    control::{
-        Change, Outcome, Peer, ProgramOutcome, Refusal, RefusalCode, Reply, Request, RequestId,
-        SendSignal, StateWord,
-    },
-    model::{Exit, Instant, Name, Reload},
+    control::{Change, Outcome, Peer, Refusal, RefusalCode, Reply, Request, RequestId, SendSignal},
+    model::{Exit, Name, Reload},
     plan::ProgramId,
 };
-
-/// A change that a client waits for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Operation {
-    verb: Verb,
-    /// Each target, with the number of its attempts when the operation began.
-    targets: Vec<(ProgramId, u64)>,
-    /// When the client no longer wants to wait.
-    pub(super) until: Option<Instant>,
-    /// What was shown last.
-    shown: Vec<StateWord>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Verb {
-    Start,
-    Stop,
-    Restart,
-}
 
 /// A refusal with a hint.
 fn refuse(code: RefusalCode, message: String, hint: Option<String>) -> Reply {
@@ -163,10 +140,10 @@ impl Engine {
         at: At,
         out: &mut Actions,
     ) {
-        if verb != Verb::Stop {
-            if let Some(refusal) = self.refusal_while_stopping() {
-                return out.reply(id, refusal);
-            }
+        if verb != Verb::Stop
+            && let Some(refusal) = self.refusal_while_stopping()
+        {
+            return out.reply(id, refusal);
         }
         let targets = match self.select(&change.names).and_then(|ids| self.startable(verb, ids)) {
             Ok(targets) => targets,
@@ -178,6 +155,9 @@ impl Engine {
         };
         if change.dry_run {
             return out.reply(id, Reply::Outcome(self.would_touch(verb, &targets)));
+        }
+        if let Some(question) = self.unconfirmed(verb, &targets, change) {
+            return out.reply(id, question);
         }
         for (target, variant) in variants {
             if let Some(slot) = self.slot_mut(target) {
@@ -200,7 +180,7 @@ impl Engine {
         let operation = Operation { verb, targets: marks, until, shown: Vec::new() };
         self.operations.insert(id, operation);
         match verb {
-            Verb::Start => self.start_by_hand(targets, at, out),
+            Verb::Start => self.start_by_hand(&targets, at, out),
             Verb::Stop => self.stop_by_hand(&targets, change.force, at, out),
             Verb::Restart => self.restart_by_hand(targets, change.force, at, out),
         }
@@ -249,6 +229,26 @@ impl Engine {
         Ok(chosen)
     }
 
+    /// The question to ask before something stops that has `stop.confirm`.
+    fn unconfirmed(&self, verb: Verb, targets: &[ProgramId], change: &Change) -> Option<Reply> {
+        if verb == Verb::Start || change.confirmed || change.force {
+            return None;
+        }
+        let mut all = targets.to_vec();
+        all.extend(targets.iter().flat_map(|id| self.dependants(*id)));
+        all.sort_unstable();
+        all.dedup();
+        let asks = |slot: &&Slot| slot.is_live() && slot.program.stop.confirm;
+        let slots = all.iter().filter_map(|id| self.slot(*id)).filter(asks);
+        let names: Vec<&str> = slots.map(|slot| slot.program.name.as_str()).collect();
+        if names.is_empty() {
+            return None;
+        }
+        let word = if verb == Verb::Stop { "stop" } else { "restart" };
+        let message = format!("{word} {}?", names.join(", "));
+        Some(refuse(RefusalCode::NeedsConfirmation, message, None))
+    }
+
     fn would_touch(&self, verb: Verb, targets: &[ProgramId]) -> Outcome {
         let mut all = targets.to_vec();
         for id in targets {
@@ -274,9 +274,9 @@ impl Engine {
     }
 
     /// A start by hand clears the start limit and brings along what is needed.
-    fn start_by_hand(&mut self, targets: Vec<ProgramId>, at: At, out: &mut Actions) {
-        let mut all = targets.clone();
-        for id in &targets {
+    fn start_by_hand(&mut self, targets: &[ProgramId], at: At, out: &mut Actions) {
+        let mut all = targets.to_vec();
+        for id in targets {
             all.extend(self.needs(*id));
             if let Some(slot) = self.slot_mut(*id) {
                 slot.history.starts.clear();
@@ -318,9 +318,9 @@ impl Engine {
                 self.step(*id, input, at, out);
             }
         }
-        let down =
+        let down: Vec<ProgramId> =
             targets.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_live())).collect();
-        self.start_by_hand(down, at, out);
+        self.start_by_hand(&down, at, out);
     }
 
     fn reset(&mut self, id: ProgramId, at: At, out: &mut Actions) {
@@ -414,111 +414,6 @@ impl Engine {
                 request.is_some()
             }
         }
-    }
-
-    /// Answers what is done, and shows the others how far they are.
-    pub(super) fn finish_operations(&mut self, at: At, out: &mut Actions) {
-        if self.operations.is_empty() {
-            return;
-        }
-        let ids: Vec<RequestId> = self.operations.keys().copied().collect();
-        for id in ids {
-            let Some(operation) = self.operations.get(&id) else { continue };
-            let slots =
-                || operation.targets.iter().filter_map(|(t, mark)| Some((self.slot(*t)?, *mark)));
-            if slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark)) {
-                let reply = Reply::Outcome(self.outcome_of(operation, true));
-                out.reply(id, reply);
-                self.operations.remove(&id);
-                continue;
-            }
-            let shown: Vec<StateWord> = slots().map(|(slot, _)| slot.word()).collect();
-            if operation.until != Some(at.now) && shown != operation.shown {
-                let targets = operation.targets.iter().map(|(t, _)| *t).collect();
-                out.push(Action::Progress(id, targets));
-                if let Some(operation) = self.operations.get_mut(&id) {
-                    operation.shown = shown;
-                }
-            }
-        }
-    }
-
-    /// Answers those whose patience is over; what they asked for goes on.
-    pub(super) fn operations_due(&mut self, at: At, out: &mut Actions) {
-        let due: Vec<RequestId> = self
-            .operations
-            .iter()
-            .filter(|(_, op)| op.until.is_some_and(|until| until <= at.now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            if let Some(operation) = self.operations.remove(&id) {
-                out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
-            }
-        }
-    }
-
-    /// The site is down: whoever still waits is answered.
-    pub(super) fn end_operations(&mut self, out: &mut Actions) {
-        for (id, operation) in std::mem::take(&mut self.operations) {
-            out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
-        }
-    }
-
-    fn outcome_of(&self, operation: &Operation, complete: bool) -> Outcome {
-        let one = |(id, mark): &(ProgramId, u64)| {
-            let slot = self.slot(*id)?;
-            let mut entry = outcome(slot);
-            entry.reason = self.reason(slot);
-            entry.ok = is_settled(operation.verb, slot, *mark)
-                && match operation.verb {
-                    Verb::Stop => slot.goal != Goal::Up,
-                    Verb::Start | Verb::Restart => {
-                        slot.is_ready() || slot.word() == StateWord::Running
-                    }
-                };
-            Some(entry)
-        };
-        Outcome { programs: operation.targets.iter().filter_map(one).collect(), complete }
-    }
-}
-
-fn outcome(slot: &Slot) -> ProgramOutcome {
-    ProgramOutcome {
-        name: slot.program.name.as_str().to_owned(),
-        ok: true,
-        state: slot.word(),
-        reason: String::new(),
-    }
-}
-
-/// The attempts that a restart does not count as its own: one that has spawned nothing yet is good.
-fn mark(slot: &Slot) -> u64 {
-    let begun = matches!(slot.state, State::Waiting { .. } | State::Retrying { .. });
-    slot.history.attempts.saturating_sub(u64::from(begun))
-}
-
-fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
-    match verb {
-        Verb::Stop => match slot.word() {
-            StateWord::Stopped | StateWord::Exited | StateWord::Fatal => true,
-            // Wanted up again meanwhile: this stop is over.
-            StateWord::Waiting
-            | StateWord::Starting
-            | StateWord::Running
-            | StateWord::Backoff
-            | StateWord::Stopping => slot.goal == Goal::Up,
-        },
-        Verb::Start => is_up_or_failed(slot),
-        Verb::Restart => slot.history.attempts > mark && is_up_or_failed(slot),
-    }
-}
-
-fn is_up_or_failed(slot: &Slot) -> bool {
-    match slot.word() {
-        StateWord::Running => !slot.is_oneshot(),
-        StateWord::Stopped | StateWord::Backoff | StateWord::Exited | StateWord::Fatal => true,
-        StateWord::Waiting | StateWord::Starting | StateWord::Stopping => false,
     }
 }
 

@@ -56,11 +56,11 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
         Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) => Class::UncleanCode,
-        Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. }), _) => Class::UncleanSignal,
+        Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. }), _)
+        | Cause::Pre(_, Exit::Signal { .. }) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
         Cause::WaitedInVain(_) => Class::Timeout,
-        Cause::Pre(_, Exit::Signal { .. }) => Class::UncleanSignal,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
             Class::UncleanCode
         }
@@ -70,12 +70,11 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
 /// Whether the policy alone wants another run.
 fn policy_wants(policy: RestartPolicy, class: Class) -> bool {
     match (policy, class) {
-        (RestartPolicy::Never, _) => false,
-        (RestartPolicy::Always, _) => true,
-        (RestartPolicy::OnFailure | RestartPolicy::OnAbnormal, Class::Clean) => false,
-        (RestartPolicy::OnFailure, _) => true,
-        (RestartPolicy::OnAbnormal, Class::UncleanCode) => false,
-        (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout) => true,
+        (RestartPolicy::Never, _)
+        | (RestartPolicy::OnFailure | RestartPolicy::OnAbnormal, Class::Clean)
+        | (RestartPolicy::OnAbnormal, Class::UncleanCode) => false,
+        (RestartPolicy::Always | RestartPolicy::OnFailure, _)
+        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout) => true,
     }
 }
 

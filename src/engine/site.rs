@@ -109,12 +109,13 @@ impl Engine {
         match (told, self.phase) {
             (Told::Stop, Phase::Up) => self.end_site(SiteStop::Signal, 0, at, out),
             (Told::Fault, Phase::Up) => self.end_site(SiteStop::Fault, 70, at, out),
-            (Told::Stop, Phase::Draining { code, .. }) => self.kill_site(code, at, out),
             (Told::Quit, Phase::Up) => {
                 self.end_site(SiteStop::Signal, 0, at, out);
                 self.kill_site(0, at, out);
             }
-            (Told::Quit, Phase::Draining { code, .. }) => self.kill_site(code, at, out),
+            (Told::Stop | Told::Quit, Phase::Draining { code, .. }) => {
+                self.kill_site(code, at, out);
+            }
             (Told::Reload, Phase::Up) if self.supervisor.stop_on_hangup => {
                 self.end_site(SiteStop::Signal, 0, at, out);
             }
@@ -152,10 +153,8 @@ impl Engine {
         out.record(Record::site(What::SupervisorStopping { why }));
         let ids = self.ids();
         for id in &ids {
-            if let Some(slot) = self.slot_mut(*id) {
-                if slot.goal == Goal::Up {
-                    slot.goal = Goal::Down;
-                }
+            if let Some(slot) = self.slot_mut(*id).filter(|slot| slot.goal == Goal::Up) {
+                slot.goal = Goal::Down;
             }
         }
         for id in ids {

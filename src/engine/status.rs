@@ -3,7 +3,7 @@
 use super::{Again, Cause, Engine, Goal, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
-    model::{Human, Instant, WallTime},
+    model::{Human, Instant, Limit, Signal, WallTime},
 };
 
 impl Engine {
@@ -27,6 +27,8 @@ impl Engine {
             reason: self.reason(slot),
             waiting_for: self.blockers(slot.id, now),
             next_in_s: next.map(|at| (at - now).as_secs_f64()),
+            next_total_s: escalation(slot).and_then(|(total, _)| total),
+            next_signal: escalation(slot).map(|(_, signal)| signal),
             next_at: next.map(|at| WallTime(wall.0.saturating_add(ms(at)))),
             cpu_usage_ns: None,
             memory_current: None,
@@ -98,6 +100,17 @@ impl Engine {
             live.filter(|s| s.is_live()).map(|s| s.program.name.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// How long a stop has been given, in seconds, and the signal that follows.
+fn escalation(slot: &Slot) -> Option<(Option<f64>, Signal)> {
+    let State::Stopping { rung, .. } = &slot.state else { return None };
+    let ladder = &slot.program.stop.ladder;
+    let total = ladder.get(rung.saturating_sub(1)).and_then(|step| match step.wait {
+        Limit::After(time) => Some(time.as_secs_f64()),
+        Limit::Never => None,
+    });
+    Some((total, ladder.get(*rung).map_or(Signal::KILL, |step| step.signal)))
 }
 
 fn emptying(again: Again) -> &'static str {

@@ -1,4 +1,5 @@
 //! Small sites for tests of the engine, built without YAML.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

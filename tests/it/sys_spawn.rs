@@ -1,12 +1,12 @@
 //! Children as the kernel sees them: what they start with, how they fail, how they end.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::{ffi::OsString, io::Read, os::fd::OwnedFd};
+use std::{io::Read, os::fd::OwnedFd};
 
 use mini_supervisor::{
     model::{Exit, Signal},
     sys::{
-        child::{Children, Peeked},
+        child::Children,
         spawn::{
             Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, fork, read_report, vfork,
         },
@@ -14,19 +14,7 @@ use mini_supervisor::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-fn shell(script: &str) -> SpawnSpec {
-    SpawnSpec::new(["/bin/sh", "-c", script].map(OsString::from).to_vec())
-}
-
-/// The next exit; blocks in waitid(2) without reaping, so no test has to sleep.
-fn next_exit(children: &mut Children) -> Peeked {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    // Its result is not used: nix cannot decode real-time signals.
-    waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).ok();
-    let peeked = children.peek_exited().expect("somebody has ended");
-    children.reap(peeked);
-    peeked
-}
+use crate::sys_world::{next_exit, shell};
 
 /// Output and exit of a child made by vfork.
 fn run(mut spec: SpawnSpec) -> (String, Exit) {
@@ -174,21 +162,36 @@ fn every_code_and_every_signal_is_told_exactly() {
     }
 }
 
+/// With `TESTS_FULL` in the environment ten times as many.
+fn is_full() -> bool {
+    std::env::vars_os().any(|(name, _)| name == "TESTS_FULL")
+}
+
 #[test]
-fn two_thousand_children_start_while_other_threads_allocate() {
-    use std::sync::atomic::{AtomicBool, Ordering};
+fn children_start_while_other_threads_allocate_and_write() {
+    use std::{
+        io::Write,
+        sync::atomic::{AtomicBool, Ordering},
+    };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
+                let mut null = std::fs::File::create("/dev/null").unwrap();
                 while !done.load(Ordering::Relaxed) {
-                    drop(std::hint::black_box(vec![0_u8; 4096]));
+                    for size in 1..20 {
+                        let line = std::hint::black_box(vec![b'x'; size * 200]);
+                        null.write_all(&line).unwrap();
+                    }
+                    // Else these eight have both processors, and each spawn waits for its turn
+                    // of some milliseconds several times.
+                    std::thread::park_timeout(std::time::Duration::from_micros(200));
                 }
             });
         }
         let prepared = Prepared::new(SpawnSpec::new(vec!["/bin/true".into()])).unwrap();
         let mut children = Children::new();
-        for run in 0..2000_u64 {
+        for run in 0..if is_full() { 20_000 } else { 2000 } {
             if run % 2 == 0 {
                 children.insert(run, vfork(&prepared).unwrap());
             } else {

@@ -2,6 +2,8 @@
 
 mod page;
 mod status;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub(super) use page::page;

@@ -17,7 +17,8 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     let mut out = format!("{dot} {name}{}\n", about.unwrap_or_default());
     let mut row = |label: &str, value: String| {
         let value = view.cut(14, &escape(&value));
-        writeln!(out, "{label:>12}: {value}").ok(); // writing to a string cannot fail
+        let colon = if label.is_empty() { ' ' } else { ':' };
+        writeln!(out, "{label:>12}{colon} {value}").ok(); // writing to a string cannot fail
     };
     let reason =
         if program.reason.is_empty() { words(program, view.now) } else { program.reason.clone() };

@@ -123,7 +123,10 @@ fn running(program: &ProgramStatus) -> String {
 pub(in crate::cli) fn next(program: &ProgramStatus) -> Option<String> {
     let time = Duration::try_from_secs_f64(program.next_in_s?.max(0.0)).ok()?;
     match program.state {
-        StateWord::Stopping => Some(format!("SIGKILL in {}", Human(time))),
+        StateWord::Stopping => {
+            let signal = program.next_signal.unwrap_or(Signal::KILL);
+            Some(format!("{signal} in {}", Human(time)))
+        }
         StateWord::Backoff | StateWord::Fatal => Some(format!("next start in {}", Human(time))),
         StateWord::Waiting => Some(format!("next try in {}", Human(time))),
         StateWord::Starting => Some(format!("given up in {}", Human(time))),

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::View;
 use crate::{
-    control::{Difference, LogLine, Outcome, ProgramStatus},
-    model::WallTime,
+    control::{Difference, LogLine, Outcome, ProgramStatus, StateWord},
+    model::{Signal, WallTime},
 };
 
 /// `text` with everything that could steer a terminal made visible: C0, DEL, C1, bidi controls.
@@ -90,6 +90,15 @@ pub(in crate::cli) fn event(line: &LogLine) -> String {
 
 /// `waiting for web (pid 12, 7s of 30s, then SIGKILL)`, `ago` after it was so.
 pub(in crate::cli) fn waiting(program: &ProgramStatus, ago: Duration) -> String {
+    let left = program.next_in_s.map(|secs| secs - ago.as_secs_f64());
+    let stopping = program.state == StateWord::Stopping;
+    if let (true, Some(left), Some(total)) = (stopping, left, program.next_total_s) {
+        let pid = program.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
+        let spent = (total - left).clamp(0.0, total);
+        let next = program.next_signal.unwrap_or(Signal::KILL);
+        let name = escape(&program.name);
+        return format!("waiting for {name} ({pid}{spent:.0}s of {total:.0}s, then {next})");
+    }
     let mut parts = vec![program.state.as_str().to_ascii_lowercase()];
     parts.extend(program.pid.map(|pid| format!("pid {pid}")));
     if !program.reason.is_empty() {
@@ -98,7 +107,6 @@ pub(in crate::cli) fn waiting(program: &ProgramStatus, ago: Duration) -> String 
     if !program.waiting_for.is_empty() {
         parts.push(format!("for {}", program.waiting_for.join(", ")));
     }
-    let left = program.next_in_s.map(|secs| secs - ago.as_secs_f64());
     parts.extend(super::next(&ProgramStatus { next_in_s: left, ..program.clone() }));
     escape(&format!("waiting for {} ({})", program.name, parts.join(", ")))
 }

@@ -67,7 +67,8 @@ fn run(
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
             if !agreed(&refusal) {
-                return Err(Failure::refused(&what, refusal).hint("say --yes to do it"));
+                let text = format!("cannot {what}: not confirmed: {}", refusal.message);
+                return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
             wait(&mut client, &make(Change { confirmed: true, ..change }), &what, out)?
         }

@@ -4,13 +4,12 @@ mod change;
 mod follow;
 mod status;
 
-use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::{
     Context,
     fail::{Failure, NO_SUPERVISOR},
-    options::{CommandLine, ReloadArgs, Verb},
+    options::{ReloadArgs, Verb},
     out::Out,
     render, site,
 };
@@ -24,7 +23,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         Verb::Schema => Ok(site::schema(out)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut CommandLine::command(), "supervisor", &mut script);
+            clap_complete::generate(shell, &mut super::command(), "supervisor", &mut script);
             out.print(&String::from_utf8_lossy(&script));
             Ok(0)
         }

@@ -9,7 +9,7 @@ use crate::{
         lower::{cycle, reference},
         tree::Node,
     },
-    model::{LogTarget, Name, Program},
+    model::{LogTarget, Name, Program, ProgramType},
 };
 
 impl Load<'_> {
@@ -78,34 +78,54 @@ impl Load<'_> {
         }
     }
 
-    /// Two programs must not write one log file: each would rotate it under the other.
+    /// Two programs must not share what each of them rotates, overwrites or removes.
     pub(super) fn shared_files(
         &mut self,
         programs: &BTreeMap<Name, Arc<Program>>,
         declared: &[Declared],
     ) {
         let places: BTreeMap<&Name, &Declared> = declared.iter().map(|d| (&d.name, d)).collect();
+        let at = |name: &Name, keys: &[&str]| {
+            places.get(name).map_or_else(Place::default, |d| {
+                let value = keys.iter().try_fold(&d.node, |node, key| node.get(key));
+                value.map_or(d.place, |n| n.place)
+            })
+        };
         let mut owners: BTreeMap<&Path, &Name> = BTreeMap::new();
         for (name, program) in programs {
-            for (key, target) in
-                [("stdout", &program.logging.stdout), ("stderr", &program.logging.stderr)]
-            {
-                let LogTarget::File(path) = target else { continue };
+            for (path, what, keys) in own_paths(program) {
                 let Some(first) = owners.insert(path, name).filter(|first| *first != name) else {
                     continue;
                 };
-                let at = |name: &Name| {
-                    places.get(name).map_or_else(Place::default, |d| {
-                        let log = d.node.get("logging").and_then(|l| l.get(key));
-                        log.map_or(d.place, |n| n.place)
-                    })
-                };
-                let text = format!("`{first}` and `{name}` write one log file, {}", path.display());
-                let found = Diagnostic::error("shared-file", at(name), text);
-                self.found.push(found.label(at(first), format!("`{first}` writes it too")));
+                let text = format!("`{first}` and `{name}` {what}, {}", path.display());
+                let found = Diagnostic::error("shared-file", at(name, keys), text);
+                let label = format!("`{first}` has it too");
+                self.found.push(found.label(at(first, keys), label));
             }
         }
     }
+}
+
+/// Paths that belong to `program` alone: what others must not share, and which key gives it.
+fn own_paths(
+    program: &Program,
+) -> impl Iterator<Item = (&Path, &'static str, &'static [&'static str])> {
+    let pid_file = match &program.kind {
+        ProgramType::Forking { pid_file } => Some(&**pid_file),
+        ProgramType::Simple | ProgramType::Oneshot { .. } | ProgramType::Notify => None,
+    };
+    let directory = program.runtime_directory.as_ref().map(|d| &*d.path);
+    let all: [(Option<&Path>, _, &[&str]); 4] = [
+        (file(&program.logging.stdout), "write one log file", &["logging", "stdout"]),
+        (file(&program.logging.stderr), "write one log file", &["logging", "stderr"]),
+        (pid_file, "have one pid file", &["pid_file"]),
+        (directory, "have one runtime directory", &["runtime_directory"]),
+    ];
+    all.into_iter().filter_map(|(path, what, keys)| Some((path?, what, keys)))
+}
+
+fn file(target: &LogTarget) -> Option<&Path> {
+    if let LogTarget::File(path) = target { Some(path) } else { None }
 }
 
 fn edges(node: &Node) -> impl Iterator<Item = (&'static str, &Node)> {

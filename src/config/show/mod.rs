@@ -8,7 +8,7 @@ mod words;
 use std::collections::BTreeSet;
 
 use super::{Loaded, diagnostic::Place, tree::Node};
-use tree::{Item, Map, Origins, as_written, write};
+use tree::{Item, Map, Origins, as_written, write_map};
 use words::word;
 
 const SECRET_WORDS: [&str; 5] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "PRIVATE_KEY"];
@@ -50,7 +50,7 @@ pub fn show(loaded: &Loaded, origin: bool) -> String {
     }
     let origins = Origins { files: &loaded.warnings, defaults };
     let mut out = String::new();
-    write(&site, 0, origin.then_some(&origins), "default", &mut out);
+    write_map(&site, 0, origin.then_some(&origins), "default", &mut out);
     out
 }
 
@@ -70,7 +70,11 @@ fn hide_map(map: &mut Map, redact: &[Box<str>]) {
             value @ (Item::Word(_) | Item::Text(_) | Item::Quoted(_)) if secret => {
                 *value = Item::Text("(hidden)".to_owned());
             }
-            value => hide(value, redact),
+            value @ (Item::Word(_)
+            | Item::Text(_)
+            | Item::Quoted(_)
+            | Item::List(_)
+            | Item::Map(_)) => hide(value, redact),
         }
     }
 }

@@ -219,10 +219,10 @@ fn stop(stop: &Stop) -> Map {
         map.add("signal", signal(only.signal));
         map.add("timeout", limit(only.wait));
     } else {
-        let step = |s: &crate::model::StopStep| {
+        let rung = |s: &crate::model::StopStep| {
             item([("signal", signal(s.signal)), ("wait", limit(s.wait))])
         };
-        map.add("signals", Item::List(stop.ladder.iter().map(step).collect()));
+        map.add("signals", Item::List(stop.ladder.iter().map(rung).collect()));
     }
     map.add_some("command", stop.command.as_deref().map(texts));
     map.add(

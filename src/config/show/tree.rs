@@ -1,6 +1,6 @@
 //! What is shown, as a tree: values, and where they came from. And the tree as YAML.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::config::{
     diagnostic::{Findings, Place, is_forbidden},
@@ -17,7 +17,7 @@ pub(super) enum Item {
     Text(String),
     /// Text that has to be quoted.
     Quoted(String),
-    List(Vec<Item>),
+    List(Vec<Self>),
     Map(Map),
 }
 
@@ -146,7 +146,7 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             c if is_forbidden(c) || c == '\u{feff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                write!(out, "\\u{:04x}", u32::from(c)).ok();
             }
             c => out.push(c),
         }
@@ -197,7 +197,7 @@ impl Origins<'_> {
 }
 
 /// Writes `map` as a block; `otherwise` is the origin of what the file does not say.
-pub(super) fn write(
+pub(super) fn write_map(
     map: &Map,
     indent: usize,
     origins: Option<&Origins<'_>>,
@@ -206,26 +206,29 @@ pub(super) fn write(
 ) {
     let pad = " ".repeat(indent);
     for (name, field) in &map.0 {
-        out.push_str(&format!("{pad}{}:", key(name)));
+        // Writing to a string cannot fail.
+        write!(out, "{pad}{}:", key(name)).ok();
         let comment = origins.map(|o| o.comment(field.origin, otherwise)).unwrap_or_default();
         match &field.value {
             Item::Map(inner) if !inner.0.is_empty() => {
                 out.push('\n');
                 // What a program's environment has beyond the file, its instance gave.
                 let inside = if name == "environment" { "instances" } else { otherwise };
-                write(inner, indent + 2, origins, inside, out);
+                write_map(inner, indent + 2, origins, inside, out);
             }
             Item::List(items) if items.iter().any(|i| matches!(i, Item::Map(_))) => {
-                out.push_str(&format!("{comment}\n"));
+                writeln!(out, "{comment}").ok();
                 for item in items {
-                    out.push_str(&format!("{pad}  - {}\n", flow(item)));
+                    writeln!(out, "{pad}  - {}", flow(item)).ok();
                 }
             }
             value @ (Item::Word(_)
             | Item::Text(_)
             | Item::Quoted(_)
             | Item::List(_)
-            | Item::Map(_)) => out.push_str(&format!(" {}{comment}\n", flow(value))),
+            | Item::Map(_)) => {
+                writeln!(out, " {}{comment}", flow(value)).ok();
+            }
         }
     }
 }

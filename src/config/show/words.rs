@@ -8,8 +8,8 @@ use crate::{
     model::{Bytes, Condition, Dependency, Limit, Mode, RunAs, Signal, Target},
 };
 
-pub(super) fn word(text: impl ToString) -> Item {
-    Item::Word(text.to_string())
+pub(super) fn word(text: impl std::fmt::Display) -> Item {
+    Item::Word(format!("{text}"))
 }
 
 pub(super) fn text(text: impl Into<String>) -> Item {
@@ -20,7 +20,7 @@ pub(super) fn texts(list: &[Box<str>]) -> Item {
     Item::List(list.iter().map(|t| text(&**t)).collect())
 }
 
-pub(super) fn words(list: impl IntoIterator<Item = impl ToString>) -> Item {
+pub(super) fn words(list: impl IntoIterator<Item = impl std::fmt::Display>) -> Item {
     Item::List(list.into_iter().map(word).collect())
 }
 

@@ -5,7 +5,9 @@ mod files;
 mod hostile;
 mod mistakes;
 mod reload;
+mod schema;
 mod shown;
+mod traps;
 
 use std::collections::BTreeMap;
 

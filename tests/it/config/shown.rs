@@ -1,6 +1,6 @@
 //! What `show-config` prints is itself a site, and an equal one.
 
-#![expect(clippy::needless_pass_by_value, reason = "a property's input")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -46,7 +46,7 @@ fn goes_round(text: &str, options: &LoadOptions) -> Result<(), String> {
 }
 
 /// Every key that is not for later, with a value that is not its default.
-const FULL: &str = r##"
+pub(super) const FULL: &str = r##"
 version: 1
 variables: {DIR: /srv/$$x}
 supervisor:
@@ -110,7 +110,7 @@ programs:
     oom_score_adj: -500
     cpu_affinity: 0-2,5
     hardening: {no_new_privileges: false}
-    runtime_directory: web/run
+    runtime_directory: "web/${instance}"
     state_directory: {name: web, mode: "0700"}
     cleanup: [{socket: w.sock}, {file: /tmp/w}]
     logging: {stdout: "log/${instance}.log", stderr: "null", timestamps: true, max_line: 4KiB,
@@ -125,6 +125,10 @@ programs:
     requires: [web, web@ready@started]
     runtime_directory: last
 "##;
+
+pub(super) fn full_as_shown() -> String {
+    show(&try_read(FULL, &options()).unwrap(), true)
+}
 
 #[test]
 fn a_site_with_every_key_goes_round() {

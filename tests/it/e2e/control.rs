@@ -37,22 +37,12 @@ fn a_client_that_no_rule_knows_is_refused_and_the_ruled_may_what_is_ruled() {
     site.all_running();
     let socket = site.socket();
     let as_user = |uid: u32, request: Request| {
-        let socket = socket.clone();
-        let asking = move || {
-            // The credentials of a socket are those of the thread that connects it.
-            let set = nix::libc::SYS_setresuid;
-            let _ = set;
-            let mut client = Client::connect(&socket).unwrap();
-            client.send(&request).unwrap();
-            client.reply(PATIENCE).unwrap()
-        };
-        let thread = std::thread::Builder::new().spawn(move || {
-            nix::unistd::seteuid(uid.into()).unwrap();
-            asking()
-        });
-        let reply = thread.unwrap().join().unwrap();
+        nix::unistd::seteuid(uid.into()).unwrap();
+        let client = Client::connect(&socket);
         nix::unistd::seteuid(0.into()).unwrap();
-        reply
+        let mut client = client.unwrap();
+        client.send(&request).unwrap();
+        client.reply(PATIENCE).unwrap()
     };
     let refused = |reply: Reply| match reply {
         Reply::Error(refusal) => refusal,
@@ -70,8 +60,14 @@ fn a_client_that_no_rule_knows_is_refused_and_the_ruled_may_what_is_ruled() {
     assert!(matches!(as_user(1, Request::Status(Targets::default())), Reply::Status(_)));
     let Reply::Outcome(outcome) = as_user(1, Request::Restart(change(&["one"]))) else { panic!() };
     assert!(outcome.programs[0].ok);
-    assert_eq!(refused(as_user(1, Request::Restart(change(&["two"])))).code, RefusalCode::NotPermitted);
-    assert_eq!(refused(as_user(1, Request::Stop(change(&["one"])))).code, RefusalCode::NotPermitted);
+    assert_eq!(
+        refused(as_user(1, Request::Restart(change(&["two"])))).code,
+        RefusalCode::NotPermitted
+    );
+    assert_eq!(
+        refused(as_user(1, Request::Stop(change(&["one"])))).code,
+        RefusalCode::NotPermitted
+    );
     assert_eq!(site.end(), 0);
 }
 
@@ -134,7 +130,8 @@ fn the_longest_request_is_64_kib() {
 #[test]
 fn silent_and_slow_clients_delay_nobody() {
     let mut site = Plan::new(SLEEP).start();
-    let mut slow: Vec<Client> = (0..100).filter_map(|_| Client::connect(&site.socket()).ok()).collect();
+    let mut slow: Vec<Client> =
+        (0..100).filter_map(|_| Client::connect(&site.socket()).ok()).collect();
     for client in &mut slow {
         client.raw(b"{\"jsonrpc\"").ok();
     }

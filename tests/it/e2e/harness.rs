@@ -2,20 +2,19 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
     os::unix::{
         fs::PermissionsExt,
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Condvar, Mutex, mpsc},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use mini_supervisor::control::{
-    Change, Empty, EventsQuery, LogLine, Outcome, ProgramStatus, Reply, ReloadSite, Request,
+    Change, Empty, EventsQuery, LogLine, Outcome, ProgramStatus, ReloadSite, Reply, Request,
     SiteStatus, StateWord, Targets,
 };
 use nix::{
@@ -23,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::client::Client;
+use super::{client::Client, lines::Lines};
 
 /// How long anything may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -210,7 +209,16 @@ impl Plan {
         };
         thread::Builder::new().spawn(wait).unwrap();
         let (client, events) = (None, None);
-        Site { plan: self, pid: Pid::from_raw(pid), exit, ended: None, stdout, stderr, client, events }
+        Site {
+            plan: self,
+            pid: Pid::from_raw(pid),
+            exit,
+            ended: None,
+            stdout,
+            stderr,
+            client,
+            events,
+        }
     }
 
     /// Starts the supervisor and waits until it has begun to start its programs.
@@ -233,64 +241,6 @@ impl Plan {
         }
         site.connect();
         site
-    }
-}
-
-/// Lines that are read while they come.
-#[derive(Clone, Default)]
-pub(super) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
-
-impl Lines {
-    fn read(from: impl Read + Send + 'static) -> Self {
-        let lines = Self::default();
-        let shared = Arc::clone(&lines.0);
-        let read = move || {
-            let mut from = BufReader::new(from);
-            let mut line = Vec::new();
-            while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-                line.clear();
-                shared.0.lock().unwrap().0.push(text);
-                shared.1.notify_all();
-            }
-            shared.0.lock().unwrap().1 = true;
-            shared.1.notify_all();
-        };
-        thread::Builder::new().spawn(read).unwrap();
-        lines
-    }
-
-    pub(super) fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().0.clone()
-    }
-
-    /// Everything up to the end.
-    pub(super) fn text(&self) -> String {
-        let state = self.0.0.lock().unwrap();
-        let (state, late) =
-            self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
-        let lines = state.0.clone();
-        drop(state);
-        assert!(!late.timed_out(), "somebody still has the pipe: {lines:?}");
-        lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    /// The first line that is meant, when it is there.
-    pub(super) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
-        let mut state = self.0.0.lock().unwrap();
-        loop {
-            if let Some(line) = state.0.iter().find(|line| meant(line)) {
-                return line.clone();
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.1 {
-                let lines = state.0.clone();
-                drop(state);
-                panic!("no line for {what}: {lines:#?}");
-            }
-            state = self.0.1.wait_timeout(state, left).unwrap().0;
-        }
     }
 }
 
@@ -325,9 +275,9 @@ impl Site {
     pub(super) fn ask(&mut self, request: &Request) -> Reply {
         let client = self.client.as_mut().expect("connected");
         client.send(request).unwrap();
-        client.reply(PATIENCE).unwrap_or_else(|| {
-            panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all())
-        })
+        client
+            .reply(PATIENCE)
+            .unwrap_or_else(|| panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all()))
     }
 
     pub(super) fn status(&mut self) -> SiteStatus {

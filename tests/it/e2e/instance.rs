@@ -5,7 +5,7 @@ use std::time::Instant;
 use mini_supervisor::control::{Reply, VersionInfo};
 use nix::sys::signal::Signal;
 
-use super::harness::{Plan, PATIENCE, Site, lock_is_free, pids_with};
+use super::harness::{PATIENCE, Plan, Site, lock_is_free, pids_with};
 
 const SLEEP: &str = "  one: {command: [sleep, '1000']}";
 
@@ -34,7 +34,8 @@ fn a_second_supervisor_of_the_same_site_is_refused_and_names_the_first() {
 
 #[test]
 fn of_twenty_started_at_once_one_wins() {
-    let plan = Plan::new("  one: {command: [DIR/one]}").script("one", "echo run >> DIR/runs; exec sleep 1000");
+    let plan = Plan::new("  one: {command: [DIR/one]}")
+        .script("one", "echo run >> DIR/runs; exec sleep 1000");
     plan.write("  one: {command: [DIR/one]}");
     let start = |_| {
         std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
@@ -68,7 +69,8 @@ fn of_twenty_started_at_once_one_wins() {
     }
     assert_eq!(std::fs::read_to_string(plan.path("runs")).unwrap(), "run\n");
     let winner = &mut all[0];
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(winner.id().cast_signed()), Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(winner.id().cast_signed()), Signal::SIGTERM)
+        .unwrap();
     assert_eq!(winner.wait().unwrap().code(), Some(0));
     assert_eq!(pids_with(&plan.mark()), Vec::<i32>::new());
 }
@@ -76,16 +78,14 @@ fn of_twenty_started_at_once_one_wins() {
 #[test]
 fn after_a_supervisor_was_killed_the_next_one_takes_over() {
     let mut first = Plan::new(SLEEP).supervisor("pid_file: DIR/pid").start();
-    first.all_running();
+    let orphan = nix::unistd::Pid::from_raw(first.main_pid("one").cast_signed());
     let pid_file = std::fs::read_to_string(first.path("pid")).unwrap();
     assert_eq!(pid_file.trim(), first.pid.to_string());
     first.signal(Signal::SIGKILL);
     assert_eq!(first.code(), 137);
     assert!(first.socket().exists(), "it had no time to remove it");
     assert!(lock_is_free(&first.path("run/supervisor.lock")));
-    for pid in pids_with(&first.plan.mark()) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    }
+    nix::sys::signal::kill(orphan, Signal::SIGKILL).unwrap();
     let mut next = std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
         .arg("-c")
         .arg(first.path("site.yaml"))
@@ -96,11 +96,14 @@ fn after_a_supervisor_was_killed_the_next_one_takes_over() {
         .unwrap();
     let end = Instant::now() + PATIENCE;
     let ours = |text: String| text.trim() == next.id().to_string();
-    while !std::fs::read_to_string(first.path("pid")).is_ok_and(ours) || super::client::Client::connect(&first.socket()).is_err() {
+    while !std::fs::read_to_string(first.path("pid")).is_ok_and(ours)
+        || super::client::Client::connect(&first.socket()).is_err()
+    {
         assert!(Instant::now() < end, "the next one does not come up");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id().cast_signed()), Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id().cast_signed()), Signal::SIGTERM)
+        .unwrap();
     assert_eq!(next.wait().unwrap().code(), Some(0));
     assert!(!first.path("pid").exists(), "the pid file is left");
     first.assert_nothing_left();
@@ -109,10 +112,7 @@ fn after_a_supervisor_was_killed_the_next_one_takes_over() {
 #[test]
 fn a_stale_pid_file_does_not_matter() {
     for stale in ["", "garbage\n", "1\n", "99999999999\n", "4194303\n"] {
-        let mut site = Plan::new(SLEEP)
-            .supervisor("pid_file: DIR/pid")
-            .file("pid", stale)
-            .start();
+        let mut site = Plan::new(SLEEP).supervisor("pid_file: DIR/pid").file("pid", stale).start();
         site.all_running();
         assert_eq!(std::fs::read_to_string(site.path("pid")).unwrap(), format!("{}\n", site.pid));
         assert_eq!(site.end(), 0);
@@ -162,8 +162,10 @@ fn a_root_supervisor_wants_to_be_told_as_whom_programs_run() {
     if !super::harness::is_root() {
         return super::harness::skip("not root");
     }
-    let (code, _, text) =
-        Plan::whole("version: 1\nsupervisor: {runtime_dir: DIR/run}\nprograms:\n  one: {command: ['true']}\n").run();
+    let (code, _, text) = Plan::whole(
+        "version: 1\nsupervisor: {runtime_dir: DIR/run}\nprograms:\n  one: {command: ['true']}\n",
+    )
+    .run();
     assert_eq!(code, 78, "{text}");
     assert!(text.contains("user"), "{text}");
 }

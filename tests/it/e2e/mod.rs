@@ -7,12 +7,17 @@
 )]
 
 mod client;
-mod harness;
 mod control;
+mod debian;
+mod execution;
+mod faults;
+mod harness;
+mod init;
 mod instance;
+mod lines;
 mod order;
-mod reload;
 mod output;
+mod reload;
 mod restarts;
 mod signals;
 mod stops;

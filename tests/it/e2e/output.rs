@@ -20,7 +20,8 @@ fn the_console_shows_name_and_line_without_colour_in_a_pipe() {
     lines.sort_unstable();
     let trimmed: Vec<String> =
         lines.iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    let wanted = ["a |", "a | one", "a | two", "longer | err", "longer | out", "longer | unfinished"];
+    let wanted =
+        ["a |", "a | one", "a | two", "longer | err", "longer | out", "longer | unfinished"];
     assert_eq!(trimmed, wanted, "{out:?}");
     assert!(!out.contains('\u{1b}'));
 }
@@ -34,7 +35,10 @@ fn a_long_line_is_split_and_bytes_that_are_no_text_are_kept_out_of_trouble() {
     .start();
     site.wait_state("long", StateWord::Exited);
     let pid = site.pid;
-    assert_eq!(site.plan.dir.path().join("long.log").metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(
+        site.plan.dir.path().join("long.log").metadata().unwrap().permissions().mode() & 0o777,
+        0o640
+    );
     let log = std::fs::read(site.path("long.log")).unwrap();
     let longest = log.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
     assert!(longest <= 1024 + 16, "{longest}");

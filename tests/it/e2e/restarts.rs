@@ -94,8 +94,7 @@ fn the_restart_table_decides_who_comes_back() {
     let mut site = Plan::new(&text).start();
     let rests = ["never-1", "failure-0", "abnormal-1", "success-7", "prevent-9", "failure-term"];
     let settled = |state| matches!(state, StateWord::Exited | StateWord::Backoff);
-    let status =
-        site.wait_for("all settled", |s| s.programs.iter().all(|one| settled(one.state)));
+    let status = site.wait_for("all settled", |s| s.programs.iter().all(|one| settled(one.state)));
     for one in &status.programs {
         let state =
             if rests.contains(&one.name.as_str()) { StateWord::Exited } else { StateWord::Backoff };
@@ -106,13 +105,13 @@ fn the_restart_table_decides_who_comes_back() {
 
 #[test]
 fn every_exit_code_and_signal_is_reported_as_it_is() {
-    let mut site = Plan::new(
-        "  one: {command: [DIR/one], restart: {policy: never}, limits: {core: 0}}",
-    )
-    .file("how", "exit 0")
-    .script("one", ". DIR/how")
-    .start();
-    let codes: Vec<u8> = if full() { (0..=255).collect() } else { vec![0, 1, 2, 126, 127, 128, 254, 255] };
+    let mut site =
+        Plan::new("  one: {command: [DIR/one], restart: {policy: never}, limits: {core: 0}}")
+            .file("how", "exit 0")
+            .script("one", ". DIR/how")
+            .start();
+    let codes: Vec<u8> =
+        if full() { (0..=255).collect() } else { vec![0, 1, 2, 126, 127, 128, 254, 255] };
     for code in codes {
         site.wait_state("one", StateWord::Exited);
         std::fs::write(site.path("how"), format!("exit {code}")).unwrap();
@@ -144,9 +143,13 @@ fn programs_that_cannot_be_started_say_why_and_the_others_run() {
         ("loop", "[DIR/loop]"),
         ("long", &*format!("[/{}]", "x".repeat(300))),
     ];
-    let mut text = String::from("  good: {command: [sleep, '1000']}\n  cwd: {command: [sleep, '1'], working_directory: DIR/gone, restart: {policy: never}}\n");
+    let mut text = String::from(
+        "  good: {command: [sleep, '1000']}\n  cwd: {command: [sleep, '1'], working_directory: DIR/gone, restart: {policy: never}}\n",
+    );
     for (name, command) in programs {
-        text += &format!("  {name}: {{command: {command}, restart: {{delay: 1ms, start_limit: {{burst: 2, interval: 1m, action: give-up}}}}}}\n");
+        text += &format!(
+            "  {name}: {{command: {command}, restart: {{delay: 1ms, start_limit: {{burst: 2, interval: 1m, action: give-up}}}}}}\n"
+        );
     }
     let plan = Plan::new(&text).file("mode", "#!/bin/sh\n").script("garbage", "");
     std::fs::write(plan.path("garbage"), [0x7f, b'G', 0, 1, 2]).unwrap();

@@ -61,7 +61,8 @@ while :; do sleep 0.05; done",
 }
 
 /// A main process with a child of its group, one in its own session, and a double fork.
-const TREE: &str = "sleep 1001 & setsid sleep 1002 & (setsid sh -c 'sleep 1003 & exec sleep 1004' &)
+const TREE: &str =
+    "sleep 1001 & setsid sleep 1002 & (setsid sh -c 'sleep 1003 & exec sleep 1004' &)
 sh -c 'trap \"\" TERM; while :; do sleep 1; done' &
 echo ready; exec sleep 1000";
 

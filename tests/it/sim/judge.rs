@@ -28,7 +28,11 @@ impl World {
         let Some(slot) = self.engine.slot(id) else { return };
         let first = match role {
             Role::StartPre(index) => index == 0,
-            _ => slot.program.start_pre.is_empty(),
+            Role::Main
+            | Role::StartPost(_)
+            | Role::StopPost(_)
+            | Role::StopCommand
+            | Role::ReloadCommand => slot.program.start_pre.is_empty(),
         };
         if !first || self.stop_now || slot.attempt_at != now {
             return;
@@ -82,13 +86,20 @@ impl World {
             Limit::Never => std::time::Duration::MAX,
         });
         let patience = steps.fold(std::time::Duration::ZERO, std::time::Duration::saturating_add);
-        let shutdown = matches!(slot.state, State::Stopping { why: StopWhy::Shutdown, .. });
+        let began = self.known.get(&id).and_then(|known| known.stop_began);
+        let shutdown =
+            matches!(slot.state, State::Stopping { .. }) && began == Some(StopWhy::Shutdown);
         let requirers: Vec<ProgramId> = slot
             .edges
             .needed_by
             .iter()
             .filter(|back| back.kind == EdgeKind::Requires)
             .map(|back| back.from)
+            // A reload may have cut the edge: whoever has it knows.
+            .filter(|from| {
+                let of = self.engine.slot(*from);
+                of.is_some_and(|s| s.edges.needs.iter().any(|edge| edge.target == id))
+            })
             .collect();
         let forced = self.forced || self.known.get(&id).is_some_and(|k| k.forced);
         let state = format!("{:?}", slot.state);

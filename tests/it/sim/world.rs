@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +13,7 @@ use std::{
 use mini_supervisor::{
     engine::{
         Action, Actions, Bugs, Cause, ChildEvent, Engine, Event, FailureClass, Goal, Role, RunId,
-        Scope, Slot, SpawnFailure, State, Surroundings, What,
+        Scope, Slot, SpawnFailure, State, StopWhy, Surroundings, What,
     },
     model::{Exit, Instant, KillMode, Signal, Site, WallTime},
     plan::ProgramId,
@@ -26,8 +27,6 @@ pub(super) struct Proc {
     pub(super) program: ProgramId,
     pub(super) role: Role,
     pub(super) pid: u32,
-    /// Whether its main process lives.
-    pub(super) alive: bool,
     /// Whether its main process was reaped.
     pub(super) reaped: bool,
     /// Other members of its tree.
@@ -52,6 +51,8 @@ pub(super) struct Known {
     pub(super) retry_at: Option<Instant>,
     pub(super) lived: Option<Duration>,
     pub(super) forced: bool,
+    /// Why its present stop began; a later reason does not begin it again.
+    pub(super) stop_began: Option<StopWhy>,
     pub(super) starts: Vec<Instant>,
 }
 
@@ -186,10 +187,10 @@ impl World {
             self.stopping = Some(self.now);
         }
         for action in actions {
-            if let Some(trace) = &mut self.trace {
-                if !matches!(action, Action::Reply(..)) {
-                    *trace += &format!("{} {action:?}\n", self.now.0);
-                }
+            if let Some(trace) =
+                self.trace.as_mut().filter(|_| !matches!(action, Action::Reply(..)))
+            {
+                writeln!(trace, "{} {action:?}", self.now.0).unwrap();
             }
             self.act(action);
         }
@@ -370,6 +371,7 @@ impl World {
                 }
             }
             What::Stopped => known.retry_at = None,
+            What::Stopping { why } => known.stop_began = Some(*why),
             _ => {}
         }
     }
@@ -392,7 +394,6 @@ impl World {
                 program,
                 role,
                 pid,
-                alive: !fails,
                 reaped: false,
                 members: if self.chance.is(self.faults.forks) { 2 } else { 0 },
                 obeys,
@@ -414,7 +415,7 @@ impl World {
         self.child(delay, run, ChildEvent::Spawned { pid });
         if role != Role::Main || self.engine.slot(program).is_some_and(Slot::is_oneshot) {
             let lives = Duration::from_millis(self.chance.below(4000));
-            let code = if self.chance.is(self.faults.crashes) { 1 } else { 0 };
+            let code = u8::from(self.chance.is(self.faults.crashes));
             self.end(delay + lives, run, Exit::Code(code));
         } else if self.chance.is(self.faults.crashes) {
             let most = self.chance.of(&[1, 1000, 60_000]);

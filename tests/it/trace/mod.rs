@@ -4,19 +4,35 @@
 //! two times each deadline is delivered when it is due. Children are answered at once (`pid 1, 2, …`)
 //! unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end` both; `web/` is the
 //! command beside web.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "helpers of tests"
+)]
+
+mod ends;
+mod hooks;
+mod order;
+mod reload;
+mod stops;
+mod wishes;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
+use expect_test::Expect;
 use mini_supervisor::{
     control::{Change, Outcome, Peer, Reply, Request, RequestId, Shutdown, Targets},
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
         Surroundings, Told,
     },
-    model::{Exit, Instant, Program, Signal, Site, WallTime},
+    model::*,
 };
 
-use crate::site_builder::{name, site};
+use crate::site_builder::{name, on, program, site};
 
 struct Story {
     engine: Engine,
@@ -97,7 +113,8 @@ impl Story {
 
     fn line(&mut self, line: &str) {
         let ms = self.now.0 / 1_000_000;
-        let at = if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
+        let at =
+            if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
         writeln!(self.text, "{at} {line}").unwrap();
     }
 
@@ -255,4 +272,40 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Done => "done".to_owned(),
         Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
     }
+}
+
+pub(crate) fn check(programs: impl IntoIterator<Item = Program>, script: &str, then: Expect) {
+    then.assert_eq(&play(programs, script));
+}
+
+pub(crate) fn with(mut p: Program, change: impl FnOnce(&mut Program)) -> Program {
+    change(&mut p);
+    p
+}
+
+pub(crate) fn stop(p: &mut Program, change: impl FnOnce(&mut Stop)) {
+    change(Arc::make_mut(&mut p.stop));
+}
+
+pub(crate) fn again(p: &mut Program, change: impl FnOnce(&mut Restart)) {
+    change(Arc::make_mut(&mut p.restart));
+}
+
+pub(crate) fn limit(burst: u32, action: LimitAction) -> Option<StartLimit> {
+    let interval = Duration::from_secs(300);
+    Some(StartLimit { burst, interval, action, retry_every: Duration::from_secs(60) })
+}
+
+pub(crate) fn db_and_web() -> [Program; 2] {
+    [program("db"), with(program("web"), |p| p.requires = Box::new([on("db")]))]
+}
+
+/// Waits five seconds for a file.
+pub(crate) fn waiter() -> Program {
+    with(program("web"), |p| {
+        p.wait_for = Box::new([WaitFor {
+            what: Awaited::File("/x".into()),
+            timeout: Limit::After(Duration::from_secs(5)),
+        }]);
+    })
 }

@@ -1,0 +1,213 @@
+//! What is printed, as snapshots.
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::{
+    control::{Difference, ExitStatus, LogLine, Outcome, ProgramOutcome, ProgramStatus},
+    model::Signal,
+};
+
+const NOW: WallTime = WallTime(1_767_261_600_000);
+
+fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
+    ProgramStatus {
+        name: name.to_owned(),
+        state,
+        goal: "up".to_owned(),
+        pid: None,
+        pids: Vec::new(),
+        uptime_s: None,
+        ready: false,
+        healthy: None,
+        restarts: 0,
+        exit: None,
+        reason: reason.to_owned(),
+        waiting_for: Vec::new(),
+        next_in_s: None,
+        next_total_s: None,
+        next_signal: None,
+        next_at: None,
+        cpu_usage_ns: None,
+        memory_current: None,
+        description: None,
+        log_lost_bytes: 0,
+    }
+}
+
+fn web() -> ProgramStatus {
+    ProgramStatus {
+        pid: Some(4711),
+        pids: vec![4711, 4712],
+        uptime_s: Some(7511.2),
+        ready: true,
+        restarts: 1,
+        cpu_usage_ns: Some(90_000_000_000),
+        memory_current: Some(39_845_888),
+        description: Some("the\u{202e}web".to_owned()),
+        ..program("web", StateWord::Running, "running since 10:00:01")
+    }
+}
+
+fn worker() -> ProgramStatus {
+    let exit = ExitStatus { code: Some(1), signal: None, at: NOW };
+    ProgramStatus {
+        exit: Some(exit),
+        next_in_s: Some(3.2),
+        ..program("worker@2", StateWord::Backoff, "exit 1 after 0.4s")
+    }
+}
+
+fn stopping() -> ProgramStatus {
+    ProgramStatus {
+        pid: Some(12),
+        next_in_s: Some(25.0),
+        next_total_s: Some(30.0),
+        next_signal: Some(Signal::KILL),
+        ..program("web", StateWord::Stopping, "stopping (asked)")
+    }
+}
+
+fn check(text: &str, expected: &Expect) {
+    expected.assert_eq(text);
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    assert!(!text.contains(steers), "{text:?}");
+}
+
+fn view() -> View {
+    View { now: NOW, width: None, colour: false }
+}
+
+#[test]
+fn the_table_has_one_line_a_program() {
+    let evil = program("x", StateWord::Fatal, "\u{1b}]0;owned\u{7}\r\nnext\u{9b}2J");
+    let all = [web(), worker(), stopping(), evil];
+    check(
+        &table(&all, view()),
+        &expect![[r#"
+        web                  RUNNING   pid 4711, uptime 2:05:11, ready, 1 restart, 1.2% cpu, 38 MiB
+        worker@2             BACKOFF   exit 1 after 0.4s, next start in 3.2s
+        web                  STOPPING  pid 12, stopping (asked), SIGKILL in 25s
+        x                    FATAL     \u{1b}]0;owned\u{7}\u{d}\u{a}next\u{9b}2J
+    "#]],
+    );
+    let narrow = View { width: Some(50), ..view() };
+    assert!(table(&all, narrow).lines().all(|line| line.chars().count() <= 50));
+    let coloured = View { colour: true, ..view() };
+    assert!(table(&all, coloured).contains("\u{1b}[32mRUNNING  \u{1b}[0m"));
+}
+
+#[test]
+fn the_page_tells_all_about_one_program() {
+    let line = LogLine {
+        at: NOW,
+        name: "web".to_owned(),
+        source: "stdout".to_owned(),
+        text: "listening\u{1b}[2J".to_owned(),
+    };
+    check(
+        &page(&web(), &[line], view()),
+        &expect![[r#"
+        ● web - the\u{202e}web
+               State: RUNNING (running since 10:00:01)
+                Goal: up
+              Up for: 2:05:11
+            Main PID: 4711
+           Processes: 2
+                      └─ 4712
+                 CPU: 90.000s (1.2% cpu)
+              Memory: 38 MiB
+               Ready: yes
+            Restarts: 1
+
+        10:00:00 listening\u{1b}[2J
+    "#]],
+    );
+    check(
+        &page(&worker(), &[], view()),
+        &expect![[r#"
+        ● worker@2
+               State: BACKOFF (exit 1 after 0.4s)
+                Goal: up
+                Next: next start in 3.2s
+               Ready: no
+            Restarts: 0
+           Last exit: exit 1, today at 10:00 UTC
+
+        hint: supervisor logs worker@2; then supervisor restart worker@2
+    "#]],
+    );
+}
+
+#[test]
+fn differences_outcomes_and_progress_are_short() {
+    let keys = |all: &[&str]| all.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>();
+    let changed = Difference {
+        added: keys(&["a"]),
+        removed: keys(&["b"]),
+        restarted: vec![("c".to_owned(), keys(&["command", "user"]))],
+        next_start: vec![("d".to_owned(), keys(&["cleanup"]))],
+        live: vec![("supervisor".to_owned(), keys(&["control.access"]))],
+        supervisor: keys(&["name"]),
+        ..Difference::default()
+    };
+    check(
+        &difference(&changed),
+        &expect![[r#"
+        + a added
+        - b removed
+        ~ c restarted (command, user)
+        > d changed from its next start on (cleanup)
+        · supervisor live (control.access)
+        ! name needs a restart of the supervisor
+    "#]],
+    );
+    check(
+        &difference(&Difference::default()),
+        &expect![[r#"
+        nothing has changed
+    "#]],
+    );
+    let one = ProgramOutcome {
+        name: "web".to_owned(),
+        ok: false,
+        state: StateWord::Fatal,
+        reason: "exit 1\u{1b}[2J".to_owned(),
+    };
+    check(
+        &outcome(&Outcome { programs: vec![one], complete: true }, view()),
+        &expect![[r#"
+        web                  FATAL     exit 1\u{1b}[2J
+    "#]],
+    );
+    check(
+        &waiting(&stopping(), Duration::from_secs(2)),
+        &expect!["waiting for web (pid 12, 7s of 30s, then SIGKILL)"],
+    );
+    check(
+        &waiting(&worker(), Duration::from_secs(1)),
+        &expect!["waiting for worker@2 (backoff, exit 1 after 0.4s, next start in 2.2s)"],
+    );
+    check(
+        &fields(&[web()], &[Field::Name, Field::Pid, Field::Exit]),
+        &expect![[r#"
+        web	4711	-
+    "#]],
+    );
+}
+
+#[test]
+fn no_control_character_reaches_the_terminal() {
+    for c in (0..=0x3000).filter_map(char::from_u32) {
+        let text = escape(&c.to_string());
+        let safe =
+            |c: char| (c >= ' ' || c == '\t') && !('\u{7f}'..='\u{9f}').contains(&c) && !is_bidi(c);
+        assert!(text.chars().all(safe), "{:x}", u32::from(c));
+    }
+}
+
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

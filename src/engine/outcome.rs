@@ -1,0 +1,136 @@
+//! What clients wait for: when it is done, and how it went.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Actions, At, Engine, Goal, Slot, State};
+use crate::{
+    control::{Outcome, ProgramOutcome, Reply, RequestId, StateWord},
+    model::Instant,
+    plan::ProgramId,
+};
+
+/// A change that a client waits for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Operation {
+    pub(super) verb: Verb,
+    /// Each target, with the number of its attempts when the operation began.
+    pub(super) targets: Vec<(ProgramId, u64)>,
+    /// When the client no longer wants to wait.
+    pub(super) until: Option<Instant>,
+    /// What was shown last.
+    pub(super) shown: Vec<StateWord>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Engine {
+    /// Answers what is done, and shows the others how far they are.
+    pub(super) fn finish_operations(&mut self, at: At, out: &mut Actions) {
+        if self.operations.is_empty() {
+            return;
+        }
+        let ids: Vec<RequestId> = self.operations.keys().copied().collect();
+        for id in ids {
+            let Some(operation) = self.operations.get(&id) else { continue };
+            let slots =
+                || operation.targets.iter().filter_map(|(t, mark)| Some((self.slot(*t)?, *mark)));
+            if slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark)) {
+                let reply = Reply::Outcome(self.outcome_of(operation, true));
+                out.reply(id, reply);
+                self.operations.remove(&id);
+                continue;
+            }
+            let shown: Vec<StateWord> = slots().map(|(slot, _)| slot.word()).collect();
+            if operation.until != Some(at.now) && shown != operation.shown {
+                let targets = operation.targets.iter().map(|(t, _)| *t).collect();
+                out.push(Action::Progress(id, targets));
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.shown = shown;
+                }
+            }
+        }
+    }
+
+    /// Answers those whose patience is over; what they asked for goes on.
+    pub(super) fn operations_due(&mut self, at: At, out: &mut Actions) {
+        let due: Vec<RequestId> = self
+            .operations
+            .iter()
+            .filter(|(_, op)| op.until.is_some_and(|until| until <= at.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            if let Some(operation) = self.operations.remove(&id) {
+                out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+            }
+        }
+    }
+
+    /// The site is down: whoever still waits is answered.
+    pub(super) fn end_operations(&mut self, out: &mut Actions) {
+        for (id, operation) in std::mem::take(&mut self.operations) {
+            out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+        }
+    }
+
+    fn outcome_of(&self, operation: &Operation, complete: bool) -> Outcome {
+        let one = |(id, mark): &(ProgramId, u64)| {
+            let slot = self.slot(*id)?;
+            let mut entry = outcome(slot);
+            entry.reason = self.reason(slot);
+            entry.ok = is_settled(operation.verb, slot, *mark)
+                && match operation.verb {
+                    Verb::Stop => slot.goal != Goal::Up,
+                    Verb::Start | Verb::Restart => {
+                        slot.is_ready() || slot.word() == StateWord::Running
+                    }
+                };
+            Some(entry)
+        };
+        Outcome { programs: operation.targets.iter().filter_map(one).collect(), complete }
+    }
+}
+
+pub(super) fn outcome(slot: &Slot) -> ProgramOutcome {
+    ProgramOutcome {
+        name: slot.program.name.as_str().to_owned(),
+        ok: true,
+        state: slot.word(),
+        reason: String::new(),
+    }
+}
+
+/// The attempts that a restart does not count as its own: one that has spawned nothing yet is good.
+pub(super) fn mark(slot: &Slot) -> u64 {
+    let begun = matches!(slot.state, State::Waiting { .. } | State::Retrying { .. });
+    slot.history.attempts.saturating_sub(u64::from(begun))
+}
+
+fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
+    match verb {
+        Verb::Stop => match slot.word() {
+            StateWord::Stopped | StateWord::Exited | StateWord::Fatal => true,
+            // Wanted up again meanwhile: this stop is over.
+            StateWord::Waiting
+            | StateWord::Starting
+            | StateWord::Running
+            | StateWord::Backoff
+            | StateWord::Stopping => slot.goal == Goal::Up,
+        },
+        Verb::Start => is_up_or_failed(slot),
+        Verb::Restart => slot.history.attempts > mark && is_up_or_failed(slot),
+    }
+}
+
+fn is_up_or_failed(slot: &Slot) -> bool {
+    match slot.word() {
+        StateWord::Running => !slot.is_oneshot(),
+        StateWord::Stopped | StateWord::Backoff | StateWord::Exited | StateWord::Fatal => true,
+        StateWord::Waiting | StateWord::Starting | StateWord::Stopping => false,
+    }
+}

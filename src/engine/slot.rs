@@ -1,0 +1,269 @@
+//! One program and everything the engine knows of it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Goal, Life, Role, RunId, State};
+use crate::{
+    control::{RequestId, StateWord},
+    model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
+    plan::{Edges, ProgramId},
+};
+
+/// When to signal a stubborn tree again, and the pause after that (doubled each time, up to a minute).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// When; `None`: never.
+    pub at: Option<Instant>,
+    /// The pause that follows.
+    pub pause: Duration,
+}
+
+impl Again {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// The first try is being made now.
+    pub(super) fn first(now: Instant) -> Self {
+        Self { at: Some(now + Self::FIRST), pause: Self::FIRST * 2 }
+    }
+
+    /// The first try is to be made when `limit` is over.
+    pub(super) fn after(limit: Limit, now: Instant) -> Self {
+        Self { at: limit.from(now), pause: Self::FIRST }
+    }
+
+    /// A try is being made now.
+    pub(super) fn next(self, now: Instant) -> Self {
+        Self { at: Some(now + self.pause), pause: (self.pause * 2).min(Self::LONGEST) }
+    }
+}
+
+/// A command beside the running program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// Which life.
+    pub run: RunId,
+    /// As what.
+    pub role: Role,
+    /// How it ended, while what it left behind is being killed.
+    pub exit: Option<Exit>,
+    /// Its time limit; then the pause between kills.
+    pub again: Again,
+    /// Who waits for its end.
+    pub request: Option<RequestId>,
+}
+
+/// What is remembered of earlier runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Consecutive failures.
+    pub failures: u32,
+    /// The latest starts, at most `burst` of them.
+    pub starts: VecDeque<Instant>,
+    /// Starts by itself since the last start by hand or boot.
+    pub restarts: u64,
+    /// Attempts ever; tells a new run from the one before.
+    pub attempts: u64,
+    /// How the last main process ended, and when.
+    pub exit: Option<(Exit, WallTime)>,
+    /// Whether it was given up or backing off before: its next ready is a recovery.
+    pub troubled: bool,
+    /// Somebody wants it up while a run of it ends: then its policy is not asked.
+    pub start_over: bool,
+}
+
+/// A program and everything the engine knows of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its id.
+    pub id: ProgramId,
+    /// The newest accepted settings.
+    pub program: Arc<Program>,
+    /// Its place in the graph.
+    pub edges: Edges,
+    /// What the operator wants.
+    pub goal: Goal,
+    /// Where it is.
+    pub state: State,
+    /// A command beside it.
+    pub side: Option<Side>,
+    /// The latest life of its main process.
+    pub main: Option<RunId>,
+    /// Earlier runs.
+    pub history: History,
+    /// When the state that is shown began.
+    pub since: (Instant, WallTime),
+    /// When the present attempt began.
+    pub attempt_at: Instant,
+    /// The variant asked for, with arguments of the moment.
+    pub variant: Option<(Name, Vec<String>)>,
+    /// The deadline under which it stands in the index.
+    pub(super) armed: Option<Instant>,
+}
+
+impl Slot {
+    /// A program that is down and unknown to history.
+    #[must_use]
+    pub fn new(
+        id: ProgramId,
+        program: Arc<Program>,
+        edges: Edges,
+        now: (Instant, WallTime),
+    ) -> Self {
+        Self {
+            id,
+            program,
+            edges,
+            goal: Goal::Down,
+            state: State::Stopped,
+            side: None,
+            main: None,
+            history: History::default(),
+            since: now,
+            attempt_at: now.0,
+            variant: None,
+            armed: None,
+        }
+    }
+
+    /// When it wants to be woken.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let own = match &self.state {
+            State::Stopped
+            | State::Spawning { .. }
+            | State::Draining { .. }
+            | State::Settling { .. }
+            | State::Exited { .. } => None,
+            State::Waiting { patience, wait_until: None, .. } => *patience,
+            State::Waiting { wait_until: Some(at), .. }
+            | State::Retrying { at, .. }
+            | State::Backoff { at, .. } => Some(*at),
+            State::Preparing { kill_at, .. } => *kill_at,
+            State::Running { life } => self.program.max_runtime.from(life.started),
+            State::Stopping { next_at, .. } => *next_at,
+            State::Sweeping { again, .. }
+            | State::Emptying { again, .. }
+            | State::Cleaning { again, .. } => again.at,
+            State::Fatal { retry_at, .. } => *retry_at,
+        };
+        earlier(own, self.side.and_then(|side| side.again.at))
+    }
+
+    /// The main process (or the command in its place), while it may be alive.
+    #[must_use]
+    pub fn life(&self) -> Option<Life> {
+        match &self.state {
+            State::Preparing { life, .. }
+            | State::Settling { life, .. }
+            | State::Running { life }
+            | State::Draining { life, .. }
+            | State::Stopping { life, .. } => Some(*life),
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Sweeping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Fatal { .. } => None,
+        }
+    }
+
+    /// The run that its state is about; for a test fault.
+    pub(super) fn present_run(&self) -> Option<RunId> {
+        if let State::Spawning { run, .. } | State::Emptying { run, .. } = &self.state {
+            return Some(*run);
+        }
+        self.life().map(|life| life.run)
+    }
+
+    /// Whether any process of it may be alive, or is about to be.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match &self.state {
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Fatal { .. } => false,
+            State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Settling { .. }
+            | State::Running { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. } => true,
+        }
+    }
+
+    /// Whether it is on its way down.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.word() == StateWord::Stopping
+    }
+
+    /// Whether its command ends by itself.
+    #[must_use]
+    pub fn is_oneshot(&self) -> bool {
+        matches!(self.program.kind, ProgramType::Oneshot { .. })
+    }
+
+    /// Whether it serves: up, or, for a oneshot, done with success.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.state {
+            State::Running { .. } | State::Draining { .. } => !self.is_oneshot(),
+            State::Exited { success, .. } => self.is_oneshot() && *success,
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Settling { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. }
+            | State::Backoff { .. }
+            | State::Fatal { .. } => false,
+        }
+    }
+
+    /// The word that is shown.
+    #[must_use]
+    pub fn word(&self) -> StateWord {
+        match &self.state {
+            State::Stopped => StateWord::Stopped,
+            State::Waiting { .. } => StateWord::Waiting,
+            State::Retrying { .. }
+            | State::Spawning { .. }
+            | State::Preparing { .. }
+            | State::Sweeping { .. }
+            | State::Settling { .. } => StateWord::Starting,
+            State::Running { .. } => StateWord::Running,
+            State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Emptying { .. }
+            | State::Cleaning { .. } => StateWord::Stopping,
+            State::Backoff { .. } => StateWord::Backoff,
+            State::Exited { .. } => StateWord::Exited,
+            State::Fatal { .. } => StateWord::Fatal,
+        }
+    }
+}
+
+/// The earlier of two moments, where `None` is never.
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}

@@ -1,0 +1,67 @@
+//! The output of the supervisor, read while it comes.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Instant,
+};
+
+use super::harness::PATIENCE;
+
+/// Lines that are read while they come.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+
+impl Lines {
+    pub(super) fn read(from: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let shared = Arc::clone(&lines.0);
+        let read = move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                line.clear();
+                shared.0.lock().unwrap().0.push(text);
+                shared.1.notify_all();
+            }
+            shared.0.lock().unwrap().1 = true;
+            shared.1.notify_all();
+        };
+        thread::Builder::new().spawn(read).unwrap();
+        lines
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().0.clone()
+    }
+
+    /// Everything up to the end.
+    pub(super) fn text(&self) -> String {
+        let state = self.0.0.lock().unwrap();
+        let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
+        let lines = state.0.clone();
+        drop(state);
+        assert!(!late.timed_out(), "somebody still has the pipe: {lines:?}");
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The first line that is meant, when it is there.
+    pub(super) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = state.0.iter().find(|line| meant(line)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.1 {
+                let lines = state.0.clone();
+                drop(state);
+                panic!("no line for {what}: {lines:#?}");
+            }
+            state = self.0.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
