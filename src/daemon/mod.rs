@@ -86,7 +86,7 @@ impl Shell {
         if self.exit.is_none() {
             self.feed(Event::Boot);
         }
-        // A site starts at once and then goes on one by one: the buffers of the start are not needed again.
+        // A site starts at once and then goes on one by one: such buffers are not needed again.
         self.results.shrink_to_fit();
         self.actions = Actions::new();
         crate::sys::memory::settle();

@@ -105,7 +105,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         stdio::say(&super::dry_run::describe(&site_read.site));
         return Ok(0);
     }
-    // Moved out of a block, so that the rest goes now: the text as it was written is larger than the site.
+    // Out of a block, so that the rest goes now: the text as written is larger than the site.
     let site = {
         let Loaded { site, .. } = { site_read };
         site
