@@ -86,6 +86,9 @@ impl Shell {
         if self.exit.is_none() {
             self.feed(Event::Boot);
         }
+        // A site starts at once and then goes on one by one: such buffers are not needed again.
+        self.results.shrink_to_fit();
+        self.actions = Actions::new();
         crate::sys::memory::settle();
         loop {
             if let Some(code) = self.exit {

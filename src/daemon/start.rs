@@ -105,7 +105,11 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         stdio::say(&super::dry_run::describe(&site_read.site));
         return Ok(0);
     }
-    let Loaded { site, .. } = site_read;
+    // Out of a block, so that the rest goes now: the text as written is larger than the site.
+    let site = {
+        let Loaded { site, .. } = { site_read };
+        site
+    };
     let signals = signals::install().map_err(refused)?;
     let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());

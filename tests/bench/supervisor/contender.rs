@@ -90,8 +90,7 @@ impl Contender {
         ms(begin, self.stamps.latest())
     }
 
-    /// SIGTERM, until it is gone: wall in ms, and the processor time of it and of all its programs
-    /// in ms.
+    /// SIGTERM, until it is gone: wall and processor time, its own and its programs', in ms.
     pub(crate) fn stop(mut self) -> (f64, f64) {
         let (cpu, begin) = (cpu_of_children(), now());
         kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), Signal::SIGTERM).unwrap();

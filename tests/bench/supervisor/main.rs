@@ -1,5 +1,4 @@
-//! What supervising costs: each figure beside that of a bare C loop which does the least that is
-//! possible.
+//! What supervising costs: each figure beside that of a bare C loop that does the least possible.
 //!
 //! `cargo bench --bench supervisor [-- idle memory restart launch]`; as root or as anybody.
 #![expect(
@@ -66,6 +65,8 @@ impl Place {
     }
 }
 
+type Part = fn(&Place, &mut Table);
+
 fn main() {
     let place = Place::new();
     if !place.compile() {
@@ -74,7 +75,6 @@ fn main() {
     }
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let mut table = Table::new();
-    type Part = fn(&Place, &mut Table);
     let parts: [(&str, Part); 4] = [
         ("restart", restart::measure),
         ("launch", launch::measure),

@@ -24,7 +24,7 @@ pub(crate) struct Stamps {
     count: usize,
 }
 
-/// CLOCK_MONOTONIC in nanoseconds, as the probes read it.
+/// `CLOCK_MONOTONIC` in nanoseconds, as the probes read it.
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     u64::try_from(now.tv_sec() * 1_000_000_000 + now.tv_nsec()).unwrap()
