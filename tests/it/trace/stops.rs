@@ -12,22 +12,21 @@ fn who_ignores_the_stop_signal_is_killed() {
         [program("web")],
         "0s boot; 1s stop web; 12s end web KILL; state",
         expect![[r#"
-        0s supervising 1 programs
-        0s   spawn web command
-        0s web: started (pid 1)
-        0s web: ready
-        1s stop web (asked by uid 0, pid 0)
-        1s web: stopping (asked)
-        1s   SIGTERM to main of web
-        11s   SIGKILL to tree of web
-        11s web: still alive, sending SIGKILL
-        12s   SIGKILL to tree of web
-        12s web: still alive, sending SIGKILL
-        12s   SIGKILL to tree of web
-        12s web: stopped
-        12s   reply 1: web STOPPED (ok)
-        12s web STOPPED
-    "#]],
+            0s supervising 1 programs
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s stop web (asked by uid 0, pid 0)
+            1s web: stopping (asked)
+            1s   SIGTERM to main of web
+            11s   SIGKILL to tree of web
+            11s web: still alive, sending SIGKILL
+            12s   SIGKILL to tree of web
+            12s   SIGKILL to tree of web
+            12s web: stopped
+            12s   reply 1: web STOPPED (ok)
+            12s web STOPPED
+        "#]],
     );
 }
 
@@ -47,7 +46,6 @@ fn kill_mode_group_asks_the_whole_tree() {
             11s   SIGKILL to tree of web
             11s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
-            12s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
             12s web: stopped
             12s   reply 1: web STOPPED (ok)
@@ -191,32 +189,30 @@ fn a_second_term_kills() {
         db_and_web(),
         "0s boot; 1s term; 2s term; 3s end web KILL; end db KILL",
         expect![[r#"
-        0s supervising 2 programs
-        0s   spawn db command
-        0s web: waiting for db (starting)
-        0s db: started (pid 1)
-        0s db: ready
-        0s   spawn web command
-        0s web: started (pid 2)
-        0s web: ready
-        1s stopping the site (signal)
-        1s web: stopping (shutdown)
-        1s   SIGTERM to main of web
-        2s killing what is left: 2 programs
-        2s   SIGKILL to tree of db
-        2s db: still alive, sending SIGKILL
-        2s   SIGKILL to tree of web
-        2s web: still alive, sending SIGKILL
-        3s   SIGKILL to tree of db
-        3s db: still alive, sending SIGKILL
-        3s   SIGKILL to tree of web
-        3s web: still alive, sending SIGKILL
-        3s   SIGKILL to tree of web
-        3s web: stopped
-        3s   SIGKILL to tree of db
-        3s db: stopped
-        3s   EXIT 0
-    "#]],
+            0s supervising 2 programs
+            0s   spawn db command
+            0s web: waiting for db (starting)
+            0s db: started (pid 1)
+            0s db: ready
+            0s   spawn web command
+            0s web: started (pid 2)
+            0s web: ready
+            1s stopping the site (signal)
+            1s web: stopping (shutdown)
+            1s   SIGTERM to main of web
+            2s killing what is left: 2 programs
+            2s   SIGKILL to tree of db
+            2s db: still alive, sending SIGKILL
+            2s   SIGKILL to tree of web
+            2s web: still alive, sending SIGKILL
+            3s   SIGKILL to tree of db
+            3s   SIGKILL to tree of web
+            3s   SIGKILL to tree of web
+            3s web: stopped
+            3s   SIGKILL to tree of db
+            3s db: stopped
+            3s   EXIT 0
+        "#]],
     );
 }
 
@@ -266,12 +262,9 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
             89s   SIGKILL to tree of web
             89s web: still alive, sending SIGKILL
             90s   SIGKILL to tree of web
-            90s web: still alive, sending SIGKILL
             91s   EXIT 1
             92s   SIGKILL to tree of web
-            92s web: still alive, sending SIGKILL
             96s   SIGKILL to tree of web
-            96s web: still alive, sending SIGKILL
             100s web STOPPING
         "#]],
     );
