@@ -45,7 +45,10 @@ impl Slot {
         }
         let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
         cx.signal(self, life.run, Signal::KILL, scope);
-        cx.out.record(Record::of(self, What::Escalated { signal: Signal::KILL }));
+        // Told once; the same again each few seconds would only fill the journal.
+        if rung <= self.program.stop.ladder.len() {
+            cx.out.record(Record::of(self, What::Escalated { signal: Signal::KILL }));
+        }
         if rung == self.program.stop.ladder.len() + 4 {
             cx.out.record(Record::of(self, What::Unkillable));
         }
@@ -289,7 +292,10 @@ impl Slot {
                 self.clean(index + 1, ended, cx)
             }
             Input::Deadline if again.at.is_some_and(|at| at <= cx.now) => {
-                cx.out.record(Record::of(self, What::TimedOut { role: Role::StopPost(index) }));
+                if again.is_limit() {
+                    let role = Role::StopPost(index);
+                    cx.out.record(Record::of(self, What::TimedOut { role }));
+                }
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
                 State::Cleaning { run, index, ended, again: again.next(cx.now) }
             }
@@ -414,7 +420,7 @@ impl Slot {
                 None
             }
             Input::Deadline if side.again.at.is_some_and(|at| at <= cx.now) => {
-                if side.exit.is_none() {
+                if side.exit.is_none() && side.again.is_limit() {
                     cx.out.record(Record::of(self, What::TimedOut { role: side.role }));
                 }
                 cx.signal(self, side.run, Signal::KILL, Scope::Tree);

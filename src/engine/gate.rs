@@ -100,6 +100,21 @@ impl Engine {
         found
     }
 
+    /// Whether what requires it must go down: it is down for good, or waits for what is.
+    pub(super) fn is_down(&self, slot: &Slot) -> bool {
+        let held = |slot: &Slot| matches!(slot.state, State::Waiting { wait_until: None, .. });
+        let down = |id: &ProgramId| self.slot(*id).is_some_and(is_down_for_good);
+        if !held(slot) {
+            return is_down_for_good(slot);
+        }
+        let requires = |slot: &Slot| {
+            let needs = slot.edges.needs.iter().filter(|_| held(slot));
+            let required = needs.filter(|edge| edge.kind == EdgeKind::Requires);
+            required.map(|edge| edge.target).collect()
+        };
+        self.closure(slot.id, requires).iter().any(down)
+    }
+
     /// The name of a program, for messages.
     pub(super) fn name_of(&self, id: ProgramId) -> Option<&Name> {
         self.slot(id).map(|slot| &slot.program.name)

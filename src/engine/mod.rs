@@ -303,7 +303,7 @@ impl Engine {
         out: &mut Actions,
     ) {
         let Some(slot) = self.slot(id) else { return };
-        let down = gate::is_down_for_good(slot);
+        let down = self.is_down(slot);
         let draining = matches!(slot.state, State::Draining { .. });
         let backs = slot.edges.needed_by.clone();
         let needs: Vec<ProgramId> = if slot.is_live() {
@@ -317,6 +317,10 @@ impl Engine {
             let required = back.kind == EdgeKind::Requires;
             if waits {
                 gates.push(back.from);
+                if required && down {
+                    // Held by what is down for good, it is down for good itself.
+                    self.touched.push(back.from);
+                }
             } else if required && (down || draining) && gate::can_be_stopped(other) {
                 self.step(back.from, Input::Stop(StopWhy::Requirement(id)), at, out);
             }

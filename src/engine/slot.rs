@@ -37,6 +37,11 @@ impl Again {
         Self { at: limit.from(now), pause: Self::FIRST }
     }
 
+    /// Whether nothing was tried yet: what is due is the time limit itself.
+    pub(super) fn is_limit(self) -> bool {
+        self.pause == Self::FIRST
+    }
+
     /// A try is being made now.
     pub(super) fn next(self, now: Instant) -> Self {
         Self { at: Some(now + self.pause), pause: (self.pause * 2).min(Self::LONGEST) }

@@ -210,5 +210,7 @@ fn no_control_character_reaches_the_terminal() {
 
 fn is_bidi(c: char) -> bool {
     let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
-    marks.contains(&c) || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
+    marks.contains(&c)
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
 }

@@ -204,6 +204,22 @@ impl World {
         self.hold(10, same, || format!("a late event changed {program:?}"));
     }
 
+    /// I-3, I-12: a run that never was, and a file that could not be read, change nothing.
+    fn nothing_new(&mut self) {
+        let Some(program) = self.engine.names().values().next().copied() else { return };
+        let before = serde_json::to_string(&self.engine).unwrap();
+        let run = mini_supervisor::engine::RunId(u64::MAX);
+        let exit = mini_supervisor::model::Exit::Code(0);
+        for what in [ChildEvent::Exited(exit), ChildEvent::TreeEmpty, ChildEvent::Reaped] {
+            self.give(Event::Child { program, run, what });
+            let same = serde_json::to_string(&self.engine).unwrap() == before;
+            self.hold(3, same, || "an unknown run changed something".to_owned());
+        }
+        self.give(Event::NotLoaded { request: None, why: "bad".to_owned() });
+        let same = serde_json::to_string(&self.engine).unwrap() == before;
+        self.hold(12, same, || "a file that is bad changed something".to_owned());
+    }
+
     /// I-56: the engine survives being written and read.
     fn round_trip(&mut self) {
         let text = serde_json::to_string(&self.engine).unwrap();
@@ -293,7 +309,8 @@ fn run(seed: u64, bugs: Bugs, trace: bool) -> World {
     let amount = 300 + world.chance.below(1500);
     while world.events < amount && world.wrong.is_none() && world.exit.is_none() {
         world.turn();
-        if world.chance.below(3000) == 0 {
+        if world.chance.below(1000) == 0 {
+            world.nothing_new();
             world.round_trip();
         }
         if world.chance.below(400) == 0 {
@@ -330,8 +347,8 @@ fn run_many(amount: u64) -> [u64; 65] {
 }
 
 /// The invariants that a run has to try.
-const TRIED: [usize; 20] =
-    [1, 4, 5, 6, 7, 8, 10, 13, 22, 29, 30, 31, 32, 35, 37, 38, 41, 45, 46, 47];
+const TRIED: [usize; 23] =
+    [1, 3, 4, 5, 6, 7, 8, 10, 12, 13, 22, 29, 30, 31, 32, 35, 37, 38, 41, 45, 46, 47, 56];
 
 #[test]
 fn millions_of_events_keep_every_invariant() {

@@ -69,7 +69,6 @@ fn a_start_pre_that_hangs_is_killed() {
             5s   SIGKILL to tree of web
             5s web: still alive, sending SIGKILL
             6s   SIGKILL to tree of web
-            6s web: still alive, sending SIGKILL
             6s   SIGKILL to tree of web
             6s web: start took too long; attempt 2 in 0.5s
             6s web BACKOFF
@@ -115,7 +114,6 @@ fn a_stop_post_that_hangs_is_killed() {
             1s   spawn web stop_post[0]
             6s web: stop_post[0] took too long
             6s   SIGKILL to tree of web
-            7s web: stop_post[0] took too long
             7s   SIGKILL to tree of web
             7s web: stop_post[0]: killed by SIGKILL (ignored)
             7s   SIGKILL to tree of web

@@ -268,3 +268,45 @@ fn after_a_wait_the_gate_is_asked_again() {
         "#]],
     );
 }
+
+#[test]
+fn what_requires_a_program_held_by_a_failed_one_stops_too() {
+    let never = |p: &mut Program| again(p, |r| r.policy = RestartPolicy::Never);
+    check(
+        [
+            with(program("a"), never),
+            with(program("b"), |p| {
+                p.requires = Box::new([on("a")]);
+                again(p, |r| r.policy = RestartPolicy::Always);
+            }),
+            with(program("c"), |p| p.requires = Box::new([on("b")])),
+        ],
+        "0s boot; 1s exit a 1; 1s end b 1; 2s state; 3s gone a; 3s end c 0; 4s state",
+        expect![[r#"
+            0s supervising 3 programs
+            0s   spawn a command
+            0s b: waiting for a (starting)
+            0s c: waiting for b (waiting)
+            0s a: started (pid 1)
+            0s a: ready
+            0s   spawn b command
+            0s b: started (pid 2)
+            0s b: ready
+            0s   spawn c command
+            0s c: started (pid 3)
+            0s c: ready
+            1s a: exit 1 after 1s
+            1s   SIGKILL to tree of a
+            1s b: exit 1 after 1s
+            1s   SIGKILL to tree of b
+            1s b: exit 1; attempt 2 in 0.5s
+            2s   SIGKILL to tree of a
+            2s a STOPPING, b WAITING, c RUNNING
+            3s a: ended badly, not started again (restart policy)
+            3s c: stopping (something it requires is down)
+            3s   SIGTERM to main of c
+            3s   SIGKILL to tree of c
+            4s a EXITED, b WAITING, c WAITING
+        "#]],
+    );
+}

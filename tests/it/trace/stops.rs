@@ -12,7 +12,7 @@ fn who_ignores_the_stop_signal_is_killed() {
         [program("web")],
         "0s boot; 1s stop web; 12s end web KILL; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -22,7 +22,6 @@ fn who_ignores_the_stop_signal_is_killed() {
             11s   SIGKILL to tree of web
             11s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
-            12s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
             12s web: stopped
             12s   reply 1: web STOPPED (ok)
@@ -37,7 +36,7 @@ fn kill_mode_group_asks_the_whole_tree() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Group))],
         "0s boot; 1s stop web; 12s exit web KILL; gone web; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -47,7 +46,6 @@ fn kill_mode_group_asks_the_whole_tree() {
             11s   SIGKILL to tree of web
             11s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
-            12s web: still alive, sending SIGKILL
             12s   SIGKILL to tree of web
             12s web: stopped
             12s   reply 1: web STOPPED (ok)
@@ -62,7 +60,7 @@ fn kill_mode_process_leaves_the_rest_alone() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Process))],
         "0s boot; 1s stop web; exit web TERM; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -82,7 +80,7 @@ fn a_stop_while_spawning_is_kept() {
         [program("web")],
         "0s manual; boot; 1s stop web; 2s spawned web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -102,7 +100,7 @@ fn a_forced_stop_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s stop web --force; 2s spawned web; end web KILL; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -143,7 +141,7 @@ fn a_restart_while_stopping_starts_again() {
         [program("web")],
         "0s boot; 1s stop web; 2s restart web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -168,7 +166,7 @@ fn a_start_while_the_tree_is_ended_is_kept() {
         [with(program("web"), |p| again(p, |r| r.policy = RestartPolicy::Never))],
         "0s boot; 1s exit web 0; start web; 2s gone web; state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -191,32 +189,30 @@ fn a_second_term_kills() {
         db_and_web(),
         "0s boot; 1s term; 2s term; 3s end web KILL; end db KILL",
         expect![[r#"
-        0s supervising 2 programs
-        0s   spawn db command
-        0s web: waiting for db (starting)
-        0s db: started (pid 1)
-        0s db: ready
-        0s   spawn web command
-        0s web: started (pid 2)
-        0s web: ready
-        1s stopping the site (signal)
-        1s web: stopping (shutdown)
-        1s   SIGTERM to main of web
-        2s killing what is left: 2 programs
-        2s   SIGKILL to tree of db
-        2s db: still alive, sending SIGKILL
-        2s   SIGKILL to tree of web
-        2s web: still alive, sending SIGKILL
-        3s   SIGKILL to tree of db
-        3s db: still alive, sending SIGKILL
-        3s   SIGKILL to tree of web
-        3s web: still alive, sending SIGKILL
-        3s   SIGKILL to tree of web
-        3s web: stopped
-        3s   SIGKILL to tree of db
-        3s db: stopped
-        3s   EXIT 0
-    "#]],
+            0s supervising 2 programs
+            0s   spawn db command
+            0s web: waiting for db (starting)
+            0s db: started (pid 1)
+            0s db: ready
+            0s   spawn web command
+            0s web: started (pid 2)
+            0s web: ready
+            1s stopping the site (signal)
+            1s web: stopping (shutdown)
+            1s   SIGTERM to main of web
+            2s killing what is left: 2 programs
+            2s   SIGKILL to tree of db
+            2s db: still alive, sending SIGKILL
+            2s   SIGKILL to tree of web
+            2s web: still alive, sending SIGKILL
+            3s   SIGKILL to tree of db
+            3s   SIGKILL to tree of web
+            3s   SIGKILL to tree of web
+            3s web: stopped
+            3s   SIGKILL to tree of db
+            3s db: stopped
+            3s   EXIT 0
+        "#]],
     );
 }
 
@@ -255,7 +251,7 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
         [with(program("web"), |p| stop(p, |s| s.ladder[0].wait = Limit::Never))],
         "0s boot; 1s term; 100s state",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -266,12 +262,9 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
             89s   SIGKILL to tree of web
             89s web: still alive, sending SIGKILL
             90s   SIGKILL to tree of web
-            90s web: still alive, sending SIGKILL
             91s   EXIT 1
             92s   SIGKILL to tree of web
-            92s web: still alive, sending SIGKILL
             96s   SIGKILL to tree of web
-            96s web: still alive, sending SIGKILL
             100s web STOPPING
         "#]],
     );
@@ -283,7 +276,7 @@ fn a_second_term_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s term; term; 2s spawned web; end web KILL",
         expect![[r#"
-            0s supervising 1 program
+            0s supervising 1 programs
             0s   spawn web command
             1s stopping the site (signal)
             1s killing what is left: 1 programs
