@@ -103,8 +103,9 @@ fn commands_around_a_program_run_in_order_and_are_told_how_it_ended() {
     {command: ['false'], ignore_failure: true}, {command: [DIR/say, pre2]}],
     start_post: [{command: [DIR/say, post]}], stop_post: [{command: [DIR/say, after]}]}",
     )
-    .script("say", "echo $1 $EXIT_CODE $EXIT_STATUS $SERVICE_RESULT >> DIR/said; test $1 != post || touch DIR/go")
-    .script("one", "echo main >> DIR/said; until test -e DIR/go; do sleep 0.01; done; sh -c '. DIR/how'; exit $?")
+    .script("say", "test $1 = post && until test -e DIR/main; do sleep 0.01; done
+echo $1 $EXIT_CODE $EXIT_STATUS $SERVICE_RESULT >> DIR/said; test $1 != post || touch DIR/go")
+    .script("one", "echo main >> DIR/said; touch DIR/main; until test -e DIR/go; do sleep 0.01; done; sh -c '. DIR/how'; exit $?")
     .file("how", "exit 3")
     .start();
     site.wait_state("one", StateWord::Exited);
