@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     clippy::as_conversions,
     clippy::cast_precision_loss,
+    clippy::wildcard_imports,
     reason = "a measurement, not a part of the product"
 )]
 

@@ -12,7 +12,7 @@ fn who_ignores_the_stop_signal_is_killed() {
         [program("web")],
         "0s boot; 1s stop web; 12s end web KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -36,7 +36,7 @@ fn kill_mode_group_asks_the_whole_tree() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Group))],
         "0s boot; 1s stop web; 12s exit web KILL; gone web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -60,7 +60,7 @@ fn kill_mode_process_leaves_the_rest_alone() {
         [with(program("web"), |p| stop(p, |s| s.kill_mode = KillMode::Process))],
         "0s boot; 1s stop web; exit web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -80,7 +80,7 @@ fn a_stop_while_spawning_is_kept() {
         [program("web")],
         "0s manual; boot; 1s stop web; 2s spawned web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -100,7 +100,7 @@ fn a_forced_stop_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s stop web --force; 2s spawned web; end web KILL; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
             2s web: started (pid 1)
@@ -141,7 +141,7 @@ fn a_restart_while_stopping_starts_again() {
         [program("web")],
         "0s boot; 1s stop web; 2s restart web; 3s end web TERM; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -166,7 +166,7 @@ fn a_start_while_the_tree_is_ended_is_kept() {
         [with(program("web"), |p| again(p, |r| r.policy = RestartPolicy::Never))],
         "0s boot; 1s exit web 0; start web; 2s gone web; state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -251,7 +251,7 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
         [with(program("web"), |p| stop(p, |s| s.ladder[0].wait = Limit::Never))],
         "0s boot; 1s term; 100s state",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             0s web: started (pid 1)
             0s web: ready
@@ -276,7 +276,7 @@ fn a_second_term_while_spawning_kills() {
         [program("web")],
         "0s manual; boot; 1s term; term; 2s spawned web; end web KILL",
         expect![[r#"
-            0s supervising 1 programs
+            0s supervising 1 program
             0s   spawn web command
             1s stopping the site (signal)
             1s killing what is left: 1 programs
