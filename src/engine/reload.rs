@@ -31,13 +31,17 @@ pub(super) struct Order {
 
 impl Engine {
     pub(super) fn not_loaded(request: Option<RequestId>, why: &str, out: &mut Actions) {
+        Self::refuse_reload(request, RefusalCode::InvalidSite, why, out);
+    }
+
+    fn refuse_reload(request: Option<RequestId>, code: RefusalCode, why: &str, out: &mut Actions) {
         let first = why.lines().next().unwrap_or("the site file is invalid");
         out.record(Record::site(What::NotReloaded { why: first.into() }));
         if let Some(id) = request {
             out.reply(
                 id,
                 Reply::Error(Refusal {
-                    code: RefusalCode::InvalidSite,
+                    code,
                     message: why.to_owned(),
                     hint: Some("nothing was changed; the site goes on as it was".to_owned()),
                 }),
@@ -57,7 +61,7 @@ impl Engine {
         difference.dry_run = order.dry_run;
         difference.warnings.clone_from(&order.warnings);
         if let Some(why) = self.removes_too_much(&difference, order) {
-            return Self::not_loaded(order.request, &why, out);
+            return Self::refuse_reload(order.request, RefusalCode::Failed, &why, out);
         }
         if !order.dry_run {
             let counts = What::Reloaded {

@@ -225,7 +225,7 @@ fn who_does_not_wait_does_not_end_the_operation() {
     assert!(patience.err.contains("the operation continues"), "{patience:?}");
     until("it is stopped", || site.state("stubborn") == "STOPPED");
     site.expect(0, &["start", "stubborn"]);
-    site.expect(1, &["stop", "stubborn", "--no-wait"]);
+    site.expect(0, &["stop", "stubborn", "--no-wait"]);
     site.expect(0, &["stop", "stubborn", "--force"]);
 }
 

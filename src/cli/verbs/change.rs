@@ -61,6 +61,7 @@ fn run(
     out: &mut Out,
 ) -> Result<u8, Failure> {
     let what = format!("{verb} {}", change.names.join(" "));
+    let no_wait = change.no_wait;
     let mut client = context.client()?;
     client.catch_interrupts().map_err(|e| client.lost(&e.to_string()))?;
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
@@ -82,6 +83,9 @@ fn run(
         }
         Ended::Outcome(outcome) => {
             let code = finish(&outcome, out);
+            if no_wait && !outcome.complete {
+                return Ok(0); // it was begun, which is all that was asked
+            }
             if !outcome.complete && code != 0 && !out.json {
                 tell("hint: the operation continues; see supervisor status");
             }
