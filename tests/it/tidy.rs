@@ -57,7 +57,9 @@ fn no_file_is_longer_than_five_hundred_lines() {
 fn no_line_is_longer_than_a_hundred_columns() {
     // A string, and a snapshot, is as long as what it shows; everything else can be folded.
     let shows = |line: &str| line.contains('"');
-    assert_eq!(lines(all(), |line| line.chars().count() > 100 && !shows(line)), NOTHING);
+    let long = |line: &str| line.chars().count() > 100 && !shows(line);
+    // In tests a string of many lines holds sites and snapshots; rustfmt folds what is code.
+    assert_eq!(lines(sources("src").into_iter(), long), NOTHING);
 }
 
 #[test]
