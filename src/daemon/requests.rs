@@ -205,6 +205,7 @@ fn details(
         return;
     }
     status.pids = processes.iter().map(|process| process.pid.number()).collect();
+    status.pids.sort_unstable();
     status.cpu_usage_ns = Some(processes.iter().map(|process| process.cpu_ns).sum());
     status.memory_current = Some(processes.iter().map(|process| process.memory_bytes).sum());
 }

@@ -397,8 +397,11 @@ pub(super) fn access(supervisor: &Supervisor) -> AccessConfig {
     AccessConfig {
         control: supervisor.control.clone(),
         supervisor_uid: nix::unistd::geteuid().as_raw(),
-        groups: Arc::new(|_: BorrowedFd<'_>, peer: Peer| {
-            Host.user_by_id(peer.uid).map_or_else(|| vec![peer.gid], |a| a.groups.to_vec())
+        // What the process has, not what its user could have; the files where no kernel says it.
+        groups: Arc::new(|connection: BorrowedFd<'_>, peer: Peer| {
+            socket::peer_groups(connection).unwrap_or_else(|_| {
+                Host.user_by_id(peer.uid).map_or_else(|| vec![peer.gid], |a| a.groups.to_vec())
+            })
         }),
         user_name: Arc::new(|uid| Host.user_by_id(uid).map(|account| account.name.into())),
     }

@@ -87,11 +87,11 @@ fn the_table_has_one_line_a_program() {
     check(
         &table(&all, view()),
         &expect![[r#"
-        web                  RUNNING   pid 4711, uptime 2:05:11, ready, 1 restart, 1.2% cpu, 38 MiB
-        worker@2             BACKOFF   exit 1 after 0.4s, next start in 3.2s
-        web                  STOPPING  pid 12, stopping (asked), SIGKILL in 25s
-        x                    FATAL     \u{1b}]0;owned\u{7}\u{d}\u{a}next\u{9b}2J
-    "#]],
+            web                  RUNNING   pid 4711, uptime 2:05:11, ready, 1 restart, 1.2% cpu, 38 MiB
+            worker@2             BACKOFF   exit 1 after 0.4s, next start in 3.2s
+            web                  STOPPING  pid 12, asked, SIGKILL in 25s
+            x                    FATAL     \u{1b}]0;owned\u{7}\u{d}\u{a}next\u{9b}2J
+        "#]],
     );
     let narrow = View { width: Some(50), ..view() };
     assert!(table(&all, narrow).lines().all(|line| line.chars().count() <= 50));
