@@ -249,7 +249,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
             "m" | "min" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err("the units are ms, s, m, h, d".to_owned()),
+            "w" => 604_800_000,
+            _ => return Err("the units are ms, s, m, h, d, w".to_owned()),
         };
         sum = sum.saturating_add(Duration::from_millis(number.saturating_mul(millis)));
         rest = next;

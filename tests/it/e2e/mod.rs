@@ -21,7 +21,7 @@ mod faults;
 mod harness;
 mod init;
 mod instance;
-mod lines;
+pub(crate) mod lines;
 mod order;
 mod output;
 mod reload;
