@@ -6,6 +6,7 @@ mod accounts;
 mod children;
 pub mod conditions;
 pub mod control;
+mod door;
 mod dry_run;
 mod execute;
 mod fault;
@@ -64,6 +65,7 @@ struct Shell {
     logs: logs::LogHandle,
     journal: journal::Journal,
     control: Option<control::ControlHandle>,
+    door: Option<door::Door>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
     loader: loader::Loader,
@@ -155,7 +157,10 @@ impl Shell {
                     deaths = true;
                     continue;
                 }
-                Signal::HUP => Told::Reload,
+                Signal::HUP => {
+                    self.look_at_door();
+                    Told::Reload
+                }
                 Signal::USR1 => Told::Reopen,
                 Signal::QUIT => Told::Quit,
                 Signal::USR2 => {

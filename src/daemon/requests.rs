@@ -55,6 +55,7 @@ impl Shell {
                 self.followers.remove(&id);
                 self.feed(Event::RequestGone(id));
             }
+            ControlEvent::Disturbed => self.look_at_door(),
             ControlEvent::Refused { peer, why } => {
                 let now = clock::monotonic();
                 let Some(unsaid) = self.refusals.say(peer.uid, now) else { return };

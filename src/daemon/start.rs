@@ -19,6 +19,7 @@ use super::{
     Host, Shell,
     children::Nursery,
     control::{self, AccessConfig},
+    door::{Door, settings},
     input::{self, Input, Watcher},
     journal::Journal,
     loader::Loader,
@@ -111,7 +112,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         site
     };
     let signals = signals::install().map_err(refused)?;
-    let mut place = Place::make(&site.supervisor, options)?;
+    let place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =
         pid_file.map(|path| lockfile::PidFile::write(path)).transpose().map_err(refused)?;
@@ -119,7 +120,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         memory::lock_all().map_err(refused)?;
     }
     let (queue, inputs) = unbounded();
-    let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
+    let mut shell = shell(&site, options, (loader, open_files), (&place, signals), queue)?;
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
@@ -178,8 +179,6 @@ fn loader(options: &RunOptions) -> Loader {
 struct Place {
     socket: Option<PathBuf>,
     _lock: Option<lockfile::InstanceLock>,
-    /// Removes the socket at the end.
-    bound: Option<socket::BoundPath>,
     /// Said once, when the log is there.
     warning: Option<String>,
 }
@@ -206,12 +205,7 @@ impl Place {
                     Ok(lock) => {
                         let socket = supervisor.control.socket.clone();
                         let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));
-                        return Ok(Self {
-                            socket: Some(socket),
-                            _lock: Some(lock),
-                            bound: None,
-                            warning: None,
-                        });
+                        return Ok(Self { socket: Some(socket), _lock: Some(lock), warning: None });
                     }
                     Err(lockfile::LockError::Held(pid)) => return Err(held(name, pid)),
                     Err(lockfile::LockError::Unusable(error)) => why = Some(error),
@@ -222,7 +216,7 @@ impl Place {
         let why =
             why.map_or_else(|| "no place for it".to_owned(), |error: SysError| error.to_string());
         let warning = format!("no runtime directory, so no control socket and no lock: {why}");
-        Ok(Self { socket: None, _lock: None, bound: None, warning: Some(warning) })
+        Ok(Self { socket: None, _lock: None, warning: Some(warning) })
     }
 }
 
@@ -249,7 +243,7 @@ fn shell(
     site: &Site,
     options: &RunOptions,
     (loader, open_files): (Loader, Option<rlimit::Pair>),
-    (place, signals): (&mut Place, BorrowedFd<'static>),
+    (place, signals): (&Place, BorrowedFd<'static>),
     queue: Sender<Input>,
 ) -> Result<Shell, Refusal> {
     let fail = |what: &'static str| move |why: std::io::Error| Refusal::cannot(what, why);
@@ -286,6 +280,7 @@ fn shell(
         logs,
         journal,
         control: None,
+        door: None,
         conditions: None,
         watcher,
         config: Some(loader.name()),
@@ -303,7 +298,7 @@ fn shell(
         let text = "no usable /proc: processes that leave the group of their program are not found";
         shell.note(LogLevel::Warn, text);
     }
-    shell.control = listen(&mut shell, &site.supervisor, place, queue);
+    listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
 }
 
@@ -357,15 +352,10 @@ impl Drop for LastWord {
 }
 
 /// The control socket. Without it the site runs all the same, and says so.
-fn listen(
-    shell: &mut Shell,
-    supervisor: &Supervisor,
-    place: &mut Place,
-    queue: Sender<Input>,
-) -> Option<control::ControlHandle> {
-    let path = place.socket.as_ref()?;
-    let settings = &supervisor.control;
-    let listener = socket::listen_on(path, settings.mode.0, (settings.owner, settings.group));
+fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &Place, queue: Sender<Input>) {
+    let Some(path) = &place.socket else { return };
+    let (mode, owner) = settings(&supervisor.control);
+    let listener = socket::listen_on(path, mode, owner);
     let end = LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
@@ -383,13 +373,11 @@ fn listen(
     match served {
         Ok((handle, bound)) => {
             alive.store(true, Ordering::Relaxed);
-            place.bound = Some(bound);
-            Some(handle)
+            handle.watch(path.clone());
+            shell.control = Some(handle);
+            shell.door = Some(Door { bound, settings: (mode, owner) });
         }
-        Err(why) => {
-            shell.note(LogLevel::Warn, format!("no control socket: {why}"));
-            None
-        }
+        Err(why) => shell.note(LogLevel::Warn, format!("no control socket: {why}")),
     }
 }
 

@@ -70,6 +70,40 @@ pub struct BoundPath {
     identity: (u64, u64),
 }
 
+/// What is at the path of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The socket that we made, with these permissions now.
+    Ours {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Something else.
+    Others,
+    /// Nothing.
+    Nobodys,
+}
+
+impl BoundPath {
+    /// Where the socket was made.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is there now.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        match fs::symlink_metadata(&self.path) {
+            Ok(meta) if (meta.dev(), meta.ino()) == self.identity => {
+                Whose::Ours { mode: meta.mode() & 0o7777 }
+            }
+            Ok(_) => Whose::Others,
+            Err(_) => Whose::Nobodys,
+        }
+    }
+}
+
 impl Drop for BoundPath {
     fn drop(&mut self) {
         let there = fs::symlink_metadata(&self.path);

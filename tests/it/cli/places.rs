@@ -1,6 +1,12 @@
 //! Which supervisor is meant, and supervisors that are hard to reach.
 
-use std::{fs, os::unix::net::UnixStream, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    process::Command,
+};
+
+use nix::sys::signal::{Signal, kill};
 
 use super::site::{Ran, Site, bare};
 use crate::sys_world::until;
@@ -40,7 +46,6 @@ impl Home {
 
     /// So that the other user can use it.
     fn open(path: &std::path::Path) {
-        use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         if nix::unistd::geteuid().is_root() {
             let nobody = Some(65_534.into());
@@ -116,6 +121,38 @@ fn what_is_wrong_with_the_way_to_a_supervisor_is_said() {
 }
 
 #[test]
+fn a_socket_that_somebody_removes_is_made_again_and_a_replaced_one_left_alone() {
+    let site = Site::up(ONE);
+    let socket = site.socket();
+    let mut follower = site.follow(&["events", "-f"]);
+    follower.until(|line| line.contains("supervisor.started"));
+    for _ in 0..3 {
+        fs::remove_file(&socket).unwrap();
+        follower.until(|line| line.contains("it was made again"));
+        assert_eq!(mode(&socket), 0o600);
+        site.expect(0, &["restart", "one"]);
+        follower.until(|line| line.contains("program.ready"));
+    }
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    follower.until(|line| line.contains("control.sock to 0666"));
+    let other = site.dir.path().join("other");
+    fs::write(&other, "not yours").unwrap();
+    fs::rename(&other, &socket).unwrap();
+    follower.until(|line| line.contains("somebody has replaced"));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "not yours");
+    fs::remove_file(&socket).unwrap();
+    kill(site.pid(), Signal::SIGHUP).unwrap();
+    follower.until(|line| line.contains("it was made again"));
+    site.expect(0, &["status", "one"]);
+    site.expect(0, &["shutdown"]);
+    assert!(!socket.exists());
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
 fn without_descriptors_for_clients_it_goes_on_and_recovers() {
     let site = Site::written(ONE);
     let file = site.file();
@@ -130,7 +167,7 @@ fn without_descriptors_for_clients_it_goes_on_and_recovers() {
     assert!(clients.len() > 40, "the kernel takes them");
     let turned_away = site.run(&["status"]);
     assert_eq!(turned_away.code, Some(1), "{turned_away:?}");
-    nix::sys::signal::kill(site.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
+    kill(site.pid(), Signal::SIGHUP).unwrap();
     site.wait_log("reload");
     drop(clients);
     // A pause in which nobody is accepted may have to pass first.
