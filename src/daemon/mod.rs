@@ -161,7 +161,10 @@ impl Shell {
                     self.look_at_door();
                     Told::Reload
                 }
-                Signal::USR1 => Told::Reopen,
+                Signal::USR1 => {
+                    self.look_at_door();
+                    Told::Reopen
+                }
                 Signal::QUIT => Told::Quit,
                 Signal::USR2 => {
                     let text = "SIGUSR2: re-executing is not yet supported; ignored";

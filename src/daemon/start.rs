@@ -19,7 +19,7 @@ use super::{
     Host, Shell,
     children::Nursery,
     control::{self, AccessConfig},
-    door::{Door, settings},
+    door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
     loader::Loader,
@@ -31,8 +31,14 @@ use crate::{
     engine::{Actions, Bugs, Engine, Record, Surroundings, What},
     model::{LogLevel, Site, Supervisor},
     sys::{
-        SysError, child::Children, clock, files, lockfile, memory, mountinfo::HangingMounts,
-        random, rlimit, signals, socket, stdio, subreaper, tree::Trees,
+        SysError,
+        child::Children,
+        clock,
+        lockfile::{self, InstanceLock, LockError},
+        memory,
+        mountinfo::HangingMounts,
+        random, rlimit, signals, socket, stdio, subreaper,
+        tree::Trees,
     },
 };
 
@@ -112,7 +118,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         site
     };
     let signals = signals::install().map_err(refused)?;
-    let place = Place::make(&site.supervisor, options)?;
+    let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =
         pid_file.map(|path| lockfile::PidFile::write(path)).transpose().map_err(refused)?;
@@ -120,7 +126,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         memory::lock_all().map_err(refused)?;
     }
     let (queue, inputs) = unbounded();
-    let mut shell = shell(&site, options, (loader, open_files), (&place, signals), queue)?;
+    let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
@@ -177,8 +183,9 @@ fn loader(options: &RunOptions) -> Loader {
 
 /// What the supervisor has in its runtime directory, for as long as it lives.
 struct Place {
-    socket: Option<PathBuf>,
-    _lock: Option<lockfile::InstanceLock>,
+    /// The runtime directory, and where the socket is to be.
+    paths: Option<(PathBuf, PathBuf)>,
+    lock: Option<InstanceLock>,
     /// Said once, when the log is there.
     warning: Option<String>,
 }
@@ -200,15 +207,16 @@ impl Place {
             paths::runtime_dirs(supervisor.runtime_dir.as_deref(), name, &surroundings);
         let mut why = None;
         for directory in candidates {
-            match files::make_own_dir(&directory, 0o755, uid) {
-                Ok(()) => match lockfile::InstanceLock::take(&directory.join("supervisor.lock")) {
+            match door::make_directory(&directory) {
+                Ok(()) => match InstanceLock::take(&directory.join(door::LOCK)) {
                     Ok(lock) => {
                         let socket = supervisor.control.socket.clone();
                         let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));
-                        return Ok(Self { socket: Some(socket), _lock: Some(lock), warning: None });
+                        let paths = Some((directory, socket));
+                        return Ok(Self { paths, lock: Some(lock), warning: None });
                     }
-                    Err(lockfile::LockError::Held(pid)) => return Err(held(name, pid)),
-                    Err(lockfile::LockError::Unusable(error)) => why = Some(error),
+                    Err(LockError::Held(pid)) => return Err(held(name, pid)),
+                    Err(LockError::Unusable(error)) => why = Some(error),
                 },
                 Err(error) => why = Some(error),
             }
@@ -216,7 +224,7 @@ impl Place {
         let why =
             why.map_or_else(|| "no place for it".to_owned(), |error: SysError| error.to_string());
         let warning = format!("no runtime directory, so no control socket and no lock: {why}");
-        Ok(Self { socket: None, _lock: None, warning: Some(warning) })
+        Ok(Self { paths: None, lock: None, warning: Some(warning) })
     }
 }
 
@@ -243,7 +251,7 @@ fn shell(
     site: &Site,
     options: &RunOptions,
     (loader, open_files): (Loader, Option<rlimit::Pair>),
-    (place, signals): (&Place, BorrowedFd<'static>),
+    (place, signals): (&mut Place, BorrowedFd<'static>),
     queue: Sender<Input>,
 ) -> Result<Shell, Refusal> {
     let fail = |what: &'static str| move |why: std::io::Error| Refusal::cannot(what, why);
@@ -352,10 +360,10 @@ impl Drop for LastWord {
 }
 
 /// The control socket. Without it the site runs all the same, and says so.
-fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &Place, queue: Sender<Input>) {
-    let Some(path) = &place.socket else { return };
-    let (mode, owner) = settings(&supervisor.control);
-    let listener = socket::listen_on(path, mode, owner);
+fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: Sender<Input>) {
+    let Some((directory, path)) = place.paths.take() else { return };
+    let (mode, owner) = door::settings(&supervisor.control);
+    let listener = socket::listen_on(&path, mode, owner);
     let end = LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
@@ -373,9 +381,10 @@ fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &Place, queue: Send
     match served {
         Ok((handle, bound)) => {
             alive.store(true, Ordering::Relaxed);
-            handle.watch(path.clone());
+            handle.watch(path);
             shell.control = Some(handle);
-            shell.door = Some(Door { bound, settings: (mode, owner) });
+            let lock = place.lock.take();
+            shell.door = Some(Door { bound, settings: (mode, owner), lock, directory });
         }
         Err(why) => shell.note(LogLevel::Warn, format!("no control socket: {why}")),
     }

@@ -144,6 +144,12 @@ fn a_socket_that_somebody_removes_is_made_again_and_a_replaced_one_left_alone() 
     kill(site.pid(), Signal::SIGHUP).unwrap();
     follower.until(|line| line.contains("it was made again"));
     site.expect(0, &["status", "one"]);
+    // The whole runtime directory, as a cleaner of /run would: the lock is taken again, too.
+    let gone = site.dir.path().join("gone");
+    fs::rename(socket.parent().unwrap(), &gone).unwrap();
+    fs::remove_dir_all(gone).unwrap();
+    follower.until(|line| line.contains("it was made again"));
+    site.expect(73, &[]);
     site.expect(0, &["shutdown"]);
     assert!(!socket.exists());
 }
