@@ -55,6 +55,8 @@ pub struct RunOptions {
     pub set: Vec<(String, String)>,
     /// Only print what would be done.
     pub dry_run: bool,
+    /// Why it does not come up is one JSON object.
+    pub json: bool,
     /// The environment of the process, read once.
     pub environment: BTreeMap<OsString, OsString>,
 }
@@ -72,6 +74,25 @@ impl Refusal {
     fn cannot(what: &str, cause: impl std::fmt::Display) -> Self {
         Self(EX_CANNOT, format!("supervisor: cannot {what}: {cause}"))
     }
+
+    /// The same fields as a verb's.
+    fn json(&self) -> String {
+        let Self(exit, text) = self;
+        let code = match *exit {
+            EX_LOCKED => "locked",
+            EX_CONFIG => "invalid_site",
+            _ => "failed",
+        };
+        let text = text.trim_end();
+        let text = text.strip_prefix("supervisor: ").unwrap_or(text);
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message, Some(hint)),
+            None => (text, None),
+        };
+        let object = serde_json::json!({"code": code, "message": message, "hint": hint,
+                                        "exit": exit});
+        object.to_string()
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -88,9 +109,10 @@ pub fn run(options: &RunOptions) -> ExitCode {
     memory::one_arena();
     match supervise(options) {
         Ok(code) => ExitCode::from(code),
-        Err(Refusal(code, text)) => {
+        Err(refusal) => {
+            let text = if options.json { refusal.json() } else { refusal.1.trim_end().to_owned() };
             stdio::say(&format!("{text}\n"));
-            ExitCode::from(code)
+            ExitCode::from(refusal.0)
         }
     }
 }
@@ -104,7 +126,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         signals::install().map_err(refused)?;
     }
     let loader = loader(options);
-    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why)))?;
+    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
     if !site_read.warnings.is_empty() {
         stdio::say(&site_read.warnings.lines());
     }
@@ -133,8 +155,15 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
 }
 
 /// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
-fn named(why: String) -> String {
-    if why.starts_with("cannot ") { format!("supervisor: {why}") } else { why }
+fn named(why: String, options: &RunOptions) -> String {
+    if !why.starts_with("cannot ") {
+        return why;
+    }
+    let hint = match options.config {
+        None if !why.contains('\n') => "\nhint: name the site file with -c FILE",
+        _ => "",
+    };
+    format!("supervisor: {why}{hint}")
 }
 
 /// The loop, and what follows it.
@@ -322,7 +351,10 @@ fn log_thread(
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
         stderr,
-        no_color: options.environment.contains_key(&OsString::from("NO_COLOR")),
+        no_color: options
+            .environment
+            .get(&OsString::from("NO_COLOR"))
+            .is_some_and(|v| !v.is_empty()),
         make_below: Some(PathBuf::from("/var/log/mini-supervisor")),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),

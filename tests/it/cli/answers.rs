@@ -124,6 +124,36 @@ fn pids_are_for_scripts() {
 }
 
 #[test]
+fn why_a_supervisor_does_not_come_up_can_be_json() {
+    let site = Site::up("  a: {command: [sleep, \"1000\"]}");
+    let locked = json(&site.expect(73, &["--json"]).err);
+    assert_eq!((&locked["code"], &locked["exit"]), (&"locked".into(), &73.into()));
+    assert!(locked["message"].as_str().unwrap().starts_with("cannot supervise t: pid "));
+    assert!(locked["hint"].is_string(), "{locked}");
+    site.write("  a: {comand: x}");
+    let invalid = json(&site.expect(78, &["--json"]).err);
+    assert_eq!(invalid["code"], "invalid_site");
+    assert!(invalid["message"].as_str().unwrap().contains("unknown key `comand`"), "{invalid}");
+    let plain = site.expect(78, &[]).err;
+    assert!(plain.ends_with("(hint: did you mean `command`?)\n"), "{plain:?}");
+}
+
+#[test]
+fn ten_conflicting_commands_at_once_all_get_their_answer() {
+    let site = Site::up(&programs());
+    let verbs = ["start", "stop", "restart", "start", "stop", "restart", "reset", "stop", "start"];
+    let all: Vec<_> = verbs.iter().map(|verb| site.background(&[verb, "web"])).collect();
+    let reload = site.background(&["reload"]);
+    for child in all.into_iter().chain([reload]) {
+        let ran = super::ended(child);
+        assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
+        assert!(!ran.err.contains("closed the connection"), "{ran:?}");
+    }
+    site.expect(0, &["start", "web"]);
+    assert_eq!(site.state("web"), "RUNNING");
+}
+
+#[test]
 fn a_variant_gives_its_arguments_and_environment() {
     let site = Site::up(
         r#"

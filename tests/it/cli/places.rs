@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixStream},
+    },
     process::Command,
 };
 
@@ -180,4 +184,35 @@ fn without_descriptors_for_clients_it_goes_on_and_recovers() {
     until("it answers again", || site.run(&["status"]).code == Some(0));
     assert_eq!(site.expect(0, &["pid", "one"]).out, pid);
     site.expect(0, &["restart", "one"]);
+}
+
+#[test]
+fn descriptors_that_a_client_sends_are_not_kept() {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let site = Site::up(ONE);
+    site.wait_state("one", "RUNNING");
+    let open = || fs::read_dir(format!("/proc/{}/fd", site.pid())).unwrap().count();
+    let mut stream = UnixStream::connect(site.socket()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut answered = || {
+        stream.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"version\"}\n").unwrap();
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(line.contains("\"result\""), "{line}");
+    };
+    answered();
+    let before = open();
+    let file = fs::File::open("/dev/null").unwrap();
+    let fds = [file.as_raw_fd(); 100];
+    let flood = UnixStream::connect(site.socket()).unwrap();
+    for _ in 0..50 {
+        let (text, fds) = ([std::io::IoSlice::new(b" ")], [ControlMessage::ScmRights(&fds)]);
+        sendmsg::<()>(flood.as_raw_fd(), &text, &fds, MsgFlags::empty(), None).unwrap();
+    }
+    flood.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    (&flood).read_to_end(&mut rest).unwrap();
+    drop(flood);
+    answered();
+    until("only ours are open", || open() == before);
 }
