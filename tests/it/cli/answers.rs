@@ -26,6 +26,8 @@ fn each_exit_code_of_a_supervisor_is_the_documented_one() {
     }
     let site = Site::written(&programs());
     site.expect(2, &["--bogus"]);
+    site.write_with(", pid_file: /nonexistent/pid", &programs());
+    site.expect(1, &[]);
     site.write("  a: {comand: x}");
     site.expect(78, &[]);
     let mut site = Site::up(&programs());

@@ -1,6 +1,6 @@
 //! Snapshots of what the command prints about itself and about a file with many mistakes.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, process::Command};
 
 use expect_test::{Expect, expect, expect_file};
 
@@ -28,6 +28,24 @@ fn the_help_of_each_verb() {
         writeln!(all, "# {}\n{}", verb.get_name(), own.trim_end()).unwrap();
     }
     expect_file!["help-verbs.txt"].assert_eq(&all);
+}
+
+#[test]
+fn bash_completes_verbs_and_options() {
+    let complete = |words: &str, current: &str, before: &str| {
+        let script = format!(
+            "source <({} completions bash); COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); \
+             _supervisor supervisor '{current}' {before}; echo \"${{COMPREPLY[@]}}\"",
+            env!("CARGO_BIN_EXE_supervisor")
+        );
+        let ran: Ran = Command::new("bash").args(["-c", &script]).output().unwrap().into();
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+        ran.out.trim().to_owned()
+    };
+    assert_eq!(complete("supervisor st", "st", "supervisor"), "status start stop");
+    assert_eq!(complete("supervisor stop --no", "--no", "stop"), "--no-wait");
+    let shells = complete("supervisor completions ''", "", "completions");
+    assert!(shells.contains("bash") && shells.contains("zsh"), "{shells}");
 }
 
 fn mistakes(text: &str, expected: &Expect) {
