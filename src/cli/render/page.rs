@@ -89,13 +89,23 @@ fn hint(program: &ProgramStatus) -> Option<String> {
         StateWord::Fatal | StateWord::Backoff => {
             Some(format!("supervisor logs {name}; then supervisor restart {name}"))
         }
+        // A oneshot that has done its work.
+        StateWord::Exited if program.ready => None,
         StateWord::Stopped | StateWord::Exited => Some(format!("supervisor start {name}")),
         StateWord::Stopping => Some(format!("supervisor stop --force {name}")),
         StateWord::Waiting => program
             .waiting_for
-            .first()
-            .and_then(|what| what.split([' ', '@']).next())
+            .iter()
+            .find_map(|what| dependency(what))
             .map(|what| format!("supervisor status {what}")),
         StateWord::Starting | StateWord::Running => None,
     }
+}
+
+/// The program in `db@healthy (starting)`; none in `tcp 127.0.0.1:80`, where nobody can be asked.
+fn dependency(what: &str) -> Option<&str> {
+    let (name, _) = what.split_once(" (")?;
+    let conditions = ["@started", "@ready", "@healthy", "@completed"];
+    let name = conditions.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    (!name.contains(' ')).then_some(name)
 }

@@ -142,6 +142,22 @@ fn the_page_tells_all_about_one_program() {
 }
 
 #[test]
+fn the_page_of_who_waits_names_whom_to_ask_next() {
+    for (waiting_for, hint) in [
+        (&["db (starting)"][..], Some("supervisor status db")),
+        (&["tcp 127.0.0.1:80", "worker@1@healthy (waiting)"], Some("supervisor status worker@1")),
+        (&["file /srv/a (b)"], None),
+        (&["network"], None),
+    ] {
+        let waiting_for = waiting_for.iter().map(|w| (*w).to_owned()).collect();
+        let base = program("web", StateWord::Waiting, "waiting");
+        let text = page(&ProgramStatus { waiting_for, ..base }, &[], view());
+        let found = text.lines().find_map(|line| line.strip_prefix("hint: "));
+        assert_eq!(found, hint, "{text}");
+    }
+}
+
+#[test]
 fn a_reason_does_not_say_the_state_again() {
     for (state, reason, expected) in [
         (StateWord::Stopping, "stopping (asked)", "asked"),

@@ -60,6 +60,8 @@ fn followers_of_events_are_told_of_restarts_rotation_and_reload() {
     site.expect(0, &["restart", "a"]);
     site.write("  a: {command: [sleep, \"1001\"]}");
     site.expect(0, &["reload"]);
+    // A reload does not wait for what it restarts; this does.
+    site.expect(0, &["start", "a"]);
     kill(site.pid(), Signal::SIGUSR1).unwrap();
     site.expect(0, &["stop", "a"]);
     let seen = text.until(|line| line.contains("program.stopped"));
