@@ -167,7 +167,7 @@ const SETTLED: Duration = Duration::from_millis(200);
 
 /// What is waited for, on standard error: one line that is rewritten on a terminal, where the
 /// seconds are counted here; one line a state that lasts elsewhere.
-struct Progress {
+pub(super) struct Progress {
     live: bool,
     quiet: bool,
     programs: BTreeMap<String, Waited>,
@@ -194,7 +194,7 @@ impl Waited {
 }
 
 impl Progress {
-    fn new(out: &Out) -> Self {
+    pub(super) fn new(out: &Out) -> Self {
         let live = std::io::stderr().is_terminal();
         Self { live: live && !out.json, quiet: out.json, programs: BTreeMap::new(), drawn: false }
     }
@@ -208,7 +208,7 @@ impl Progress {
         open.any(|program| !program.said && !self.quiet).then_some(SETTLED)
     }
 
-    fn take(&mut self, programs: Vec<ProgramStatus>) {
+    pub(super) fn take(&mut self, programs: Vec<ProgramStatus>) {
         let now = clock::monotonic();
         for status in programs {
             let name = status.name.clone();
@@ -262,7 +262,7 @@ impl Progress {
     }
 
     /// At the end; what is still waited for is said if it was not.
-    fn end(&mut self, complete: bool) {
+    pub(super) fn end(&mut self, complete: bool) {
         self.clear();
         if !self.live && !complete {
             self.say(Duration::ZERO);

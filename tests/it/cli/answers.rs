@@ -212,6 +212,17 @@ fn a_wait_that_is_short_is_no_news_and_one_that_lasts_is_said_once() {
 }
 
 #[test]
+fn a_shutdown_says_what_it_waits_for() {
+    let mut site = Site::up(&programs());
+    site.expect(0, &["start", "stubborn"]);
+    site.wait_output("stubborn", "up");
+    let ran = site.expect(0, &["shutdown"]);
+    assert!(ran.err.starts_with("waiting for stubborn (pid "), "{ran:?}");
+    assert_eq!(ran.err.lines().count(), 1, "{ran:?}");
+    assert_eq!(site.supervisor.take().unwrap().wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn mistakes_of_arguments_are_told_with_what_would_be_right() {
     for (args, expected) in [
         (
