@@ -111,6 +111,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         site
     };
     let signals = signals::install().map_err(refused)?;
+    signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =
