@@ -107,7 +107,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
     stdio::fill();
     stdio::close_on_exec();
     memory::one_arena();
-    match supervise(options) {
+    match beside_the_main_thread(|| supervise(options)) {
         Ok(code) => ExitCode::from(code),
         Err(refusal) => {
             let text = if options.json { refusal.json() } else { refusal.1.trim_end().to_owned() };
@@ -115,6 +115,18 @@ pub fn run(options: &RunOptions) -> ExitCode {
             ExitCode::from(refusal.0)
         }
     }
+}
+
+/// Does the work in a thread of its own: the main thread is given all orphans, and with no
+/// children but those they are found at once ([`crate::sys::tree::Trees`]).
+fn beside_the_main_thread(work: impl Fn() -> Result<u8, Refusal> + Sync) -> Result<u8, Refusal> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("loop".into()).spawn_scoped(scope, &work);
+        // Without room for a thread the main thread does as well.
+        let Ok(thread) = thread else { return work() };
+        signals::leave_to_another_thread();
+        thread.join().unwrap_or_else(|_| Err(Refusal(EX_FAULT, "supervisor: bug: a panic".into())))
+    })
 }
 
 fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
@@ -140,6 +152,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         site
     };
     let signals = signals::install().map_err(refused)?;
+    signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =
