@@ -204,7 +204,6 @@ fn a_pid_file_is_removed_only_while_it_is_ours() {
     for content in ["4711\n", &own] {
         let written = PidFile::write(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        // Kept open in another place, so that the new file is another file.
         fs::write(dir.path().join("other"), content).unwrap();
         fs::rename(dir.path().join("other"), &path).unwrap();
         drop(written);
