@@ -19,7 +19,7 @@ use std::{
 };
 
 use mini_supervisor::{
-    daemon::logs::{Options, Stream, Which, start},
+    daemon::logs::{Options, PATIENCE, Stream, Which, start},
     model::{Bytes, Compress, LogTarget, Logging, Mode, Name, OnFull, Rotate},
 };
 use nix::{
@@ -81,6 +81,8 @@ fn captured(dir: &Path) -> f64 {
         make_below: None,
         journal: dir.join("journal"),
         syslog: dir.join("syslog"),
+        patience: PATIENCE,
+        touch: None,
         report: Box::new(|_| ()),
     })
     .unwrap();

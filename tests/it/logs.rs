@@ -15,8 +15,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mini_supervisor::{
     daemon::logs::{
-        Account, LogBatch, LogHandle, LogQuery, LogReport, Options, Stream, Taken, Which, rotation,
-        start,
+        Account, LogBatch, LogHandle, LogQuery, LogReport, Options, PATIENCE, Stream, Taken, Touch,
+        Which, rotation, start,
     },
     model::{Bytes, Compress, LogTarget, Logging, Mode, Name, OnFull, Rotate},
 };
@@ -37,6 +37,10 @@ impl Bench {
     }
 
     pub(crate) fn with_stdout(stdout: Option<OwnedFd>) -> Self {
+        Self::with(stdout, PATIENCE, None)
+    }
+
+    pub(crate) fn with(stdout: Option<OwnedFd>, patience: Duration, touch: Option<Touch>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (tx, reports): (Sender<LogReport>, _) = unbounded();
         let (handle, thread) = start(Options {
@@ -46,6 +50,8 @@ impl Bench {
             make_below: Some(dir.path().join("own")),
             journal: dir.path().join("journal"),
             syslog: dir.path().join("syslog"),
+            patience,
+            touch,
             report: Box::new(move |r| tx.send(r).unwrap_or(())),
         })
         .unwrap();

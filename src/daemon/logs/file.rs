@@ -83,6 +83,11 @@ impl LogFile {
         self.rotate.compress
     }
 
+    /// The file system it is on, while it is open.
+    pub(super) fn device(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.id.0)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
