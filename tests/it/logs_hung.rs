@@ -191,7 +191,9 @@ fn files_beside_a_hung_one_wait_with_it_and_those_elsewhere_do_not() {
         programs[0].write_all(b"one\n").unwrap();
         arrivals.recv_timeout(LONG).unwrap();
         bench.reports.recv_timeout(LONG).unwrap();
-        programs.iter_mut().for_each(|p| p.write_all(b"two\n").unwrap());
+        for program in &mut programs {
+            program.write_all(b"two\n").unwrap();
+        }
         wait_for("it is written", || (text(&bench.path(names[3])) == "two\n").then_some(()));
         wait_for("they wait", || {
             let stuck = ["a", "b", "c"].iter().all(|name| bench.account(name).stuck.is_some());
@@ -205,5 +207,60 @@ fn files_beside_a_hung_one_wait_with_it_and_those_elsewhere_do_not() {
         });
         bench.finish();
         assert_eq!(text(&bench.path(names[0])), "one\ntwo\n");
+    });
+}
+
+/// A file system in a file, that thaws and goes when it is dropped.
+struct Disk(std::path::PathBuf);
+
+#[expect(clippy::disallowed_methods, reason = "the test is no supervisor")]
+fn run(words: &[&str]) -> bool {
+    let (command, args) = words.split_first().unwrap();
+    std::process::Command::new(command).args(args).status().is_ok_and(|s| s.success())
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let point = self.0.to_str().unwrap();
+        run(&["fsfreeze", "-u", point]);
+        run(&["umount", point]);
+    }
+}
+
+#[test]
+fn a_frozen_file_system_holds_up_its_own_files_only() {
+    if std::env::var_os("TESTS_FULL").is_none_or(|value| value != "1") {
+        println!("skipped: TESTS_FULL is not 1");
+        return;
+    }
+    apart(|| {
+        let mut bench = Bench::with(None, Duration::from_secs(1), None);
+        let (image, point) = (bench.path("image"), bench.path("mnt"));
+        fs::create_dir(&point).unwrap();
+        File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let (image, at) = (image.to_str().unwrap(), point.to_str().unwrap());
+        if !run(&["mkfs.ext4", "-q", "-F", image]) || !run(&["mount", "-o", "loop", image, at]) {
+            println!("skipped: no file system in a file can be had");
+            return;
+        }
+        let disk = Disk(point.clone());
+        let to = |path| Arc::new(logging(LogTarget::File(path)));
+        let mut hung = bench.program("hung", Which::Stdout, &to(point.join("web.log")));
+        let mut calm = bench.program("calm", Which::Stdout, &to(bench.path("calm.log")));
+        hung.write_all(b"before\n").unwrap();
+        wait_for("it is written", || (text(&point.join("web.log")) == "before\n").then_some(()));
+        assert!(run(&["fsfreeze", "-f", at]));
+        hung.write_all(b"within\n").unwrap();
+        let report = bench.reports.recv_timeout(LONG).unwrap();
+        assert!(report.what.contains("has not come back"), "{report:?}");
+        calm.write_all(b"hello\n").unwrap();
+        wait_for("it goes on", || (text(&bench.path("calm.log")) == "hello\n").then_some(()));
+        assert!(run(&["fsfreeze", "-u", at]));
+        hung.write_all(b"after\n").unwrap();
+        let all = "before\nwithin\nafter\n";
+        wait_for("all is written", || (text(&point.join("web.log")) == all).then_some(()));
+        drop((hung, calm));
+        bench.finish();
+        drop(disk);
     });
 }

@@ -94,7 +94,7 @@ impl Pump {
         self.errands.out = None;
         while let Some(id) = self.errands.files.pop_first() {
             if self.is_where_one_hangs(id) {
-                self.with_sink(id, |sink, _| sink.stuck = true);
+                self.with_sink(id, |sink, _| sink.set_stuck(true));
                 self.pause(id);
                 continue;
             }
@@ -116,7 +116,7 @@ impl Pump {
                 continue;
             };
             let Backend::File(log) = &sink.backend else { continue };
-            if sink.stuck {
+            if sink.is_stuck() {
                 continue;
             }
             let (path, compress) = (log.path().to_owned(), log.compress());
@@ -188,7 +188,7 @@ impl Pump {
         let after = patience.as_secs_f64();
         let what = if let Some((id, device)) = self.errands.out {
             let label = self.sinks.at(id).map(|sink| {
-                sink.stuck = true;
+                sink.set_stuck(true);
                 sink.label.to_string()
             });
             let label = label.unwrap_or_default();
@@ -233,14 +233,14 @@ impl Pump {
         self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
         for other in self.sinks.ids() {
             if self.errands.hung.iter().all(|hung| hung.id != other) {
-                self.with_sink(other, |sink, _| sink.stuck = false);
+                self.with_sink(other, |sink, _| sink.set_stuck(false));
             }
         }
     }
 
     /// For how long the output of this sink has not been taken, if it is stuck.
     pub(super) fn stuck_for(&mut self, id: u32) -> Option<Duration> {
-        let (now, stuck) = (self.at.now, self.sinks.at(id).is_some_and(|s| s.stuck));
+        let (now, stuck) = (self.at.now, self.sinks.at(id).is_some_and(|s| s.is_stuck()));
         let since = self.errands.hung.iter().map(|hung| hung.since).min();
         since.filter(|_| stuck).map(|since| now.since(since))
     }

@@ -212,7 +212,7 @@ impl Pump {
             pump.ledger.offered(owner, line.len());
             pump.with_sink(id, |sink, book| {
                 sink.offer(OWN, &line, &[segment], book);
-                sink.is_failing() || sink.stuck
+                sink.is_failing() || sink.is_stuck()
             })
         };
         if let Some(id) = self.own.1 {

@@ -172,7 +172,7 @@ impl Pump {
             let Some(sink) = self.sinks.at(*id) else { continue };
             sink.retry_at().into_iter().for_each(&mut soonest);
             let Backend::File(file) = &sink.backend else { continue };
-            if let Some(due) = file.due().filter(|_| !sink.stuck) {
+            if let Some(due) = file.due().filter(|_| !sink.is_stuck()) {
                 let ms = u64::try_from(due.0.saturating_sub(self.at.wall.0)).unwrap_or(0);
                 soonest(self.at.now + Duration::from_millis(ms));
             }

@@ -15,10 +15,10 @@ use super::{
     datagram::{self, Datagrams},
     file::LogFile,
     ledger::Ledger,
-    path::{OpenError, Ownership},
+    path::OpenError,
     queue::{Loss, NOBODY, Queue, Segment, lines_in, long, short},
 };
-use crate::model::{Instant, Rotate, WallTime};
+use crate::model::{Instant, WallTime};
 
 /// What may wait for one sink.
 const QUEUE_MAX: usize = 256 << 10;
@@ -71,11 +71,7 @@ pub(super) struct Sink {
     pub(super) users: u32,
     /// Whether it is in the epoll set.
     pub(super) watched: bool,
-    /// Its file does not come back, or is where one does not.
-    pub(super) stuck: bool,
-    look: bool,
-    reopen: bool,
-    later: Option<Box<(Rotate, Ownership)>>,
+    trip: away::Trip,
     queue: Option<Box<Queue>>,
     /// The stream whose unfinished line is the last thing in it.
     open_line: Option<u32>,
@@ -97,10 +93,7 @@ impl Sink {
             backend,
             users: 0,
             watched: false,
-            stuck: false,
-            look: false,
-            reopen: false,
-            later: None,
+            trip: away::Trip::default(),
             queue: None,
             open_line: None,
             ends_open: false,
@@ -327,7 +320,7 @@ impl Sink {
     /// Drops the oldest lines when too much waits.
     fn shed(&mut self, open: bool, book: &mut Book<'_>) -> bool {
         let datagrams = self.is_datagrams();
-        if self.is_file() && !self.stuck {
+        if self.is_file() && !self.trip.stuck {
             return false; // it is written before more is read
         }
         let Some(queue) = self.queue.as_mut().filter(|q| q.cost() > QUEUE_MAX) else {
@@ -340,7 +333,7 @@ impl Sink {
         if queue.len() == 0 {
             self.queue = None;
         }
-        let why = if self.stuck { "it does not take them" } else { "it is read too slowly" };
+        let why = if self.trip.stuck { "it does not take them" } else { "it is read too slowly" };
         self.reason = why.into();
         self.lose(losses, book);
         torn && open
@@ -405,7 +398,7 @@ impl Sink {
     /// Tries again now; a file is opened anew.
     pub(super) fn reopen(&mut self) {
         self.retry_at = None;
-        self.reopen = match &self.backend {
+        self.trip.reopen = match &self.backend {
             Backend::File(file) => file.is_open(),
             Backend::Away => true,
             Backend::Console(_) | Backend::Datagrams(_) | Backend::Null => false,

@@ -1,6 +1,6 @@
 //! The five sites that the format was made for, and what a small one means.
 
-#![expect(clippy::format_push_string, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::format_push_string, reason = "tests")]
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -197,6 +197,41 @@ fn injected_failures_of_fork_are_tried_again() {
     assert!(log.contains("cannot start now"), "{log}");
 }
 
+/// Threads that cannot be had: each in turn, of those that are made at the start.
+#[test]
+fn a_thread_that_cannot_be_had_is_named_and_never_a_panic() {
+    let available = std::process::Command::new("strace").arg("-V").output().is_ok();
+    if !available || !is_root() {
+        return skip("strace or the right to trace is missing");
+    }
+    let text = "  one: {command: [sleep, '1000'], wait_for: [{file: /, timeout: none}]}";
+    let (mut refused, mut without) = (0, 0);
+    for n in 1..=8 {
+        let inject = format!("inject=clone3:error=EAGAIN:when={n}");
+        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject];
+        let mut site = Plan::new(text).wrapped(&words).spawn();
+        let log = site.stderr.wait_for("how it goes", |line| {
+            ["cannot start", "no control socket", "cannot wait for conditions", "started (pid"]
+                .iter()
+                .any(|word| line.contains(word))
+        });
+        if log.contains("cannot start") {
+            refused += 1;
+            assert!(log.contains("Resource temporarily unavailable"), "{log}");
+            assert_eq!(site.end_by_itself(), 1, "{log}");
+            continue;
+        }
+        without += u32::from(!log.contains("started"));
+        let traced = format!("/proc/{0}/task/{0}/children", site.pid);
+        let traced = std::fs::read_to_string(traced).unwrap();
+        kill(Pid::from_raw(traced.trim().parse().unwrap()), Signal::SIGTERM).unwrap();
+        assert_eq!(site.end_by_itself(), 0, "{log}");
+        assert!(!site.stderr.text().contains("panic"), "{:#?}", site.stderr.all());
+    }
+    // Both log threads and the one for signals are needed; the others are missed, and named.
+    assert_eq!((refused, without), (3, 2));
+}
+
 #[test]
 fn every_program_of_a_deep_chain_starts_after_the_one_before() {
     let depth = if full() { 1_000 } else { 100 };

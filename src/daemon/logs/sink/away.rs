@@ -31,6 +31,16 @@ pub(in super::super) struct Write {
     result: Result<(), OpenError>,
 }
 
+/// What is wished of a file, and whether it can be had.
+#[derive(Default)]
+pub(super) struct Trip {
+    /// It does not come back, or is where another does not.
+    pub(super) stuck: bool,
+    look: bool,
+    pub(super) reopen: bool,
+    later: Option<Box<(Rotate, Ownership)>>,
+}
+
 impl Write {
     /// Does it; this may take for ever.
     pub(in super::super) fn run(&mut self) {
@@ -91,25 +101,35 @@ impl Sink {
 
     /// Whether there is something to do for which its file must be touched, and may be.
     pub(in super::super) fn wants_errand(&self) -> bool {
-        let may = matches!(self.backend, Backend::File(_)) && !self.stuck && !self.is_failing();
-        may && (self.queue.is_some() || self.look || self.reopen)
+        let may =
+            matches!(self.backend, Backend::File(_)) && !self.trip.stuck && !self.is_failing();
+        may && (self.queue.is_some() || self.trip.look || self.trip.reopen)
     }
 
     /// Whether who rather waits than loses output waits for it.
     pub(in super::super) fn holds_up(&self) -> bool {
-        self.is_waiting() && (!self.is_file() || self.stuck || self.is_failing())
+        self.is_waiting() && (!self.is_file() || self.trip.stuck || self.is_failing())
+    }
+
+    /// Whether its file does not come back, or is where another does not.
+    pub(in super::super) fn is_stuck(&self) -> bool {
+        self.trip.stuck
+    }
+
+    pub(in super::super) fn set_stuck(&mut self, stuck: bool) {
+        self.trip.stuck = stuck;
     }
 
     /// Have a look at the file although nothing is to be written: it may be too old.
     pub(in super::super) fn look(&mut self) {
-        self.look = true;
+        self.trip.look = true;
     }
 
     /// Treats the file so from now on.
     pub(in super::super) fn reconfigure(&mut self, rotate: Rotate, ownership: Ownership) {
         match &mut self.backend {
             Backend::File(file) => file.reconfigure(rotate, ownership),
-            Backend::Away => self.later = Some(Box::new((rotate, ownership))),
+            Backend::Away => self.trip.later = Some(Box::new((rotate, ownership))),
             Backend::Console(_) | Backend::Datagrams(_) | Backend::Null => {}
         }
     }
@@ -120,12 +140,8 @@ impl Sink {
             return None;
         }
         self.place_mark(book);
-        let file = match std::mem::replace(&mut self.backend, Backend::Away) {
-            Backend::File(file) => file,
-            other => {
-                self.backend = other;
-                return None;
-            }
+        let Backend::File(file) = std::mem::replace(&mut self.backend, Backend::Away) else {
+            return None; // it is one, or nothing would be wished of it
         };
         let (was_open, mut limit) = (self.written_open, usize::MAX);
         let mut queue = self.queue.take();
@@ -137,13 +153,13 @@ impl Sink {
             let last = bytes.get(..limit).unwrap_or(bytes).last();
             self.written_open = last.is_some_and(|b| *b != b'\n');
         }
-        self.look = false;
+        self.trip.look = false;
         Some(Box::new(Write {
             id,
             file,
             queue,
             limit,
-            reopen: std::mem::take(&mut self.reopen),
+            reopen: std::mem::take(&mut self.trip.reopen),
             was_open,
             at: book.at,
             done: 0,
@@ -165,11 +181,11 @@ impl Sink {
             let what = format!("cannot rotate {}: {error}", self.label);
             book.reports.push(LogReport { program: None, what, lost_bytes: 0 });
         }
-        if let Some(later) = self.later.take() {
+        if let Some(later) = self.trip.later.take() {
             file.reconfigure(later.0, later.1);
         }
         self.backend = Backend::File(file);
-        self.stuck = false;
+        self.trip.stuck = false;
         match queue {
             Some(mut queue) => {
                 queue.consume(done, |owner, raw| book.ledger.written(owner, raw));
