@@ -232,8 +232,8 @@ pub struct LogHandle {
     own_lost: Arc<AtomicU64>,
 }
 
-/// Starts the log thread, and one that stands by. They end after [`LogHandle::shutdown`]; if they end otherwise, that is a
-/// bug.
+/// Starts the log thread, and one that stands by. They end after [`LogHandle::shutdown`]; if they
+/// end otherwise, that is a bug.
 ///
 /// # Errors
 /// No thread or no descriptor can be had.

@@ -81,8 +81,9 @@ impl Pump {
             }
             let wall = self.at.wall;
             self.with_sink(id, |sink, _| {
-                let due = matches!(&sink.backend, Backend::File(f) if f.due().is_some_and(|at| at <= wall));
-                if due {
+                if let Backend::File(file) = &sink.backend
+                    && file.due().is_some_and(|at| at <= wall)
+                {
                     sink.look();
                 }
             });
