@@ -94,7 +94,8 @@ pub struct Options {
     pub journal: PathBuf,
     /// Socket of syslog.
     pub syslog: PathBuf,
-    /// How long a file may take to be written before another thread goes on with the others.
+    /// How long a file may take to be written before another thread goes on with the others; up to
+    /// twice as long, for it is looked at now and then.
     pub patience: Duration,
     /// Called before a file is touched, where it is touched: for tests, in place of a file system
     /// that does not answer.

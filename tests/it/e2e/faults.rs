@@ -197,6 +197,35 @@ fn injected_failures_of_fork_are_tried_again() {
     assert!(log.contains("cannot start now"), "{log}");
 }
 
+#[test]
+fn with_few_descriptors_what_fits_runs_and_the_rest_is_tried_again() {
+    let one = |n| format!("  p{n}: {{command: [sleep, '1000'], stop: {{timeout: 1s}}}}\n");
+    let text: String = (0..20).map(one).collect();
+    let mut site =
+        Plan::new(&text).wrapped(&["bash", "-c", "ulimit -n 40; exec \"$@\"", "bash"]).start();
+    let log = site.stderr.wait_for("what is missing", |line| line.contains("cannot start now"));
+    assert!(log.contains("Too many open files"), "{log}");
+    let running = |s: &mini_supervisor::control::SiteStatus| {
+        s.programs.iter().filter(|p| p.state == StateWord::Running).count()
+    };
+    let status = site.wait_for("some of them", |s| running(s) >= 5);
+    let runs = running(&status);
+    assert!(runs < 20, "{runs}");
+    assert!(site.happened(&["program.fatal"]).is_empty());
+    // Those that run give their descriptors to others, which start by themselves.
+    let names: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
+    let of = |s: &mini_supervisor::control::SiteStatus, name: &str| program(s, name).state;
+    let (mut up, mut down): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|n| of(&status, n) == StateWord::Running);
+    let first = up.pop().unwrap();
+    site.bring_down(&up);
+    down.push(first);
+    site.wait_for("the others", |s| {
+        down.iter().filter(|name| of(s, name) == StateWord::Running).count() >= down.len().min(runs)
+    });
+    assert_eq!(site.end(), 0);
+}
+
 /// Threads that cannot be had: each in turn, of those that are made at the start.
 #[test]
 fn a_thread_that_cannot_be_had_is_named_and_never_a_panic() {
