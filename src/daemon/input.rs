@@ -71,6 +71,7 @@ impl Watcher {
 }
 
 fn watch(epoll: &Epoll, queue: &Sender<Input>) {
+    signals::listen();
     let mut events = [EpollEvent::empty(); 16];
     loop {
         let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
