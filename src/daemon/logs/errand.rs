@@ -217,10 +217,10 @@ impl Pump {
         let Some(Backend::File(file)) = self.sinks.at(id).map(|s| &s.backend) else { return false };
         let device = file.device();
         let place = file.path().to_owned();
-        let mount = mountinfo::mount_of(&place);
+        let mut mount = None;
         self.errands.hung.iter().any(|hung| match (device, hung.device) {
             (Some(ours), Some(theirs)) => ours == theirs,
-            _ => mount == hung.mount,
+            _ => *mount.get_or_insert_with(|| mountinfo::mount_of(&place)) == hung.mount,
         })
     }
 
