@@ -158,6 +158,19 @@ fn logs_of_a_hung_file_make_nobody_else_wait() {
     drop(open);
 }
 
+#[test]
+fn a_panic_where_a_file_is_touched_ends_the_logs_and_is_not_waited_for() {
+    let touch = |_: &Path| panic!("asked for");
+    // Nobody who stands by would look for an hour.
+    let bench = Bench::with(None, Duration::from_secs(3600), Some(Arc::new(touch)));
+    let to = Arc::new(logging(LogTarget::File(bench.path("web.log"))));
+    let mut web = bench.program("web", Which::Stdout, &to);
+    web.write_all(b"first\n").unwrap();
+    // The log is gone, and with it what reports hold on to: that is how the loop is told.
+    let gone = bench.reports.recv_timeout(LONG).unwrap_err();
+    assert_eq!(gone, crossbeam_channel::RecvTimeoutError::Disconnected);
+}
+
 /// Runs `body` where it may mount what nobody else sees; says why when that is not possible.
 fn apart(body: impl FnOnce() + Send + 'static) {
     let test = thread::Builder::new().spawn(|| {
