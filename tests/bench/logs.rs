@@ -27,6 +27,11 @@ use mini_supervisor::{
 };
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
+    time::{ClockId, clock_gettime},
     unistd::pipe2,
 };
 
@@ -119,10 +124,27 @@ fn line(writer: usize, number: usize) -> String {
     format!("writer {writer:03} line {number:08}: output of middling length\n")
 }
 
-/// A hundred writers that number their lines; gives how long they took, in seconds.
-fn hundred(mut to: impl FnMut(usize) -> File, finish: impl FnOnce()) -> f64 {
+/// What something took, in seconds: on the clock, and of processors by those who are not writers.
+#[derive(Clone, Copy)]
+struct Cost {
+    clock: f64,
+    cpu: f64,
+}
+
+/// Processor time of this process and of its children that were waited for, in seconds.
+fn spent() -> f64 {
+    let of = |who| {
+        let usage = getrusage(who).unwrap();
+        [usage.user_time(), usage.system_time()].map(|t| t.num_microseconds() as f64 / 1e6)
+    };
+    let both = [of(UsageWho::RUSAGE_SELF), of(UsageWho::RUSAGE_CHILDREN)];
+    both.as_flattened().iter().sum()
+}
+
+/// A hundred writers that number their lines.
+fn hundred(mut to: impl FnMut(usize) -> File, finish: impl FnOnce()) -> Cost {
     let files: Vec<File> = (0..WRITERS).map(&mut to).collect();
-    let begin = Instant::now();
+    let (begin, before) = (Instant::now(), spent());
     let writer = |(n, mut file): (usize, File)| {
         let work = move || {
             let mut block = String::new();
@@ -133,15 +155,15 @@ fn hundred(mut to: impl FnMut(usize) -> File, finish: impl FnOnce()) -> f64 {
                     block.clear();
                 }
             }
+            drop(file);
+            Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap())
         };
         thread::Builder::new().spawn(work).unwrap()
     };
     let threads: Vec<_> = files.into_iter().enumerate().map(writer).collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    let writers: Duration = threads.into_iter().map(|t| t.join().unwrap()).sum();
     finish();
-    begin.elapsed().as_secs_f64()
+    Cost { clock: begin.elapsed().as_secs_f64(), cpu: spent() - before - writers.as_secs_f64() }
 }
 
 /// Every line is there, once, whole and in order.
@@ -157,7 +179,7 @@ fn account(writer: usize, parts: impl Iterator<Item = PathBuf>) {
     assert_eq!(number, LINES, "lines of writer {writer}");
 }
 
-fn hundred_by_cat(dir: &Path) -> f64 {
+fn hundred_by_cat(dir: &Path) -> Cost {
     let mut cats = Vec::new();
     let to = |n: usize| {
         let (read, write) = std::io::pipe().unwrap();
@@ -167,19 +189,19 @@ fn hundred_by_cat(dir: &Path) -> f64 {
     // The ends that we hold are closed on exec, so each cat sees its end.
     let files: Vec<File> = (0..WRITERS).map(to).collect();
     let mut files = files.into_iter();
-    let seconds = hundred(
+    let cost = hundred(
         |_| files.next().unwrap(),
         || cats.iter_mut().for_each(|cat| assert!(cat.wait().unwrap().success())),
     );
     (0..WRITERS).for_each(|n| account(n, std::iter::once(dir.join(format!("cat{n}")))));
-    seconds
+    cost
 }
 
-fn hundred_captured(dir: &Path) -> f64 {
+fn hundred_captured(dir: &Path) -> Cost {
     let (handle, log) = log_thread(dir);
     let path = |n: usize| dir.join(format!("log{n}"));
     let to = |n: usize| attach(&handle, &format!("w{n}"), logging(path(n), 1 << 20, 1000));
-    let seconds = hundred(to, || {
+    let cost = hundred(to, || {
         assert!(handle.shutdown(Duration::from_secs(60)).complete);
         log.join().unwrap();
     });
@@ -187,7 +209,7 @@ fn hundred_captured(dir: &Path) -> f64 {
         let old = (1..=1000).rev().map(|k| dir.join(format!("log{n}.{k}")));
         account(n, old.chain([path(n)]));
     }
-    seconds
+    cost
 }
 
 fn main() {
@@ -201,10 +223,14 @@ fn main() {
         let dir = tempfile::tempdir().unwrap();
         let (cat, log) = (hundred_by_cat(dir.path()), hundred_captured(dir.path()));
         println!(
-            "{WRITERS} writers: cat {:5.0} MB/s, log {:5.0} MB/s, ratio {:.2}; every line there",
-            bytes / cat,
-            bytes / log,
-            cat / log
+            "{WRITERS} writers: cat {:4.0} MB/s, log {:4.0} MB/s, ratio {:.2}; processor time cat \
+             {:.2} s, log {:.2} s, ratio {:.2}; every line there",
+            bytes / cat.clock,
+            bytes / log.clock,
+            cat.clock / log.clock,
+            cat.cpu,
+            log.cpu,
+            log.cpu / cat.cpu,
         );
     }
 }
