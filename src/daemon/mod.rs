@@ -129,7 +129,11 @@ impl Shell {
             Input::Log(report) => {
                 let lost = report.lost_bytes;
                 let whose = report.program.map(|name| format!("{name}: ")).unwrap_or_default();
-                let text = format!("{whose}{} ({lost} bytes of output lost so far)", report.what);
+                let lost = match lost {
+                    0 => String::new(),
+                    lost => format!(" ({lost} bytes of output lost so far)"),
+                };
+                let text = format!("{whose}{}{lost}", report.what);
                 self.note(LogLevel::Warn, text);
             }
             Input::Condition(met) => self.feed(Event::Condition {

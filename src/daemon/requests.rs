@@ -123,10 +123,13 @@ impl Shell {
             let mut status = self.engine.status_of(slot, now, wall);
             if let (true, Some(life)) = (detailed, slot.life()) {
                 details(&mut self.trees, &self.children, life.run.0, &mut status);
-                let account = self.logs.account(slot.program.name.clone());
-                status.log_lost_bytes = account
-                    .filter(|_| ids.len() == 1)
-                    .map_or(0, |a| a.stdout.dropped.saturating_add(a.stderr.dropped));
+                let account = (ids.len() == 1)
+                    .then(|| self.logs.account(slot.program.name.clone()))
+                    .flatten()
+                    .unwrap_or_default();
+                let (out, err) = (account.stdout, account.stderr);
+                status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
+                status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
             }
             programs.push(status);
         }

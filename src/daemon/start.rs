@@ -371,6 +371,8 @@ fn log_thread(
         make_below: Some(PathBuf::from("/var/log/mini-supervisor")),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),
+        patience: logs::PATIENCE,
+        touch: None,
         report: Box::new(move |report| {
             let _held_until_the_thread_ends = &end;
             input::send(&reports, Input::Log(report));

@@ -68,6 +68,9 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     if program.log_lost_bytes > 0 {
         row("Output lost", size(program.log_lost_bytes));
     }
+    if let Some(secs) = program.log_stuck_s {
+        row("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    }
     if !lines.is_empty() {
         out.push('\n');
         for line in lines {

@@ -119,6 +119,9 @@ fn running(program: &ProgramStatus) -> String {
     if program.log_lost_bytes > 0 {
         parts.push(format!("{} of output lost", size(program.log_lost_bytes)));
     }
+    if let Some(secs) = program.log_stuck_s {
+        parts.push(format!("output waits for {}", clock(secs)));
+    }
     parts.join(", ")
 }
 

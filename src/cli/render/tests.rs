@@ -34,6 +34,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         memory_current: None,
         description: None,
         log_lost_bytes: 0,
+        log_stuck_s: None,
     }
 }
 

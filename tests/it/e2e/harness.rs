@@ -382,6 +382,14 @@ impl Site {
         code
     }
 
+    /// After its end: a new supervisor of the same site.
+    pub(super) fn again(self) -> Self {
+        assert!(self.ended.is_some());
+        let mut this = self;
+        let empty = Plan::whole("");
+        std::mem::replace(&mut this.plan, empty).start()
+    }
+
     /// TERM; its exit code. Nothing may be left: no process, no socket, no lock.
     pub(super) fn end(mut self) -> i32 {
         self.signal(Signal::SIGTERM);
