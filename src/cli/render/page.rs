@@ -71,16 +71,20 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     if let Some(secs) = program.log_stuck_s {
         row("Output waits", format!("{}: a log file does not answer", clock(secs)));
     }
-    if !lines.is_empty() {
-        out.push('\n');
-        for line in lines {
-            let text = format!("{} {}", time_of_day(line.at), escape(&line.text));
-            out.push_str(&view.cut(0, &text));
-            out.push('\n');
-        }
-    }
+    out += &last_lines(lines, view);
     if let Some(hint) = hint(program) {
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
+    }
+    out
+}
+
+/// What it wrote last, below a blank line.
+fn last_lines(lines: &[LogLine], view: View) -> String {
+    let mut out = if lines.is_empty() { String::new() } else { "\n".to_owned() };
+    for line in lines {
+        let text = format!("{} {}", time_of_day(line.at), escape(&line.text));
+        out += &view.cut(0, &text);
+        out.push('\n');
     }
     out
 }

@@ -180,6 +180,7 @@ fn many_reloads_leave_nothing_behind_and_restart_only_what_changed() {
     };
     site.all_running();
     site.reload(&text(1));
+    site.all_running();
     let before = (fds(&site), others(&mut site));
     let kib = resident(&site);
     let rounds = if super::harness::full() { 1_000 } else { 20 };
@@ -192,6 +193,7 @@ fn many_reloads_leave_nothing_behind_and_restart_only_what_changed() {
         assert_eq!(changed, expected, "{round}");
         assert!(change.added.is_empty() && change.removed.is_empty());
     }
+    site.all_running();
     assert_eq!((fds(&site), others(&mut site)), before);
     let grown = resident(&site).saturating_sub(kib);
     assert!(grown <= 2048, "{grown} KiB more after {rounds} reloads");
