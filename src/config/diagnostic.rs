@@ -120,6 +120,11 @@ impl Findings {
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
+    /// Whether any of the files read so far has this text.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.files.iter().any(|file| file.text.contains(text))
+    }
+
     pub(crate) fn file(&self, index: u16) -> Option<&SourceFile> {
         self.files.get(usize::from(index))
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use super::Load;
 use crate::config::{
     Source,
-    diagnostic::{Diagnostic, Place},
+    diagnostic::{Diagnostic, Place, nearest},
     dotenv,
     expand::{self, Variables, is_variable},
     lower::{self, absolute},
@@ -101,6 +101,8 @@ impl Load<'_> {
         variables.values.clone_from(&self.options.set);
         let mut rest: Vec<_> =
             root.get("variables").map(Node::entries).unwrap_or_default().to_vec();
+        let mut declared: BTreeSet<String> =
+            rest.iter().map(|(key, _)| key.text.to_string()).collect();
         for (key, _) in rest.iter().filter(|(k, _)| !is_variable(&k.text)) {
             let text = format!("`{}` is no name of a variable", key.text);
             self.found.push(Diagnostic::error("variable", key.place, text));
@@ -135,11 +137,32 @@ impl Load<'_> {
             }
         }
         for item in root.get("variable_files").map(Node::items).unwrap_or_default() {
-            self.variable_file(item, variables);
+            self.variable_file(item, variables, &mut declared);
+        }
+        self.refuse_unknown(&declared, root.place);
+    }
+
+    /// A `--set` that sets nothing is a slip of the pen: what was meant would keep its value.
+    fn refuse_unknown(&mut self, declared: &BTreeSet<String>, place: Place) {
+        for name in self.options.set.keys().filter(|name| !declared.contains(*name)) {
+            if self.found.mentions(&format!("${{{name}")) {
+                continue;
+            }
+            let text = format!("`--set {name}=…`, but the site has no variable `{name}`");
+            let hint = match nearest(name, declared.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("`${{{name}}}` would be its place"),
+            };
+            self.found.push(Diagnostic::error("variable", place, text).hint(hint));
         }
     }
 
-    fn variable_file(&mut self, item: &Node, variables: &mut Variables<'_>) {
+    fn variable_file(
+        &mut self,
+        item: &Node,
+        variables: &mut Variables<'_>,
+        declared: &mut BTreeSet<String>,
+    ) {
         let mut item = item.clone();
         expand::tree(&mut item, variables, |_| false, &mut self.found);
         let Some(text) = item.text().or_else(|| item.get("path")?.text()) else { return };
@@ -156,6 +179,7 @@ impl Load<'_> {
         };
         let file = self.found.add_file(path.to_string_lossy().into(), Arc::clone(&source.text));
         let (read, mistakes) = dotenv::parse(&source.text);
+        declared.extend(read.iter().map(|(name, _)| name.clone()));
         let wins = |name: &str| !self.options.set.contains_key(name);
         variables.values.extend(read.into_iter().filter(|(name, _)| wins(name)));
         for mistake in mistakes {

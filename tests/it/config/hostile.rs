@@ -82,19 +82,20 @@ fn twenty_thousand_random_changes_of_a_site_never_panic() {
     };
     assert_eq!(lines(SEED), "");
     let large = include_str!("sites/prismatron.yaml").as_bytes();
-    let start = spent();
-    let mut taken = 0;
+    let (mut taken, mut slowest) = (0, Duration::ZERO);
     for i in 0..20_000 {
         let base = if i % 20 == 0 { large } else { SEED.as_bytes() };
         let text = changed(base, &mut next);
-        if let Ok(loaded) = super::read(&text) {
+        let start = spent();
+        let read = super::read(&text);
+        slowest = slowest.max(spent().saturating_sub(start));
+        if let Ok(loaded) = read {
             taken += 1;
             assert!(mini_supervisor::config::show(&loaded, true).len() > 10);
         }
     }
     assert!(taken > 200, "{taken}: nearly all changes break the text itself");
-    let cost = spent().saturating_sub(start);
-    assert!(cost < 5 * LIMIT, "{cost:?}");
+    assert!(slowest < LIMIT, "{slowest:?}");
 }
 
 #[test]

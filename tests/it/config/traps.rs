@@ -213,3 +213,19 @@ fn a_variable_of_the_file_wins_over_the_environment_and_set_over_both() {
     assert_eq!(with(&[]), "file");
     assert_eq!(with(&[("FROM_ENV", "set")]), "set");
 }
+
+#[test]
+fn a_set_of_no_variable_of_the_site_is_refused() {
+    let text = site("variables: {PORT: 1}\nprograms: {web: {command: [\"${PORT}${MORE:-}\"]}}");
+    let with = |name: &str| {
+        let set = [(name.to_owned(), "2".to_owned())].into();
+        let options = LoadOptions { set, ..options() };
+        let found = load(&Source::from_text("site.yaml", &text), &options, &Host).err();
+        found.map(|found| found.lines()).unwrap_or_default()
+    };
+    // Declared, or used with a default of its own.
+    assert_eq!((with("PORT"), with("MORE")), (String::new(), String::new()));
+    let refusal = with("PROT");
+    assert!(refusal.contains("`--set PROT=…`, but the site has no variable `PROT`"), "{refusal}");
+    assert!(refusal.contains("did you mean `PORT`?"), "{refusal}");
+}
