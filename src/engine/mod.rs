@@ -6,6 +6,7 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod birth;
 mod bugs;
 mod down;
 mod event;

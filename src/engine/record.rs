@@ -73,6 +73,8 @@ pub enum What {
     HookNotStarted { role: Role, text: Arc<str> },
     /// A time limit was reached.
     TimedOut { role: Role },
+    /// A child hangs before its exec.
+    NotExecuted { role: Role, after: Duration },
     /// The system has no room for a child.
     NoRoom { text: Arc<str>, pause: Duration },
     /// A cell of the machine that cannot be reached was reached.
@@ -135,7 +137,7 @@ impl Record {
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
-            What::TimedOut { .. } => "program.timeout",
+            What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
             What::NoRoom { .. } => "program.delayed",
         }
     }
@@ -153,6 +155,7 @@ impl Record {
             | What::HookEnded { .. }
             | What::HookNotStarted { .. }
             | What::TimedOut { .. }
+            | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::SupervisorKilling { .. }
             | What::Rested { success: false } => LogLevel::Warn,
@@ -225,6 +228,9 @@ impl fmt::Display for What {
             }
             Self::HookNotStarted { role, text } => write!(f, "{role}: cannot start: {text}"),
             Self::TimedOut { role } => write!(f, "{role} took too long"),
+            Self::NotExecuted { role, after } => {
+                write!(f, "{role}: no exec within {}, sending SIGKILL", Human(*after))
+            }
             Self::NoRoom { text, pause } => {
                 write!(f, "cannot start now: {text}; trying again in {}", Human(*pause))
             }

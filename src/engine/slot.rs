@@ -24,6 +24,8 @@ pub struct Again {
 impl Again {
     /// What is left behind is left alone; settings that change meanwhile do not matter.
     pub const NEVER: Self = Self { at: None, pause: Duration::ZERO };
+    /// Nothing was tried, and nothing is due.
+    pub(super) const UNTRIED: Self = Self { at: None, pause: Self::FIRST };
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,6 @@ impl Slot {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
-            | State::Spawning { .. }
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
@@ -152,7 +153,8 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
-            State::Sweeping { again, .. }
+            State::Spawning { again, .. }
+            | State::Sweeping { again, .. }
             | State::Emptying { again, .. }
             | State::Cleaning { again, .. } => again.at,
             State::Fatal { retry_at, .. } => *retry_at,
@@ -252,12 +254,13 @@ impl Slot {
             State::Stopped => StateWord::Stopped,
             State::Waiting { .. } => StateWord::Waiting,
             State::Retrying { .. }
-            | State::Spawning { .. }
+            | State::Spawning { stop: None, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
-            State::Draining { .. }
+            State::Spawning { stop: Some(_), .. }
+            | State::Draining { .. }
             | State::Stopping { .. }
             | State::Emptying { .. }
             | State::Cleaning { .. } => StateWord::Stopping,

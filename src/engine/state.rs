@@ -168,6 +168,8 @@ pub enum State {
         stop: Option<Halt>,
         /// Pause and begin of earlier tries.
         tried: Option<(Duration, Instant)>,
+        /// When it has hung for too long before its exec; then the pause between kills.
+        again: Again,
     },
     /// A `start_pre` command runs.
     Preparing {

@@ -59,7 +59,7 @@ impl Slot {
     ) -> State {
         match input {
             Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
-                self.spawn_next(index + 1, None, cx)
+                self.spawn_next(index + 1, cx)
             }
             Input::Stop(why) | Input::Kill(why) => {
                 let ended = Ended { cause: Cause::Stopped(why, None), lived: None };

@@ -37,6 +37,17 @@ pub struct Process {
     group: i32,
     session: i32,
     zombie: bool,
+    executed: bool,
+}
+
+/// `PF_FORKNOEXEC`, a flag in `proc_pid_stat(5)`: no execve(2) since the fork.
+const NOT_EXECUTED: i64 = 0x40;
+
+/// Whether the process has executed a program since it was forked; its zombie knows too. Without
+/// /proc nobody knows, so: yes.
+#[must_use]
+pub fn has_executed(pid: Pid) -> bool {
+    stat(pid).is_none_or(|process| process.executed)
 }
 
 /// The runs whose main process is dead, and how their processes are recognised.
@@ -308,6 +319,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
         group: i32::try_from(number(2)?).ok()?,
         session: i32::try_from(number(3)?).ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
+        executed: number(6)? & NOT_EXECUTED == 0,
     })
 }
 

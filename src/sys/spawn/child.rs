@@ -93,6 +93,12 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     }
     // As the user: root's permission to enter a directory must not be lent.
     at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))?;
+    if report {
+        // Should it hang now, it does not hang in the directory. No errno: not a failure.
+        let words = [Stage::Exec.code(), 0];
+        let number = prepared.first_free();
+        let _lost = call!(SYS_write, number, words.as_ptr(), size_of_val(&words));
+    }
     let none = 0_u64;
     at(
         Stage::Preparation,

@@ -13,6 +13,7 @@
     reason = "helpers of tests"
 )]
 
+mod births;
 mod ends;
 mod hooks;
 mod order;

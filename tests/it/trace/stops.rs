@@ -103,6 +103,8 @@ fn a_forced_stop_while_spawning_kills() {
             0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
+            1s   SIGKILL to main of web
+            2s   SIGKILL to main of web
             2s web: started (pid 1)
             2s   SIGKILL to tree of web
             2s web: still alive, sending SIGKILL
@@ -280,6 +282,8 @@ fn a_second_term_while_spawning_kills() {
             0s   spawn web command
             1s stopping the site (signal)
             1s killing what is left: 1 programs
+            1s   SIGKILL to main of web
+            2s   SIGKILL to main of web
             2s web: started (pid 1)
             2s   SIGKILL to tree of web
             2s web: still alive, sending SIGKILL
