@@ -97,7 +97,10 @@ impl Slot {
                 let kill = birth.stop.is_some_and(|halt| halt.kill);
                 birth.stop = Some(Halt { why, kill });
             }
-            Input::Kill(why) => self.kill_unborn(&mut birth, why, cx),
+            Input::Kill(why) => {
+                cx.out.record(Record::of(self, What::Killing { why }));
+                self.kill_unborn(&mut birth, why, cx);
+            }
             Input::Deadline if birth.again.at.is_some_and(|at| at <= cx.now) => {
                 self.hangs(&mut birth, cx);
             }
@@ -163,13 +166,7 @@ impl Slot {
     }
 
     /// A child executes; perhaps it is no longer wanted.
-    fn spawned(
-        &mut self,
-        life: Life,
-        next: Next,
-        stop: Option<Halt>,
-        cx: &mut Cx<'_>,
-    ) -> State {
+    fn spawned(&mut self, life: Life, next: Next, stop: Option<Halt>, cx: &mut Cx<'_>) -> State {
         match (next, stop) {
             (Next::Pre(index), None) => self.prepare(life, index, cx),
             (Next::Main, None) => self.started(life, cx),

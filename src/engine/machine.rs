@@ -6,8 +6,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{
-    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side, Slot,
-    Spawn, State, StopWhy, What, birth::Birth, restart,
+    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
+    SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
 };
 use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
@@ -19,7 +19,7 @@ pub(super) struct Cx<'a> {
     pub(super) next_run: &'a mut u64,
     pub(super) random: &'a mut u64,
     /// Set when a start limit with `action: exit`, or an essential program, ends the site.
-    pub(super) ends_site: &'a mut Option<u8>,
+    pub(super) ends_site: &'a mut Option<(SiteStop, u8)>,
     pub(super) bugs: super::Bugs,
 }
 
@@ -163,7 +163,8 @@ impl Slot {
 
     /// WAITING: the gate decides; see [`super::Engine`].
     fn when_waiting(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
-        let State::Waiting { since, mut patience, mut patient, waits_done, wait_until } = state
+        let State::Waiting { since, mut patience, mut patient, waits_done, wait_until, told } =
+            state
         else {
             return state;
         };
@@ -190,7 +191,7 @@ impl Slot {
                 if patience.is_some_and(|at| at <= cx.now) {
                     (patience, patient) = (None, false); // the gate is asked after each step
                 }
-                State::Waiting { since, patience, patient, waits_done, wait_until }
+                State::Waiting { since, patience, patient, waits_done, wait_until, told }
             }
             Input::GateOpen
             | Input::Start
@@ -198,7 +199,7 @@ impl Slot {
             | Input::Kill(_)
             | Input::Free
             | Input::Child(..) => {
-                State::Waiting { since, patience, patient, waits_done, wait_until }
+                State::Waiting { since, patience, patient, waits_done, wait_until, told }
             }
         }
     }
@@ -208,7 +209,7 @@ impl Slot {
         if attempt != self.history.attempts {
             return;
         }
-        if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_) } =
+        if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_), .. } =
             self.state
             && waits_done == index
         {
@@ -225,7 +226,15 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         let Some(wait) = self.edges.waits.get(waits_done) else {
-            return State::Waiting { since, patience, patient, waits_done, wait_until: None };
+            let wait_until = None;
+            return State::Waiting {
+                since,
+                patience,
+                patient,
+                waits_done,
+                wait_until,
+                told: false,
+            };
         };
         // A wait without limit still needs a mark that it is under way.
         let until = wait.timeout.from(cx.now).unwrap_or(Instant(u64::MAX));
@@ -234,11 +243,12 @@ impl Slot {
             attempt: self.history.attempts,
             index: waits_done,
         });
-        State::Waiting { since, patience, patient, waits_done, wait_until: Some(until) }
+        let wait_until = Some(until);
+        State::Waiting { since, patience, patient, waits_done, wait_until, told: false }
     }
 
     /// Wants to start: at the gate.
-    fn wait(&mut self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn wait(&mut self, cx: &mut Cx<'_>) -> State {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
@@ -246,6 +256,7 @@ impl Slot {
             patient: true,
             waits_done: 0,
             wait_until: None,
+            told: false,
         }
     }
 

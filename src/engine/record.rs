@@ -63,6 +63,8 @@ pub enum What {
     Stopping { why: StopWhy },
     /// Asked harder.
     Escalated { signal: Signal },
+    /// Ended without being asked.
+    Killing { why: StopWhy },
     /// Down.
     Stopped,
     /// Processes outlive SIGKILL.
@@ -90,9 +92,9 @@ pub enum SiteStop {
     Asked,
     /// An essential program has ended.
     Essential,
-    /// Everything has ended.
+    /// No program runs or will run again.
     AllExited,
-    /// A start limit says so, or an essential program.
+    /// A start limit says so.
     Limit,
     /// A fault of our own.
     Fault,
@@ -134,6 +136,7 @@ impl Record {
             What::Fatal { .. } => "program.fatal",
             What::Stopping { .. } => "program.stopping",
             What::Escalated { .. } => "program.escalated",
+            What::Killing { .. } => "program.killing",
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
@@ -152,6 +155,7 @@ impl Record {
             What::Note { level, .. } => *level,
             What::Backoff { .. }
             | What::Escalated { .. }
+            | What::Killing { .. }
             | What::HookEnded { .. }
             | What::HookNotStarted { .. }
             | What::TimedOut { .. }
@@ -221,6 +225,7 @@ impl fmt::Display for What {
             }
             Self::Stopping { why } => write!(f, "stopping ({why})"),
             Self::Escalated { signal } => write!(f, "still alive, sending {signal}"),
+            Self::Killing { why } => write!(f, "killing ({why})"),
             Self::Stopped => f.write_str("stopped"),
             Self::Unkillable => f.write_str("has processes that outlive SIGKILL; waiting for them"),
             Self::HookEnded { role, exit, ignored } => {
@@ -247,6 +252,7 @@ impl What {
             Self::SupervisorStarted { programs: 1 } => f.write_str("supervising 1 program"),
             Self::SupervisorStarted { programs } => write!(f, "supervising {programs} programs"),
             Self::SupervisorStopping { why } => write!(f, "stopping the site ({why})"),
+            Self::SupervisorKilling { left: 1 } => f.write_str("killing what is left: 1 program"),
             Self::SupervisorKilling { left } => write!(f, "killing what is left: {left} programs"),
             Self::SupervisorStopped { code } => write!(f, "stopped, exit {code}"),
             Self::Reloaded { added, removed, restarted, changed } => write!(
@@ -255,7 +261,8 @@ impl What {
             ),
             Self::NotReloaded { why } => write!(f, "reload refused, nothing changed: {why}"),
             Self::Asked { peer, verb, names } => {
-                write!(f, "{verb} {names} (asked by uid {}, pid {})", peer.uid, peer.pid)
+                let space = if names.is_empty() { "" } else { " " };
+                write!(f, "{verb}{space}{names} (asked by uid {}, pid {})", peer.uid, peer.pid)
             }
             Self::Reopened => f.write_str("log files reopened"),
             Self::Note { text, .. } => f.write_str(text),
@@ -312,8 +319,8 @@ impl fmt::Display for SiteStop {
             Self::Signal => "signal",
             Self::Asked => "asked",
             Self::Essential => "an essential program has ended",
-            Self::AllExited => "every program has ended",
-            Self::Limit => "a program's start limit or end says so",
+            Self::AllExited => "no program runs or will run again",
+            Self::Limit => "a program has hit its start limit",
             Self::Fault => "a fault of the supervisor",
         })
     }

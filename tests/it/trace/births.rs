@@ -74,6 +74,7 @@ fn a_forced_stop_before_the_exec_kills_at_once() {
             0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
+            1s web: killing (asked)
             1s   SIGKILL to main of web
             1s web: stopped
             1s   reply 1: web STOPPED (ok)
@@ -129,7 +130,8 @@ fn a_second_term_kills_what_has_not_executed() {
             0s supervising 1 program
             0s   spawn web command
             1s stopping the site (signal)
-            2s killing what is left: 1 programs
+            2s killing what is left: 1 program
+            2s web: killing (shutdown)
             2s   SIGKILL to main of web
             2s web: stopped
             2s   EXIT 0
@@ -195,8 +197,8 @@ fn an_exec_in_the_moment_of_the_kill_is_killed_as_well() {
             30s web: command: no exec within 30s, sending SIGKILL
             30s   SIGKILL to main of web
             30s web: started (pid 1)
+            30s web: killing (start took too long)
             30s   SIGKILL to tree of web
-            30s web: still alive, sending SIGKILL
             30s   SIGKILL to tree of web
             30s web: start took too long; attempt 2 in 0.5s
             30s web BACKOFF
