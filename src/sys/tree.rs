@@ -143,6 +143,21 @@ impl Trees {
         self.members(children, run)
     }
 
+    /// The run that a process belongs to, when it is a descendant of ours and alive.
+    pub fn run_of_process(&mut self, children: &Children, pid: Pid) -> Option<u64> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut process = stat(pid).filter(|_| self.usable)?;
+        // Up to the child of ours that it descends from; nobody has so many forebears.
+        for _ in 0..10_000 {
+            if process.parent == own {
+                let run = children.run_of(process.pid);
+                return run.or_else(|| self.run_of(children, &process));
+            }
+            process = stat(Pid::new(process.parent)?)?;
+        }
+        None
+    }
+
     /// Every living child of ours that we did not make, whoever left it behind, and everything
     /// below them.
     #[must_use]
