@@ -193,8 +193,8 @@ impl Shell {
         }
     }
 
-    /// The program that a signal comes from, when it is one of ours: by the session, as a sender may
-    /// be gone by now, else by its forebears.
+    /// The program that a signal comes from, when it is one of ours: by the session, as a sender
+    /// may be gone by now, else by its forebears.
     fn program_of(&mut self, arrived: Arrived) -> Option<Name> {
         let session = Pid::new(arrived.session).and_then(|leader| self.children.run_of(leader));
         let run = session
