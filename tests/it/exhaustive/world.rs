@@ -290,8 +290,11 @@ impl World {
 
     /// I-1, I-6, I-22, I-38.
     fn judge_spawn(&mut self, id: ProgramId, role: Role) {
+        if !matches!(role, Role::Main | Role::StartPre(_)) {
+            return;
+        }
         let others = self.mains(id).count();
-        self.hold(others == 0 || role != Role::Main, || format!("{id:?} runs twice"));
+        self.hold(others == 0, || format!("{id:?} runs twice"));
         let down = self.down.contains(&id);
         self.hold(!down, || format!("{id:?} is started after its stop was acknowledged"));
         self.hold(self.stopping.is_none(), || format!("{id:?} is started in a shutdown"));
@@ -355,7 +358,9 @@ impl World {
             let slot = self.engine.slot(proc.program)?;
             match proc.life {
                 Life::Asked => Some(Happens::Spawned(*run)),
-                Life::Alive if proc.told || slot.is_oneshot() => Some(Happens::Exits(*run, 0)),
+                Life::Alive if proc.told || slot.is_oneshot() || proc.role != Role::Main => {
+                    Some(Happens::Exits(*run, 0))
+                }
                 Life::Alive => None,
                 Life::Dead => Some(Happens::Reaped(*run)),
                 Life::Reaped => Some(Happens::Empty(*run)),
