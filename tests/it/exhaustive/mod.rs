@@ -99,7 +99,9 @@ fn search(site: &Site, bugs: Bugs, most: usize) -> Search {
     while let Some(index) = open.pop_front() {
         // The way there takes less time than so many worlds take memory.
         let mut world = first.clone();
-        path(&trail, index).into_iter().for_each(|what| world.happen(what));
+        for what in path(&trail, index) {
+            world.happen(what);
+        }
         for what in world.choices() {
             let mut next = world.clone();
             next.happen(what);
