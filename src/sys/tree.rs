@@ -145,15 +145,19 @@ impl Trees {
 
     /// The run that a process belongs to, when it is a descendant of ours and alive.
     pub fn run_of_process(&mut self, children: &Children, pid: Pid) -> Option<u64> {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let mut process = stat(pid).filter(|_| self.usable)?;
-        // Up to the child of ours that it descends from; nobody has so many forebears.
-        for _ in 0..10_000 {
-            if process.parent == own {
-                let run = children.run_of(process.pid);
-                return run.or_else(|| self.run_of(children, &process));
+        // While a forebear dies or an exec is under way, /proc tells less than it will.
+        for _ in 0..50 {
+            let run = match descent_of(pid) {
+                Descent::From(top) if self.usable => {
+                    children.run_of(top.pid).or_else(|| self.run_of(children, &top))
+                }
+                Descent::From(_) | Descent::Foreign => return None,
+                Descent::Unclear => None,
+            };
+            if run.is_some() {
+                return run;
             }
-            process = stat(Pid::new(process.parent)?)?;
+            std::thread::yield_now();
         }
         None
     }
@@ -273,6 +277,31 @@ fn below(mut open: Vec<Pid>) -> Vec<Process> {
         }
     }
     members
+}
+
+/// Whether a process is a descendant of ours.
+enum Descent {
+    /// Of this child.
+    From(Process),
+    /// It is not, or is gone.
+    Foreign,
+    /// A forebear was gone before it could be looked at.
+    Unclear,
+}
+
+fn descent_of(pid: Pid) -> Descent {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let Some(mut process) = stat(pid) else { return Descent::Foreign };
+    // Nobody has so many forebears.
+    for _ in 0..10_000 {
+        if process.parent == own {
+            return Descent::From(process);
+        }
+        let Some(parent) = Pid::new(process.parent) else { return Descent::Foreign };
+        let Some(parent) = stat(parent) else { return Descent::Unclear };
+        process = parent;
+    }
+    Descent::Foreign
 }
 
 /// Whether /proc is there and counts as we do: else its numbers are other processes' here.

@@ -31,7 +31,7 @@ fn a_stop_is_not_taken_from_a_process_of_a_program() {
     let mut site = Plan::new("  bold: {command: [DIR/bold]}")
         .script(
             "bold",
-            "up=$PPID; kill -TERM $up; sh -c \"kill -QUIT $up\"
+            "up=$PPID; kill -TERM $up; sh -c \"kill -QUIT $up; exec sleep 1000\" &
              (setsid sh -c \"kill -INT $up; exec sleep 1000\" &)
              sleep 1000",
         )
