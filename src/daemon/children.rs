@@ -10,7 +10,7 @@ use crate::{
     sys::{
         SysError, files,
         rlimit::Pair,
-        spawn::{Identity, SpawnError, SpawnSpec},
+        spawn::{self, Identity, SpawnError, SpawnSpec},
     },
 };
 
@@ -286,7 +286,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnFailure> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(no_room)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(no_room)?;
-    Ok((reader, writer))
+    Ok((spawn::aside(reader), writer))
 }
 
 fn copy(fd: Option<&OwnedFd>) -> Result<Option<OwnedFd>, SpawnFailure> {

@@ -79,13 +79,25 @@ pub fn run(options: &RunOptions) -> ExitCode {
     stdio::fill();
     stdio::close_on_exec();
     memory::one_arena();
-    match supervise(options) {
+    match beside_the_main_thread(|| supervise(options)) {
         Ok(code) => ExitCode::from(code),
         Err(Refusal(code, text)) => {
             stdio::say(&format!("{text}\n"));
             ExitCode::from(code)
         }
     }
+}
+
+/// Does the work in a thread of its own: the main thread is given all orphans, and with no
+/// children but those they are found at once ([`crate::sys::tree::Trees`]).
+fn beside_the_main_thread(work: impl Fn() -> Result<u8, Refusal> + Sync) -> Result<u8, Refusal> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("loop".into()).spawn_scoped(scope, &work);
+        // Without room for a thread the main thread does as well.
+        let Ok(thread) = thread else { return work() };
+        signals::leave_to_another_thread();
+        thread.join().unwrap_or_else(|_| Err(Refusal(EX_FAULT, "supervisor: bug: a panic".into())))
+    })
 }
 
 fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
@@ -111,6 +123,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         site
     };
     let signals = signals::install().map_err(refused)?;
+    signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =

@@ -1,14 +1,15 @@
-//! Signals to the supervisor: handlers count them and wake a pipe, whatever the masks of threads.
+//! Signals to the supervisor: handlers note them and wake a pipe.
 //!
 //! A signal that is blocked in one thread of a process is still delivered to another, and PID 1
-//! loses only what has the default action: so with handlers nothing is lost, and no mask of ours
-//! can leak into a child.
+//! loses only what has the default action: so with handlers nothing is lost. All threads but one
+//! block what is heard ([`leave_to_another_thread`]), so that a thousand deaths do not interrupt
+//! the work on them; children start with an empty mask whatever ours is.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -41,6 +42,8 @@ const TIMES: usize = 4;
 static ARRIVALS: [[AtomicU64; TIMES]; LAST] =
     [const { [const { AtomicU64::new(0) }; TIMES] }; LAST];
 static USERS: [[AtomicU32; TIMES]; LAST] = [const { [const { AtomicU32::new(0) }; TIMES] }; LAST];
+/// Whether the pipe holds a byte that nobody has read yet, or is about to.
+static AWAKE: AtomicBool = AtomicBool::new(false);
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
 /// What we listen to: stop, reload, reopen, deaths.
@@ -93,6 +96,28 @@ pub fn install() -> Result<BorrowedFd<'static>, SysError> {
     Ok(reader.as_fd())
 }
 
+/// The calling thread, and those it starts, are not interrupted by what is heard. One thread has
+/// to [`listen`].
+pub fn leave_to_another_thread() {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&heard_signals()), None).ok();
+}
+
+/// The calling thread is the one that is interrupted.
+pub fn listen() {
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&heard_signals()), None).ok();
+}
+
+fn heard_signals() -> SigSet {
+    // 37 has no name in nix.
+    let mut set = *SigSet::empty().as_ref();
+    for number in HEARD {
+        // SAFETY: `set` is a set, made above, and no other thread knows it.
+        unsafe { libc::sigaddset(&raw mut set, number) };
+    }
+    // SAFETY: made by sigemptyset(3) and sigaddset(3).
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
+
 fn heard(number: i32, info: &libc::siginfo_t) {
     let Some(index) = usize::try_from(number).ok().filter(|index| *index < LAST) else { return };
     // SAFETY: sent by kill(2) or for SIGCHLD the union holds the sender's pid.
@@ -113,7 +138,9 @@ fn heard(number: i32, info: &libc::siginfo_t) {
             }
         }
     }
-    if let Some((_, writer)) = PIPE.get() {
+    // The arrival comes before: whoever reads the pipe after this sees it.
+    let awake = AWAKE.swap(true, Ordering::AcqRel);
+    if let Some((_, writer)) = PIPE.get().filter(|_| !awake) {
         // A full pipe is awake anyway.
         nix::unistd::write(writer, &[1]).ok();
     }
@@ -145,8 +172,10 @@ fn unpack(packed: u64) -> (i32, i32) {
 #[must_use]
 pub fn drain() -> Vec<Arrived> {
     if let Some((reader, _)) = PIPE.get() {
-        let mut bytes = [0_u8; 512];
+        let mut bytes = [0_u8; 64];
         while nix::unistd::read(reader, &mut bytes).is_ok_and(|n| n == bytes.len()) {}
+        // Before the arrivals are taken: what comes from now on wakes us again.
+        AWAKE.swap(false, Ordering::AcqRel);
     }
     let mut arrived = Vec::new();
     for number in HEARD {

@@ -12,7 +12,7 @@ mod prepared;
 use std::{ffi::OsString, fmt, os::fd::OwnedFd, path::PathBuf};
 
 pub use method::{Report, fork, read_report, vfork};
-pub use prepared::Prepared;
+pub use prepared::{Prepared, aside};
 
 use super::{error::is_shortage, rlimit::Pair};
 use crate::model::{IoNice, Resource, RlimitValue};

@@ -59,26 +59,28 @@ pub struct Trees {
     known: BTreeMap<(Pid, u64), u64>,
     /// How many are remembered before those that are gone are looked for.
     known_max: usize,
-    /// `/proc/self/task/TID/children` of the main thread, who is given the orphans, and of the one
-    /// that forks; empty where the kernel has no such files.
-    children_files: Vec<File>,
+    /// `/proc/self/task/TID/children` of the main thread, who is given the orphans; none where the
+    /// kernel has no such file.
+    children_file: Option<File>,
     /// What /proc shows is this PID namespace.
     usable: bool,
 }
 
 impl Trees {
-    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`. To be called by the
-    /// thread that forks.
+    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`.
+    ///
+    /// A process has a list of children for each of its threads, and orphans come into the one of
+    /// its main thread. Where another thread forks, that list holds strangers only, and is short
+    /// however many programs there are.
     #[must_use]
     pub fn new(instance: &str) -> Self {
-        let threads = BTreeSet::from([nix::unistd::getpid(), nix::unistd::gettid()]);
-        let paths = threads.iter().map(|thread| format!("/proc/self/task/{thread}/children"));
+        let main = nix::unistd::getpid();
         Self {
             marker: format!("SUPERVISOR_RUN={instance}:"),
             watched: BTreeMap::new(),
             known: BTreeMap::new(),
             known_max: 1024,
-            children_files: paths.filter_map(|path| open(&path)).collect(),
+            children_file: open(&format!("/proc/self/task/{main}/children")),
             usable: proc_is_ours(),
         }
     }
@@ -219,18 +221,13 @@ impl Trees {
         if !self.usable {
             return Vec::new();
         }
-        if self.children_files.is_empty() {
-            return all_pids();
-        }
+        let Some(file) = &self.children_file else { return all_pids() };
         let mut text = Vec::new();
-        for file in &self.children_files {
-            let mut place = 0_u64;
-            let mut chunk = [0_u8; 4096];
-            while let Ok(read @ 1..) = file.read_at(&mut chunk, place) {
-                text.extend(chunk.iter().take(read));
-                place = place.saturating_add(u64::try_from(read).unwrap_or(0));
-            }
-            text.push(b' ');
+        let mut place = 0_u64;
+        let mut chunk = [0_u8; 4096];
+        while let Ok(read @ 1..) = file.read_at(&mut chunk, place) {
+            text.extend(chunk.iter().take(read));
+            place = place.saturating_add(u64::try_from(read).unwrap_or(0));
         }
         pids(&String::from_utf8_lossy(&text))
     }

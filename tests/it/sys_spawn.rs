@@ -1,14 +1,18 @@
 //! Children as the kernel sees them: what they start with, how they fail, how they end.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::{io::Read, os::fd::OwnedFd};
+use std::{
+    io::Read,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
 
 use mini_supervisor::{
     model::{Exit, Signal},
     sys::{
         child::Children,
         spawn::{
-            Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, fork, read_report, vfork,
+            Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, aside, fork, read_report,
+            vfork,
         },
     },
 };
@@ -81,6 +85,29 @@ fn a_child_starts_clean_whatever_the_supervisor_has() {
         assert!(line.contains(&format!(" {number} -> ")), "{line}");
     }
     assert_eq!(SigSet::thread_get_mask().unwrap(), blocked);
+}
+
+#[test]
+fn a_child_that_leaves_our_table_of_descriptors_takes_no_more_than_its_own() {
+    // Its output far above, and one of ours on either side of it.
+    let below = aside(std::fs::File::open("/dev/null").unwrap().into());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut spec = shell("ls /proc/self/fd");
+    spec.stdout = Some(aside(writer.into()));
+    let above = aside(std::fs::File::open("/dev/null").unwrap().into());
+    assert!(below.as_raw_fd() >= 64 && above.as_raw_fd() > below.as_raw_fd());
+    let prepared = Prepared::new(spec).unwrap();
+    let mut children = Children::new();
+    children.insert(1, vfork(&prepared).unwrap());
+    drop(prepared);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(next_exit(&mut children).exit, Exit::Code(0));
+    // The fourth is the listing itself.
+    assert_eq!(text, "0\n1\n2\n3\n");
+    for ours in [below, above] {
+        assert!(nix::sys::stat::fstat(&ours).is_ok(), "a descriptor of ours is closed");
+    }
 }
 
 #[test]

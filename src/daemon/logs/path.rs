@@ -18,6 +18,8 @@ use nix::{
     unistd::{Gid, Uid, fchown, geteuid},
 };
 
+use crate::sys::spawn;
+
 /// Why a log file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenError {
@@ -150,7 +152,7 @@ pub(super) fn open_log(
         return Err(OpenError::Unsafe("it belongs to somebody else"));
     }
     let open = stat.st_size > 0 && ends_within_line(parent, name, &stat);
-    Ok((fd, stat, open))
+    Ok((spawn::aside(fd), stat, open))
 }
 
 fn explain(errno: Errno) -> OpenError {

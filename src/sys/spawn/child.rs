@@ -55,6 +55,13 @@ pub(super) fn become_program(prepared: &Prepared, report: bool) -> Failure {
     }
 }
 
+/// Out of the parent's table of descriptors, which its threads go on using: into one of our own
+/// with the lower numbers, up to the highest that we need.
+pub(super) fn leave_our_descriptors(prepared: &Prepared) -> Result<(), Failure> {
+    let unshare = libc::CLOSE_RANGE_UNSHARE;
+    at(Stage::Fork, call!(SYS_close_range, prepared.above_descriptors, u32::MAX, unshare))
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "a result is given away")]
 fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
     match result {

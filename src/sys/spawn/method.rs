@@ -3,14 +3,17 @@
 use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr,
-    sync::atomic::{AtomicI32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use nix::errno::Errno;
 
 use super::{
     SpawnError, Stage,
-    child::become_program,
+    child::{become_program, leave_our_descriptors},
     prepared::{Prepared, lift},
 };
 use crate::sys::{Pid, child::LiveChild};
@@ -33,15 +36,20 @@ pub enum Report {
 /// meanwhile.
 ///
 /// clone(2) with `CLONE_VM | CLONE_VFORK`: no memory is copied, and a failure is known at once.
+/// With `CLONE_FILES` neither is the table of descriptors, of which a supervisor of a thousand
+/// programs has thousands: the child's first act is to leave it and to take with it only what lies
+/// below and among its own.
 ///
 /// # Errors
 /// Why there is no program. Then there is no child either: it has been reaped.
 pub fn vfork(prepared: &Prepared) -> Result<LiveChild, SpawnError> {
     let stack = Stack::new().map_err(|errno| prepared.error(Stage::Preparation, errno))?;
-    let shared = Shared { prepared, stage: AtomicI32::new(0), errno: AtomicI32::new(0) };
+    let (one_table, stage, errno) = (*CAN_LEAVE, AtomicI32::new(0), AtomicI32::new(0));
+    let shared = Shared { prepared, one_table, stage, errno };
     let (pid, errno) = {
         let _blocked = SignalsBlocked::new();
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let table = if one_table { libc::CLONE_FILES } else { 0 };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | table | libc::SIGCHLD;
         let argument = ptr::from_ref(&shared).cast_mut().cast();
         // SAFETY: the stack is ours, unused and large enough for `vfork_child`, which only makes
         // system calls; `shared` outlives the child's use of it, for this thread stands still
@@ -63,6 +71,8 @@ pub fn vfork(prepared: &Prepared) -> Result<LiveChild, SpawnError> {
 /// What parent and child of [`vfork`] have in common.
 struct Shared<'a> {
     prepared: &'a Prepared,
+    /// Whether the child begins in our table of descriptors.
+    one_table: bool,
     stage: AtomicI32,
     errno: AtomicI32,
 }
@@ -70,12 +80,23 @@ struct Shared<'a> {
 extern "C" fn vfork_child(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `vfork` passes a pointer to its `Shared`, and stands still.
     let shared = unsafe { &*argument.cast::<Shared<'_>>() };
-    let (stage, errno) = become_program(shared.prepared, false);
+    let alone = if shared.one_table { leave_our_descriptors(shared.prepared) } else { Ok(()) };
+    let (stage, errno) = match alone {
+        Ok(()) => become_program(shared.prepared, false),
+        Err(failure) => failure,
+    };
     shared.errno.store(errno, Ordering::Release);
     shared.stage.store(stage.code(), Ordering::Release);
     // SAFETY: ends this process only; nothing of the shared memory is dropped (_exit(2)).
     unsafe { libc::_exit(127) }
 }
+
+/// Whether the kernel lets a child leave a table of descriptors cheaply: `close_range(2)` since
+/// Linux 5.9, unless a filter forbids it.
+static CAN_LEAVE: LazyLock<bool> = LazyLock::new(|| {
+    // SAFETY: closes no descriptor: none has this number.
+    unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) == 0 }
+});
 
 /// Starts the program without waiting for it: the pipe says what came of it ([`read_report`]).
 ///

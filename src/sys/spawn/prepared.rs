@@ -42,6 +42,8 @@ pub struct Prepared {
     /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none
     /// overwrites another.
     pub(super) descriptors: Vec<OwnedFd>,
+    /// The number behind the highest of them.
+    pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
     /// Room to read the groups back.
     pub(super) groups_read: Vec<u32>,
@@ -66,6 +68,9 @@ impl Prepared {
         let envp = Strings::new(environment(&spec)?);
         let directory = spec.working_directory.as_os_str().as_bytes();
         let identity = spec.identity.clone().map(checked).transpose()?;
+        let rlimits = rlimits(&spec);
+        let descriptors = descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?;
+        let highest = descriptors.iter().map(AsRawFd::as_raw_fd).max();
         let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
         Ok(Self {
             candidates,
@@ -76,14 +81,15 @@ impl Prepared {
             groups_read: vec![0; groups_read],
             no_capabilities: identity.is_some() || nix::unistd::geteuid().is_root(),
             identity,
-            rlimits: rlimits(&spec),
+            rlimits,
             nice: spec.nice.map(i32::from),
             ioprio: spec.ionice.map(ioprio),
             oom_score_adj: spec.oom_score_adj.map(|score| score.to_string().into_bytes()),
             affinity: cpu_mask(&spec.cpu_affinity),
             no_new_privileges: spec.no_new_privileges,
             new_session: spec.new_session,
-            descriptors: descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
+            descriptors,
+            above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
             descriptor_limit: descriptor_limit(),
             command,
         })
@@ -246,9 +252,20 @@ fn dev_null() -> Result<OwnedFd, SpawnError> {
 
 /// The same open file under a number that is at least `above`.
 pub(super) fn lift(fd: OwnedFd, above: RawFd) -> Result<OwnedFd, SpawnError> {
-    if fd.as_raw_fd() >= above {
-        return Ok(fd);
-    }
+    if fd.as_raw_fd() >= above { Ok(fd) } else { duplicate(&fd, above) }
+}
+
+/// A descriptor that stays open, under a number out of the way of those that children are given:
+/// so the part of the table that a child takes with it ([`super::vfork`]) stays small. Where the
+/// limit allows no such number it stays where it is.
+#[must_use]
+pub fn aside(fd: OwnedFd) -> OwnedFd {
+    /// More than are open for anything but programs.
+    const ASIDE: RawFd = 64;
+    duplicate(&fd, ASIDE).unwrap_or(fd)
+}
+
+fn duplicate(fd: &OwnedFd, above: RawFd) -> Result<OwnedFd, SpawnError> {
     // SAFETY: `fd` is open, and F_DUPFD_CLOEXEC touches no memory of ours (fcntl(2)).
     let raw = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) };
     if raw < 0 {

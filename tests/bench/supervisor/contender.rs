@@ -1,4 +1,4 @@
-//! A supervisor under measurement: ours, or the C loop.
+//! A supervisor under measurement: ours, the C loop, or dinit where it is installed.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use nix::{
 };
 
 use crate::{
-    Place,
+    Place, dinit,
     site::{self, Shape},
     stamps::{Stamps, ms, now, wait_until},
 };
@@ -26,6 +26,7 @@ use crate::{
 pub(crate) enum Who {
     Ours,
     Limit,
+    Dinit,
 }
 
 /// A running one, with all its programs up.
@@ -57,6 +58,13 @@ impl Contender {
                 let mut command = Command::new(place.limit());
                 command.arg(place.probe()).arg(stamps.path()).arg(count.to_string());
                 command.args((shape == Shape::Chain).then_some("chain"));
+                command
+            }
+            Who::Dinit => {
+                let path = dinit::write(dir.path(), &place.probe(), stamps.path(), count, shape);
+                let mut command = Command::new("dinit");
+                command.arg("--user").arg("--quiet").arg("--services-dir").arg(path);
+                command.arg("--socket-path").arg(dir.path().join("socket"));
                 command
             }
         };

@@ -1,4 +1,5 @@
-//! What supervising costs: each figure beside that of a bare C loop that does the least possible.
+//! What supervising costs: each figure beside that of a bare C loop that does the least possible, and that
+//! of dinit where it is installed.
 //!
 //! `cargo bench --bench supervisor [-- idle memory restart launch]`; as root or as anybody.
 #![expect(
@@ -14,6 +15,7 @@
 )]
 
 mod contender;
+mod dinit;
 mod idle;
 mod launch;
 mod memory;
@@ -65,7 +67,7 @@ impl Place {
     }
 }
 
-type Part = fn(&Place, &mut Table);
+type Part = fn(&Place, &Table);
 
 fn main() {
     let place = Place::new();
@@ -74,7 +76,7 @@ fn main() {
         return;
     }
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let mut table = Table::new();
+    let table = Table::new(dinit::is_installed());
     let parts: [(&str, Part); 4] = [
         ("restart", restart::measure),
         ("launch", launch::measure),
@@ -83,7 +85,7 @@ fn main() {
     ];
     for (name, measure) in parts {
         if chosen.is_empty() || chosen.iter().any(|one| one == name) {
-            measure(&place, &mut table);
+            measure(&place, &table);
         }
     }
 }

@@ -7,17 +7,18 @@ use crate::{
     table::Table,
 };
 
-pub(crate) fn measure(place: &Place, table: &mut Table) {
+pub(crate) fn measure(place: &Place, table: &Table) {
     for count in [1, 100, 1000] {
         let pss = |who, shape| {
             let one = Contender::start(place, who, count, shape);
             one.settle();
-            one.pss()
+            Some(one.pss())
         };
         let limit = pss(Who::Limit, Shape::Logged);
-        let logged = pss(Who::Ours, Shape::Logged);
-        table.row(&format!("PSS, {count} programs, logs in files"), "KiB", logged, Some(limit));
-        let silent = pss(Who::Ours, Shape::Silent);
-        table.row(&format!("PSS, {count} programs, no logs"), "KiB", silent, Some(limit));
+        for (shape, name) in [(Shape::Logged, "logs in files"), (Shape::Silent, "no logs")] {
+            let dinit = table.rival.then(|| pss(Who::Dinit, shape)).flatten();
+            let figures = [pss(Who::Ours, shape), limit, dinit];
+            table.row(&format!("PSS, {count} programs, {name}"), "KiB", figures);
+        }
     }
 }

@@ -15,14 +15,16 @@ use crate::{
 
 const ROUNDS: usize = 600;
 
-pub(crate) fn measure(place: &Place, table: &mut Table) {
+pub(crate) fn measure(place: &Place, table: &Table) {
     for count in [1, 1000] {
-        let mut ours = rounds(place, Who::Ours, count);
-        let mut limit = rounds(place, Who::Limit, count);
+        let mut all = table.contenders().map(|who| rounds(place, who, count)).collect::<Vec<_>>();
         for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
             let what = format!("SIGKILL to first instruction, {name}, 1 of {count}");
-            let (ours, limit) = (percentile(&mut ours, share), percentile(&mut limit, share));
-            table.row(&what, "ms", ours, Some(limit));
+            let mut figures = [None; 3];
+            for (figure, rounds) in figures.iter_mut().zip(&mut all) {
+                *figure = Some(percentile(rounds, share));
+            }
+            table.row(&what, "ms", figures);
         }
     }
 }

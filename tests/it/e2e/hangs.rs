@@ -52,6 +52,7 @@ fn with_dead_mount(programs: &'static str, test: impl FnOnce(&mut Site) + Send +
 fn a_start_that_hangs_before_its_exec_fails_in_time_and_says_where() {
     let programs = "  inside: {command: ['true'], working_directory: DIR/dead, start_timeout: 1s, restart: {policy: never}}\n  \
         stored: {command: [DIR/dead/x], start_timeout: 1s, restart: {policy: never}}\n  \
+        missing: {command: [DIR/nothing], restart: {policy: never}}\n  \
         other: {command: [sleep, '1000']}\n  \
         after: {command: [sleep, '1000'], after: [inside]}";
     with_dead_mount(programs, |site| {
@@ -64,6 +65,8 @@ fn a_start_that_hangs_before_its_exec_fails_in_time_and_says_where() {
             assert!(status.reason.contains(&text), "{status:?}");
             assert!(status.reason.contains("/dead"), "{status:?}");
         }
+        let missing = site.wait_state("missing", StateWord::Fatal);
+        assert!(missing.reason.contains("/nothing: No such file"), "{missing:?}");
         site.wait_state("after", StateWord::Running);
         site.signal(Signal::SIGTERM);
     });
