@@ -6,6 +6,7 @@ mod accounts;
 mod children;
 pub mod conditions;
 pub mod control;
+mod door;
 mod dry_run;
 mod execute;
 mod fault;
@@ -66,6 +67,7 @@ struct Shell {
     logs: logs::LogHandle,
     journal: journal::Journal,
     control: Option<control::ControlHandle>,
+    door: Option<door::Door>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
     loader: loader::Loader,
@@ -157,8 +159,14 @@ impl Shell {
                     deaths = true;
                     continue;
                 }
-                Signal::HUP => Told::Reload,
-                Signal::USR1 => Told::Reopen,
+                Signal::HUP => {
+                    self.look_at_door();
+                    Told::Reload
+                }
+                Signal::USR1 => {
+                    self.look_at_door();
+                    Told::Reopen
+                }
                 Signal::QUIT => Told::Quit,
                 Signal::USR2 => {
                     let text = "SIGUSR2: re-executing is not yet supported; ignored";

@@ -55,6 +55,7 @@ impl Shell {
                 self.followers.remove(&id);
                 self.feed(Event::RequestGone(id));
             }
+            ControlEvent::Disturbed => self.look_at_door(),
             ControlEvent::Refused { peer, why } => {
                 let now = clock::monotonic();
                 let Some(unsaid) = self.refusals.say(peer.uid, now) else { return };
@@ -205,6 +206,7 @@ fn details(
         return;
     }
     status.pids = processes.iter().map(|process| process.pid.number()).collect();
+    status.pids.sort_unstable();
     status.cpu_usage_ns = Some(processes.iter().map(|process| process.cpu_ns).sum());
     status.memory_current = Some(processes.iter().map(|process| process.memory_bytes).sum());
 }

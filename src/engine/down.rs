@@ -100,7 +100,7 @@ impl Slot {
                 self.take_rung(life, why, rung, cx)
             }
             Input::Kill(why) if rung <= self.program.stop.ladder.len() => {
-                self.begin_kill(life, why, cx)
+                self.take_rung(life, why, self.program.stop.ladder.len(), cx)
             }
             // A later reason that is nobody's failure takes the place of the earlier one.
             Input::Stop(later) if !later.is_failure() => {

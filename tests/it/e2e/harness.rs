@@ -23,6 +23,7 @@ use nix::{
 };
 
 use super::{client::Client, lines::Lines};
+use crate::sys_world::until;
 
 /// How long anything may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -229,11 +230,8 @@ impl Plan {
     /// As [`Self::start`], for a supervisor that does not say that it begins.
     pub(super) fn start_quiet(self) -> Site {
         let mut site = self.spawn();
-        let end = Instant::now() + PATIENCE;
-        while Client::connect(&site.socket()).is_err() {
-            assert!(Instant::now() < end, "no socket: {:#?}", site.stderr.all());
-            thread::sleep(Duration::from_millis(5));
-        }
+        // Nothing tells when somebody listens on a socket that may not even be there yet.
+        until("it listens", || Client::connect(&site.socket()).is_ok());
         site.connect();
         site
     }

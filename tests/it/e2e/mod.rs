@@ -22,7 +22,7 @@ mod hangs;
 mod harness;
 mod init;
 mod instance;
-mod lines;
+pub(crate) mod lines;
 mod order;
 mod output;
 mod reload;

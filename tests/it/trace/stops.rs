@@ -206,7 +206,7 @@ fn a_second_term_kills() {
             2s killing what is left: 2 programs
             2s db: killing (shutdown)
             2s   SIGKILL to tree of db
-            2s web: killing (shutdown)
+            2s web: still alive, sending SIGKILL
             2s   SIGKILL to tree of web
             3s   SIGKILL to tree of db
             3s   SIGKILL to tree of web
@@ -262,7 +262,7 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
             1s web: stopping (shutdown)
             1s   SIGTERM to main of web
             89s killing what is left: 1 program
-            89s web: killing (shutdown)
+            89s web: still alive, sending SIGKILL
             89s   SIGKILL to tree of web
             90s   SIGKILL to tree of web
             91s   EXIT 1
