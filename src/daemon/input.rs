@@ -59,9 +59,11 @@ impl Watcher {
         Ok(Self { epoll })
     }
 
-    /// Tell when the pipe of `run` can be read.
+    /// Tell when the pipe of `run` has come to its end.
     pub(super) fn report(&self, run: RunId, pipe: &Arc<OwnedFd>) {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, run.0);
+        // Only its end: that comes with the exec or with a failure, and what the child notes on
+        // its way is read then (epoll_ctl(2): EPOLLHUP is always told).
+        let event = EpollEvent::new(EpollFlags::EPOLLONESHOT, run.0);
         if self.epoll.add(pipe.as_fd(), event).is_err() {
             let mut event = event;
             // Known already: armed again. Should that not work either, its exit brings the report.

@@ -6,6 +6,7 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod birth;
 mod bugs;
 mod down;
 mod event;
@@ -217,8 +218,8 @@ impl Engine {
             slot.armed = deadline;
         }
         self.touched.push(id);
-        if let Some(code) = ends_site {
-            self.end_site(SiteStop::Essential, code, at, out);
+        if let Some((why, code)) = ends_site {
+            self.end_site(why, code, at, out);
         }
     }
 
@@ -239,7 +240,9 @@ impl Engine {
                 break;
             }
         }
-        self.touched.clear();
+        for id in std::mem::take(&mut self.touched) {
+            self.record_waiting(id, at, out);
+        }
         self.finish_operations(at, out);
         self.look_at_site(at, out);
     }

@@ -24,6 +24,8 @@ pub struct Again {
 impl Again {
     /// What is left behind is left alone; settings that change meanwhile do not matter.
     pub const NEVER: Self = Self { at: None, pause: Duration::ZERO };
+    /// Nothing was tried, and nothing is due.
+    pub(super) const UNTRIED: Self = Self { at: None, pause: Self::FIRST };
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,6 @@ impl Slot {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
-            | State::Spawning { .. }
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
@@ -152,7 +153,8 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
-            State::Sweeping { again, .. }
+            State::Spawning { again, .. }
+            | State::Sweeping { again, .. }
             | State::Emptying { again, .. }
             | State::Cleaning { again, .. } => again.at,
             State::Fatal { retry_at, .. } => *retry_at,
@@ -193,22 +195,14 @@ impl Slot {
     /// Whether any process of it may be alive, or is about to be.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        match &self.state {
-            State::Stopped
-            | State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Fatal { .. } => false,
-            State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Settling { .. }
-            | State::Running { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. } => true,
+        match self.word() {
+            StateWord::Starting => !matches!(self.state, State::Retrying { .. }),
+            StateWord::Running | StateWord::Stopping => true,
+            StateWord::Stopped
+            | StateWord::Waiting
+            | StateWord::Backoff
+            | StateWord::Exited
+            | StateWord::Fatal => false,
         }
     }
 
@@ -224,25 +218,19 @@ impl Slot {
         matches!(self.program.kind, ProgramType::Oneshot { .. })
     }
 
+    /// Whether it has ended by itself, and well.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        matches!(self.state, State::Exited { success: true, .. })
+    }
+
     /// Whether it serves: up, or, for a oneshot, done with success.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        match &self.state {
-            State::Running { .. } | State::Draining { .. } => !self.is_oneshot(),
-            State::Exited { success, .. } => self.is_oneshot() && *success,
-            State::Stopped
-            | State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Settling { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. }
-            | State::Backoff { .. }
-            | State::Fatal { .. } => false,
+        if self.is_oneshot() {
+            return self.has_succeeded();
         }
+        matches!(self.state, State::Running { .. } | State::Draining { .. })
     }
 
     /// The word that is shown.
@@ -252,12 +240,13 @@ impl Slot {
             State::Stopped => StateWord::Stopped,
             State::Waiting { .. } => StateWord::Waiting,
             State::Retrying { .. }
-            | State::Spawning { .. }
+            | State::Spawning { stop: None, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
-            State::Draining { .. }
+            State::Spawning { stop: Some(_), .. }
+            | State::Draining { .. }
             | State::Stopping { .. }
             | State::Emptying { .. }
             | State::Cleaning { .. } => StateWord::Stopping,

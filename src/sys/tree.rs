@@ -37,6 +37,17 @@ pub struct Process {
     group: i32,
     session: i32,
     zombie: bool,
+    executed: bool,
+}
+
+/// `PF_FORKNOEXEC`, a flag in `proc_pid_stat(5)`: no execve(2) since the fork.
+const NOT_EXECUTED: i64 = 0x40;
+
+/// Whether the process has executed a program since it was forked; its zombie knows too. Without
+/// /proc nobody knows, so: yes.
+#[must_use]
+pub fn has_executed(pid: Pid) -> bool {
+    stat(pid).is_none_or(|process| process.executed)
 }
 
 /// The runs whose main process is dead, and how their processes are recognised.
@@ -132,6 +143,25 @@ impl Trees {
     #[must_use]
     pub fn processes_of(&mut self, children: &Children, run: u64) -> Vec<Process> {
         self.members(children, run)
+    }
+
+    /// The run that a process belongs to, when it is a descendant of ours and alive.
+    pub fn run_of_process(&mut self, children: &Children, pid: Pid) -> Option<u64> {
+        // While a forebear dies or an exec is under way, /proc tells less than it will.
+        for _ in 0..50 {
+            let run = match descent_of(pid) {
+                Descent::From(top) if self.usable => {
+                    children.run_of(top.pid).or_else(|| self.run_of(children, &top))
+                }
+                Descent::From(_) | Descent::Foreign => return None,
+                Descent::Unclear => None,
+            };
+            if run.is_some() {
+                return run;
+            }
+            std::thread::yield_now();
+        }
+        None
     }
 
     /// Every living child of ours that we did not make, whoever left it behind, and everything
@@ -246,6 +276,31 @@ fn below(mut open: Vec<Pid>) -> Vec<Process> {
     members
 }
 
+/// Whether a process is a descendant of ours.
+enum Descent {
+    /// Of this child.
+    From(Process),
+    /// It is not, or is gone.
+    Foreign,
+    /// A forebear was gone before it could be looked at.
+    Unclear,
+}
+
+fn descent_of(pid: Pid) -> Descent {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let Some(mut process) = stat(pid) else { return Descent::Foreign };
+    // Nobody has so many forebears.
+    for _ in 0..10_000 {
+        if process.parent == own {
+            return Descent::From(process);
+        }
+        let Some(parent) = Pid::new(process.parent) else { return Descent::Foreign };
+        let Some(parent) = stat(parent) else { return Descent::Unclear };
+        process = parent;
+    }
+    Descent::Foreign
+}
+
 /// Whether /proc is there and counts as we do: else its numbers are other processes' here.
 fn proc_is_ours() -> bool {
     let own = std::fs::read_link("/proc/self");
@@ -305,6 +360,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
         group: i32::try_from(number(2)?).ok()?,
         session: i32::try_from(number(3)?).ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
+        executed: number(6)? & NOT_EXECUTED == 0,
     })
 }
 

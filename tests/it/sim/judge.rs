@@ -79,6 +79,11 @@ impl World {
         if p.role != Role::Main || p.reaped {
             return;
         }
+        if !p.spawned {
+            // What has not executed in time is killed, and may have executed just then.
+            self.procs.get_mut(&run).unwrap().forced |= signal == Signal::KILL;
+            return;
+        }
         let Some(slot) = self.engine.slot(id) else { return };
         let ladder = slot.program.stop.ladder.clone();
         let steps = ladder.iter().map(|step| match step.wait {
