@@ -317,6 +317,11 @@ pub(super) fn classify(error: &SpawnError) -> SpawnFailure {
     SpawnFailure { text: error.to_string().into(), class, code }
 }
 
+/// A child that was killed before it became a program, for a stop had come.
+pub(super) fn not_wanted() -> SpawnFailure {
+    failure("stopped before it was executed".to_owned())
+}
+
 /// Removes the runtime directory of a program that is down.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Shell, children, input::Input, journal};
 use crate::{
     control::{LogLine, Reply, RequestId},
-    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Spawn, What},
+    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Slot, Spawn, What},
     model::{LogLevel, Signal},
     plan::ProgramId,
     sys::{
@@ -14,12 +14,17 @@ use crate::{
     },
 };
 
+/// So many deaths are looked at before anything else that has arrived.
+const AT_ONCE: usize = 64;
+
 /// A child made by fork(2) whose exec is not yet reported.
 pub(super) struct Unreported {
     pub(super) program: ProgramId,
     pub(super) pid: u32,
     pub(super) pipe: Arc<std::os::fd::OwnedFd>,
     pub(super) prepared: Prepared,
+    /// It was killed, for it is no longer wanted.
+    pub(super) aborted: bool,
 }
 
 impl Shell {
@@ -123,8 +128,9 @@ impl Shell {
                 return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
             }
         };
-        // A vfork child that touches a dead mount would take the loop with it.
-        let child = if self.mounts.any_can_hang() {
+        // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
+        // take the loop with it.
+        let child = if prepared.becomes_another_user() || self.mounts.any_can_hang() {
             spawn::fork(&prepared).map(|(child, pipe)| (child, Some(pipe)))
         } else {
             spawn::vfork(&prepared).map(|child| (child, None))
@@ -145,7 +151,8 @@ impl Shell {
             Some(pipe) => {
                 let pipe = Arc::new(pipe);
                 self.watcher.report(run, &pipe);
-                let unreported = Unreported { program: id, pid, pipe, prepared };
+                let aborted = false;
+                let unreported = Unreported { program: id, pid, pipe, prepared, aborted };
                 self.unreported.insert(run, unreported);
             }
         }
@@ -176,6 +183,11 @@ impl Shell {
             Report::Pending => {
                 self.watcher.report(run, &waiting.pipe);
                 self.unreported.insert(run, waiting);
+            }
+            Report::Executed if waiting.aborted => {
+                self.stillborn.insert(run);
+                let failure = children::not_wanted();
+                self.child_event(waiting.program, run, ChildEvent::SpawnFailed(failure));
             }
             Report::Executed => {
                 let pid = waiting.pid;
@@ -218,9 +230,40 @@ impl Shell {
         }
     }
 
+    /// Kills children that have not executed yet and are to be stopped already. Nothing of theirs
+    /// could act on SIGTERM; and what holds them up (a file system, their user) might do so for
+    /// ever.
+    pub(super) fn abort_unwanted(&mut self) {
+        for (run, waiting) in &mut self.unreported {
+            let slot = self.engine.slot(waiting.program);
+            let unwanted = slot.is_some_and(Slot::is_stopped_while_spawning);
+            // Looked at this late, one that has just executed is asked as any program is.
+            if unwanted && !waiting.aborted && spawn::is_pending(&waiting.pipe) {
+                waiting.aborted = true;
+                self.children.signal_main(children::key(*run), Signal::KILL).ok();
+            }
+        }
+    }
+
     /// Reaps everything that has ended, then looks which trees are empty.
     pub(super) fn reap(&mut self) {
-        while let Some(peeked) = self.children.peek_exited() {
+        while self.reap_up_to(usize::MAX) {}
+    }
+
+    /// The same for some of them. The others wait until what has arrived meanwhile was looked at:
+    /// where programs end as soon as they are started, there are always others.
+    pub(super) fn reap_some(&mut self) {
+        if self.reap_up_to(AT_ONCE) {
+            super::input::send(&self.queue, Input::Deaths);
+        }
+    }
+
+    /// Whether there may be more.
+    fn reap_up_to(&mut self, most: usize) -> bool {
+        let mut reaped = 0;
+        while reaped < most {
+            let Some(peeked) = self.children.peek_exited() else { break };
+            reaped += 1;
             if let Some(run) = peeked.run.map(RunId) {
                 self.ended(run, peeked);
             }
@@ -231,6 +274,7 @@ impl Shell {
             }
         }
         self.look_at_trees();
+        reaped == most
     }
 
     /// A child of ours has ended and is not reaped yet: its group can still be signalled.

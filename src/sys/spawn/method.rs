@@ -1,7 +1,7 @@
 //! The two ways to make a child, and how its failure comes back.
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     ptr,
     sync::{
         LazyLock,
@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use super::{
     SpawnError, Stage,
@@ -156,6 +159,13 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
             Ok(_) | Err(_) => Report::Executed,
         };
     }
+}
+
+/// Whether the child of [`fork`] is still on its way at this moment. Takes nothing out of the pipe.
+#[must_use]
+pub fn is_pending(pipe: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
 /// The two numbers that `fork_child` wrote.
