@@ -13,11 +13,10 @@ use super::{
     out::{Out, tell},
 };
 use crate::{
-    config::{self, Colour, Findings, LoadOptions, Loaded, Severity},
+    config::{self, Accounts as _, Colour, Findings, LoadOptions, Loaded, Severity},
     control::paths,
     daemon::Host,
     model::{Account, Unsupported},
-    sys::user,
 };
 
 /// Why a site cannot be had.
@@ -37,7 +36,7 @@ pub(super) fn load(context: &Context, file: &Path, for_check: bool) -> Result<Lo
         let failure = Failure::new(INVALID, "invalid_site", e.to_string());
         Unreadable::File(Failure { hint: e.hint, ..failure })
     })?;
-    let account: Option<Account> = user::user_by_id(uid);
+    let account: Option<Account> = Host.user_by_id(uid);
     let text = |(k, v): (&std::ffi::OsString, &std::ffi::OsString)| {
         Some((k.to_str()?.to_owned(), v.to_str()?.to_owned()))
     };
