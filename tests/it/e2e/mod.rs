@@ -13,6 +13,7 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod children;
 mod client;
 mod control;
 mod debian;
@@ -22,6 +23,7 @@ mod harness;
 mod init;
 mod instance;
 mod lines;
+mod moments;
 mod order;
 mod output;
 mod reload;
