@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -124,6 +124,19 @@ impl Client {
         Ok(())
     }
 
+    /// Waits until a line can be read from `stdin`, which is a terminal; false for Ctrl-C.
+    pub(super) fn can_read(&self, stdin: BorrowedFd<'_>) -> bool {
+        let mut fds = vec![PollFd::new(stdin, PollFlags::POLLIN)];
+        fds.extend(self.interrupts.iter().map(|i| PollFd::new(i.as_fd(), PollFlags::POLLIN)));
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::Error::EINTR) => {}
+                Err(_) => return false,
+                Ok(_) => return fds.get(1).and_then(PollFd::any) != Some(true),
+            }
+        }
+    }
+
     /// Sends a request; its id.
     pub(super) fn send(&mut self, request: &Request) -> Result<u64, Failure> {
         let id = self.next_id;
@@ -232,9 +245,21 @@ fn no_answer(path: &Path, error: &io::Error, wanted: &Wanted) -> Failure {
 }
 
 fn none(wanted: &Wanted) -> Failure {
-    let config = wanted.config.as_deref().unwrap_or(Path::new(paths::DEFAULT_CONFIG));
-    Failure::new(NO_SUPERVISOR, "no_supervisor", "no supervisor is running for this site")
-        .hint(format!("start it with: supervisor -c {}", config.display()))
+    let text = "no supervisor is running for this site";
+    let text = match &wanted.socket {
+        Some(socket) => format!("{text}: nobody listens on {}", socket.display()),
+        None => text.to_owned(),
+    };
+    let default = Path::new(paths::DEFAULT_CONFIG);
+    let hint = match wanted.config.as_deref() {
+        Some(file) if file == Path::new("-") || file.exists() => {
+            format!("start it with: supervisor -c {}", file.display())
+        }
+        Some(file) => format!("there is no file {}", file.display()),
+        None if default.exists() => format!("start it with: supervisor -c {}", default.display()),
+        None => "start it with: supervisor -c FILE".to_owned(),
+    };
+    Failure::new(NO_SUPERVISOR, "no_supervisor", text).hint(hint)
 }
 
 fn several(found: &[Client]) -> Failure {

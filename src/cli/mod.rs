@@ -127,6 +127,7 @@ impl Context {
             log_level: self.log_level(),
             set: self.global.set.clone(),
             dry_run: self.global.dry_run,
+            json: self.global.json,
             environment: self.environment.clone(),
         }
     }

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser as NonEmpty};
 
 use crate::model::{LogLevel, Signal};
 
 /// Supervise the programs of a site, or speak to a supervisor that runs
 #[derive(Debug, Parser)]
-#[command(name = "supervisor", version, disable_help_subcommand = true)]
+#[command(name = "supervisor", bin_name = "supervisor", version)]
+#[command(disable_help_subcommand = true)]
 #[command(override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [OPTIONS] VERB …")]
 #[command(after_help = "Without a verb the site is supervised, in the foreground.")]
 pub(super) struct CommandLine {
@@ -24,34 +25,37 @@ pub(super) struct CommandLine {
     pub(super) verb: Option<Verb>,
 }
 
+/// Above the options that every verb has.
+const EVERYWHERE: &str = "Options of every verb";
+
 /// Options that may stand before or after the verb.
 #[derive(Args, Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(super) struct Global {
     /// Site file; `-` is standard input
     /// [default: `$SUPERVISOR_CONFIG`, else /etc/mini-supervisor/site.yaml]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Control socket of the supervisor to speak to [default: `$SUPERVISOR_SOCKET`]
-    #[arg(short, long, global = true, value_name = "PATH")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// error, warn, info, debug or trace
-    #[arg(short, long, global = true, value_name = "LEVEL", value_parser = level)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_name = "LEVEL", value_parser = level)]
     pub(super) log_level: Option<LogLevel>,
     /// Log errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub(super) quiet: bool,
     /// Log more
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(super) verbose: bool,
     /// Override an entry of `variables:`
-    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = assignment)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(super) set: Vec<(String, String)>,
     /// Print what would be done, do nothing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(super) dry_run: bool,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(super) json: bool,
 }
 
@@ -78,7 +82,8 @@ pub(super) enum Verb {
     Reset(Names),
     /// Print the process id of a program, or of the supervisor
     Pid {
-        /// The program
+        /// Names, `'glob*'`, `tag:T` or `all`
+        #[arg(value_parser = NonEmpty::new())]
         name: Option<String>,
     },
     /// Show lines of the programs' output
@@ -116,14 +121,14 @@ pub(super) enum Verb {
 #[derive(Args, Debug)]
 pub(super) struct Names {
     /// Names, `'glob*'`, `tag:T` or `all`
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(super) names: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// Names, `'glob*'`, `tag:T` or `all`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
     pub(super) names: Vec<String>,
     /// Show it again whenever something changes
     #[arg(short, long)]
@@ -131,6 +136,7 @@ pub(super) struct StatusArgs {
     /// Print these fields, tab-separated: name, state, goal, pid, uptime, ready, healthy, restarts,
     /// exit, reason, cpu, memory
     #[arg(short, long, value_name = "A,B,C", value_delimiter = ',')]
+    #[arg(hide_possible_values = true)]
     pub(super) output: Vec<super::render::Field>,
 }
 
@@ -164,7 +170,7 @@ pub(super) struct StopArgs {
 #[derive(Args, Debug)]
 pub(super) struct ReloadArgs {
     /// Programs that are to reload themselves; without, the site file is read again
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
     pub(super) names: Vec<String>,
     /// Even when more than half of the running programs would be removed
     #[arg(long)]
@@ -183,7 +189,7 @@ pub(super) struct SignalArgs {
 #[derive(Args, Debug)]
 pub(super) struct LogsArgs {
     /// Names, `'glob*'`, `tag:T` or `all`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
     pub(super) names: Vec<String>,
     /// Go on with what comes
     #[arg(short, long)]
@@ -243,7 +249,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
             "m" | "min" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err("the units are ms, s, m, h, d".to_owned()),
+            "w" => 604_800_000,
+            _ => return Err("the units are ms, s, m, h, d, w".to_owned()),
         };
         sum = sum.saturating_add(Duration::from_millis(number.saturating_mul(millis)));
         rest = next;

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::render::View;
+use super::{fail::Failure, render::View};
 use crate::sys::clock;
 
 /// Where the command prints to.
@@ -15,13 +15,15 @@ pub(super) struct Out {
     pub(super) json: bool,
     /// `$NO_COLOR` is set.
     no_color: bool,
-    /// The reader of standard output is gone.
+    /// Nothing more can be written.
     closed: bool,
+    /// Why, unless its reader is merely gone.
+    cause: Option<String>,
 }
 
 impl Out {
     pub(super) fn new(json: bool, no_color: bool) -> Self {
-        Self { json, no_color, closed: false }
+        Self { json, no_color, closed: false, cause: None }
     }
 
     /// Prints `text` as it is to standard output. The first failure is remembered, the rest
@@ -31,7 +33,10 @@ impl Out {
             return;
         }
         let mut stdout = io::stdout().lock();
-        self.closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err();
+        if let Err(e) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            self.closed = true;
+            self.cause = (e.kind() != io::ErrorKind::BrokenPipe).then(|| e.to_string());
+        }
     }
 
     /// Prints `value` as JSON, indented on a terminal, and a line end.
@@ -50,8 +55,15 @@ impl Out {
     }
 
     /// `code`, unless the reader of standard output was gone: then what SIGPIPE would have given.
+    /// What could not be written for another reason is said.
     pub(super) fn code(&self, code: u8) -> ExitCode {
-        ExitCode::from(if self.closed { 141 } else { code })
+        match &self.cause {
+            Some(cause) => {
+                let text = format!("cannot write to standard output: {cause}");
+                Failure::new(1, "output", text).report(self)
+            }
+            None => ExitCode::from(if self.closed { 141 } else { code }),
+        }
     }
 
     /// Whether `$NO_COLOR` is set.
@@ -61,6 +73,11 @@ impl Out {
 
     pub(super) fn is_terminal() -> bool {
         io::stdout().is_terminal()
+    }
+
+    /// Columns of the terminal that standard error is.
+    pub(super) fn stderr_width() -> Option<usize> {
+        terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0))
     }
 
     /// How to render for standard output, now.

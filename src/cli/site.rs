@@ -34,7 +34,9 @@ pub(super) fn load(context: &Context, file: &Path, for_check: bool) -> Result<Lo
         if file == Path::new("-") { config::read_stdin() } else { config::read(file, uid) };
     let source = source.map_err(|e| {
         let failure = Failure::new(INVALID, "invalid_site", e.to_string());
-        Unreadable::File(Failure { hint: e.hint, ..failure })
+        let unnamed = || "name the site file with -c FILE".to_owned();
+        let hint = e.hint.or_else(|| context.config().is_none().then(unnamed));
+        Unreadable::File(Failure { hint, ..failure })
     })?;
     let account: Option<Account> = Host.user_by_id(uid);
     let text = |(k, v): (&std::ffi::OsString, &std::ffi::OsString)| {

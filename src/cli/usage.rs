@@ -50,8 +50,28 @@ fn failure(error: &clap::Error) -> Failure {
     let failure = Failure::new(USAGE, "usage", format!("cannot read the command line: {cause}"));
     match suggestion {
         Some(word) => failure.hint(format!("did you mean {word}?")),
-        None => failure.hint("supervisor --help lists verbs and options"),
+        None => failure.hint(
+            values(error)
+                .or_else(|| usage(error))
+                .unwrap_or_else(|| "supervisor --help lists verbs and options".to_owned()),
+        ),
     }
+}
+
+/// The values that there are, for one that is none of them.
+fn values(error: &clap::Error) -> Option<String> {
+    let all = words(error.get(ContextKind::ValidValue)?);
+    (!all.is_empty()).then(|| format!("write one of: {}", all.join(", ")))
+}
+
+/// How the verb is used whose arguments are wrong.
+fn usage(error: &clap::Error) -> Option<String> {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let text = error.get(ContextKind::Usage)?.to_string();
+    let usage = text.trim().strip_prefix("Usage:")?.trim().to_owned();
+    (!usage.contains('\n')).then(|| format!("usage: {usage}"))
 }
 
 /// Which of `words` somebody may have meant who typed `wrong`.

@@ -177,8 +177,8 @@ impl Check<'_> {
         }
         let wrong = || problem(format!("expected {}, found `{}`", expected(kind), shortened(text)));
         match kind {
-            Kind::Line | Kind::Path if text.is_empty() => Err(wrong()),
-            Kind::Text | Kind::Line | Kind::Path => Ok(()),
+            Kind::Line | Kind::Path | Kind::Output if text.is_empty() => Err(wrong()),
+            Kind::Text | Kind::Line | Kind::Path | Kind::Output => Ok(()),
             Kind::Name => Name::new(text).map(drop).map_err(|e| problem(e.to_string())),
             Kind::Bool if quoted => Err(wrong().hint("remove the quotes")),
             Kind::Bool => boolean(text).ok_or_else(|| match text.to_lowercase().as_str() {
@@ -395,6 +395,7 @@ fn expected(kind: Kind) -> String {
         Kind::Word([word]) => format!("`{word}`"),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Path => "a path".into(),
+        Kind::Output => "a path, or console, inherit, null, journal, syslog, stdout".into(),
         Kind::Glob => "a name pattern".into(),
         Kind::User => "a user".into(),
         Kind::Group => "a group".into(),

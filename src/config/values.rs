@@ -104,8 +104,11 @@ pub(crate) fn mode(text: &str, quoted: bool) -> Result<Mode, Problem> {
     u32::from_str_radix(text, 8).map(Mode).map_err(|_| problem("no mode"))
 }
 
-/// `20%` as 0.2.
+/// `20%` as 0.2; nothing is nothing without a unit too.
 pub(crate) fn percent(text: &str) -> Result<f64, Problem> {
+    if text == "0" {
+        return Ok(0.0);
+    }
     let expected = || problem(format!("expected a percentage like `20%`, found `{text}`"));
     let number = text.strip_suffix('%').ok_or_else(expected)?;
     let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');

@@ -464,6 +464,9 @@ pub struct ProgramStatus {
     /// Bytes of output lost, with the reason in the log.
     #[serde(default)]
     pub log_lost_bytes: u64,
+    /// For how long a log file of it has not been written although it should have been, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_stuck_s: Option<f64>,
 }
 
 /// How a run ended.

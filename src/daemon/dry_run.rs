@@ -29,7 +29,7 @@ pub(super) fn describe(site: &Site) -> String {
                 Action::Spawn(spawn) => {
                     let Some(program) = engine.program(spawn.program) else { continue };
                     let words = if spawn.role == Role::Main {
-                        program.command.join(" ")
+                        shell_words::join(program.command.iter())
                     } else {
                         spawn.role.to_string()
                     };

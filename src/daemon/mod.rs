@@ -6,6 +6,7 @@ mod accounts;
 mod children;
 pub mod conditions;
 pub mod control;
+mod door;
 mod dry_run;
 mod execute;
 mod fault;
@@ -64,6 +65,7 @@ struct Shell {
     logs: logs::LogHandle,
     journal: journal::Journal,
     control: Option<control::ControlHandle>,
+    door: Option<door::Door>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
     loader: loader::Loader,
@@ -132,7 +134,11 @@ impl Shell {
             Input::Log(report) => {
                 let lost = report.lost_bytes;
                 let whose = report.program.map(|name| format!("{name}: ")).unwrap_or_default();
-                let text = format!("{whose}{} ({lost} bytes of output lost so far)", report.what);
+                let lost = match lost {
+                    0 => String::new(),
+                    lost => format!(" ({lost} bytes of output lost so far)"),
+                };
+                let text = format!("{whose}{}{lost}", report.what);
                 self.note(LogLevel::Warn, text);
             }
             Input::Condition(met) => self.feed(Event::Condition {
@@ -160,8 +166,14 @@ impl Shell {
                     deaths = true;
                     continue;
                 }
-                Signal::HUP => Told::Reload,
-                Signal::USR1 => Told::Reopen,
+                Signal::HUP => {
+                    self.look_at_door();
+                    Told::Reload
+                }
+                Signal::USR1 => {
+                    self.look_at_door();
+                    Told::Reopen
+                }
                 Signal::QUIT => Told::Quit,
                 Signal::USR2 => {
                     let text = "SIGUSR2: re-executing is not yet supported; ignored";

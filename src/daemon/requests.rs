@@ -55,6 +55,7 @@ impl Shell {
                 self.followers.remove(&id);
                 self.feed(Event::RequestGone(id));
             }
+            ControlEvent::Disturbed => self.look_at_door(),
             ControlEvent::Refused { peer, why } => {
                 let now = clock::monotonic();
                 let Some(unsaid) = self.refusals.say(peer.uid, now) else { return };
@@ -122,10 +123,13 @@ impl Shell {
             let mut status = self.engine.status_of(slot, now, wall);
             if let (true, Some(life)) = (detailed, slot.life()) {
                 details(&mut self.trees, &self.children, life.run.0, &mut status);
-                let account = self.logs.account(slot.program.name.clone());
-                status.log_lost_bytes = account
-                    .filter(|_| ids.len() == 1)
-                    .map_or(0, |a| a.stdout.dropped.saturating_add(a.stderr.dropped));
+                let account = (ids.len() == 1)
+                    .then(|| self.logs.account(slot.program.name.clone()))
+                    .flatten()
+                    .unwrap_or_default();
+                let (out, err) = (account.stdout, account.stderr);
+                status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
+                status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
             }
             programs.push(status);
         }
@@ -205,6 +209,7 @@ fn details(
         return;
     }
     status.pids = processes.iter().map(|process| process.pid.number()).collect();
+    status.pids.sort_unstable();
     status.cpu_usage_ns = Some(processes.iter().map(|process| process.cpu_ns).sum());
     status.memory_current = Some(processes.iter().map(|process| process.memory_bytes).sum());
 }

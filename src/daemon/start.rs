@@ -19,6 +19,7 @@ use super::{
     Host, Shell,
     children::Nursery,
     control::{self, AccessConfig},
+    door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
     loader::Loader,
@@ -30,8 +31,14 @@ use crate::{
     engine::{Actions, Bugs, Engine, Record, Surroundings, What},
     model::{LogLevel, Site, Supervisor},
     sys::{
-        SysError, child::Children, clock, files, lockfile, memory, mountinfo::HangingMounts,
-        random, rlimit, signals, socket, stdio, subreaper, tree::Trees,
+        SysError,
+        child::Children,
+        clock,
+        lockfile::{self, InstanceLock, LockError},
+        memory,
+        mountinfo::HangingMounts,
+        random, rlimit, signals, socket, stdio, subreaper,
+        tree::Trees,
     },
 };
 
@@ -48,6 +55,8 @@ pub struct RunOptions {
     pub set: Vec<(String, String)>,
     /// Only print what would be done.
     pub dry_run: bool,
+    /// Why it does not come up is one JSON object.
+    pub json: bool,
     /// The environment of the process, read once.
     pub environment: BTreeMap<OsString, OsString>,
 }
@@ -65,6 +74,25 @@ impl Refusal {
     fn cannot(what: &str, cause: impl std::fmt::Display) -> Self {
         Self(EX_CANNOT, format!("supervisor: cannot {what}: {cause}"))
     }
+
+    /// The same fields as a verb's.
+    fn json(&self) -> String {
+        let Self(exit, text) = self;
+        let code = match *exit {
+            EX_LOCKED => "locked",
+            EX_CONFIG => "invalid_site",
+            _ => "failed",
+        };
+        let text = text.trim_end();
+        let text = text.strip_prefix("supervisor: ").unwrap_or(text);
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message, Some(hint)),
+            None => (text, None),
+        };
+        let object = serde_json::json!({"code": code, "message": message, "hint": hint,
+                                        "exit": exit});
+        object.to_string()
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -81,9 +109,10 @@ pub fn run(options: &RunOptions) -> ExitCode {
     memory::one_arena();
     match beside_the_main_thread(|| supervise(options)) {
         Ok(code) => ExitCode::from(code),
-        Err(Refusal(code, text)) => {
+        Err(refusal) => {
+            let text = if options.json { refusal.json() } else { refusal.1.trim_end().to_owned() };
             stdio::say(&format!("{text}\n"));
-            ExitCode::from(code)
+            ExitCode::from(refusal.0)
         }
     }
 }
@@ -109,7 +138,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         signals::install().map_err(refused)?;
     }
     let loader = loader(options);
-    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why)))?;
+    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
     if !site_read.warnings.is_empty() {
         stdio::say(&site_read.warnings.lines());
     }
@@ -139,8 +168,15 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
 }
 
 /// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
-fn named(why: String) -> String {
-    if why.starts_with("cannot ") { format!("supervisor: {why}") } else { why }
+fn named(why: String, options: &RunOptions) -> String {
+    if !why.starts_with("cannot ") {
+        return why;
+    }
+    let hint = match options.config {
+        None if !why.contains('\n') => "\nhint: name the site file with -c FILE",
+        _ => "",
+    };
+    format!("supervisor: {why}{hint}")
 }
 
 /// The loop, and what follows it.
@@ -189,10 +225,9 @@ fn loader(options: &RunOptions) -> Loader {
 
 /// What the supervisor has in its runtime directory, for as long as it lives.
 struct Place {
-    socket: Option<PathBuf>,
-    _lock: Option<lockfile::InstanceLock>,
-    /// Removes the socket at the end.
-    bound: Option<socket::BoundPath>,
+    /// The runtime directory, and where the socket is to be.
+    paths: Option<(PathBuf, PathBuf)>,
+    lock: Option<InstanceLock>,
     /// Said once, when the log is there.
     warning: Option<String>,
 }
@@ -214,20 +249,16 @@ impl Place {
             paths::runtime_dirs(supervisor.runtime_dir.as_deref(), name, &surroundings);
         let mut why = None;
         for directory in candidates {
-            match files::make_own_dir(&directory, 0o755, uid) {
-                Ok(()) => match lockfile::InstanceLock::take(&directory.join("supervisor.lock")) {
+            match door::make_directory(&directory) {
+                Ok(()) => match InstanceLock::take(&directory.join(door::LOCK)) {
                     Ok(lock) => {
                         let socket = supervisor.control.socket.clone();
                         let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));
-                        return Ok(Self {
-                            socket: Some(socket),
-                            _lock: Some(lock),
-                            bound: None,
-                            warning: None,
-                        });
+                        let paths = Some((directory, socket));
+                        return Ok(Self { paths, lock: Some(lock), warning: None });
                     }
-                    Err(lockfile::LockError::Held(pid)) => return Err(held(name, pid)),
-                    Err(lockfile::LockError::Unusable(error)) => why = Some(error),
+                    Err(LockError::Held(pid)) => return Err(held(name, pid)),
+                    Err(LockError::Unusable(error)) => why = Some(error),
                 },
                 Err(error) => why = Some(error),
             }
@@ -235,7 +266,7 @@ impl Place {
         let why =
             why.map_or_else(|| "no place for it".to_owned(), |error: SysError| error.to_string());
         let warning = format!("no runtime directory, so no control socket and no lock: {why}");
-        Ok(Self { socket: None, _lock: None, bound: None, warning: Some(warning) })
+        Ok(Self { paths: None, lock: None, warning: Some(warning) })
     }
 }
 
@@ -299,6 +330,7 @@ fn shell(
         logs,
         journal,
         control: None,
+        door: None,
         conditions: None,
         watcher,
         config: Some(loader.name()),
@@ -320,7 +352,7 @@ fn shell(
     if let Some(text) = open_files.and_then(|limit| too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
-    shell.control = listen(&mut shell, &site.supervisor, place, queue);
+    listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
 }
 
@@ -350,10 +382,15 @@ fn log_thread(
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
         stderr,
-        no_color: options.environment.contains_key(&OsString::from("NO_COLOR")),
+        no_color: options
+            .environment
+            .get(&OsString::from("NO_COLOR"))
+            .is_some_and(|v| !v.is_empty()),
         make_below: Some(PathBuf::from("/var/log/mini-supervisor")),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),
+        patience: logs::PATIENCE,
+        touch: None,
         report: Box::new(move |report| {
             let _held_until_the_thread_ends = &end;
             input::send(&reports, Input::Log(report));
@@ -388,15 +425,10 @@ impl Drop for LastWord {
 }
 
 /// The control socket. Without it the site runs all the same, and says so.
-fn listen(
-    shell: &mut Shell,
-    supervisor: &Supervisor,
-    place: &mut Place,
-    queue: Sender<Input>,
-) -> Option<control::ControlHandle> {
-    let path = place.socket.as_ref()?;
-    let settings = &supervisor.control;
-    let listener = socket::listen_on(path, settings.mode.0, (settings.owner, settings.group));
+fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: Sender<Input>) {
+    let Some((directory, path)) = place.paths.take() else { return };
+    let (mode, owner) = door::settings(&supervisor.control);
+    let listener = socket::listen_on(&path, mode, owner);
     let end = LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
@@ -414,13 +446,12 @@ fn listen(
     match served {
         Ok((handle, bound)) => {
             alive.store(true, Ordering::Relaxed);
-            place.bound = Some(bound);
-            Some(handle)
+            handle.watch(path);
+            shell.control = Some(handle);
+            let lock = place.lock.take();
+            shell.door = Some(Door { bound, settings: (mode, owner), lock, directory });
         }
-        Err(why) => {
-            shell.note(LogLevel::Warn, format!("no control socket: {why}"));
-            None
-        }
+        Err(why) => shell.note(LogLevel::Warn, format!("no control socket: {why}")),
     }
 }
 
@@ -428,8 +459,11 @@ pub(super) fn access(supervisor: &Supervisor) -> AccessConfig {
     AccessConfig {
         control: supervisor.control.clone(),
         supervisor_uid: nix::unistd::geteuid().as_raw(),
-        groups: Arc::new(|_: BorrowedFd<'_>, peer: Peer| {
-            Host.user_by_id(peer.uid).map_or_else(|| vec![peer.gid], |a| a.groups.to_vec())
+        // What the process has, not what its user could have; the files where no kernel says it.
+        groups: Arc::new(|connection: BorrowedFd<'_>, peer: Peer| {
+            socket::peer_groups(connection).unwrap_or_else(|_| {
+                Host.user_by_id(peer.uid).map_or_else(|| vec![peer.gid], |a| a.groups.to_vec())
+            })
         }),
         user_name: Arc::new(|uid| Host.user_by_id(uid).map(|account| account.name.into())),
     }

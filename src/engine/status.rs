@@ -34,6 +34,7 @@ impl Engine {
             memory_current: None,
             description: slot.program.description.as_deref().map(str::to_owned),
             log_lost_bytes: 0,
+            log_stuck_s: None,
         }
     }
 

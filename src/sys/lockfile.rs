@@ -100,6 +100,8 @@ pub struct PidFile {
     path: PathBuf,
     /// Another container may have our pid, but not our file.
     identity: (u64, u64),
+    /// As long as it is open its number is no other file's, not even after it was removed.
+    _file: fs::File,
 }
 
 impl PidFile {
@@ -125,7 +127,7 @@ impl PidFile {
             .and_then(|()| file.metadata())
             .and_then(|meta| fs::rename(&temporary, path).map(|()| (meta.dev(), meta.ino())));
         match placed {
-            Ok(identity) => Ok(Self { path: path.into(), identity }),
+            Ok(identity) => Ok(Self { path: path.into(), identity, _file: file }),
             Err(e) => {
                 fs::remove_file(&temporary).ok();
                 Err(fail(e))

@@ -1,9 +1,11 @@
 //! Which file systems are mounted, read so that nothing can hang (`proc_pid_mountinfo(5)`).
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{Read, Seek},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::ffi::OsStringExt},
+    path::{Path, PathBuf},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -76,9 +78,46 @@ fn has_hanging(table: &str) -> bool {
     })
 }
 
+/// The mount point that `path` is below, by its name alone: the path itself is not touched. Without
+/// /proc, and where links lead elsewhere, its directory.
+#[must_use]
+pub fn mount_of(path: &Path) -> PathBuf {
+    let table = std::fs::read("/proc/thread-self/mountinfo").unwrap_or_default();
+    let points = table.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4));
+    deepest(points.map(unescaped), path)
+        .unwrap_or_else(|| path.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+fn deepest(points: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf> {
+    points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len())
+}
+
+/// Blanks and the like stand as `\040` in the table.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let (mut out, mut rest) = (Vec::new(), text);
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        let byte = code.and_then(|d| u8::from_str_radix(d, 8).ok()).filter(|_| *first == b'\\');
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_on_the_deepest_mount_above_it() {
+        let points = || ["/", "/mnt", "/mnt/a\\040b", "/mn"].map(|p| unescaped(p.as_bytes()));
+        for (path, mount) in
+            [("/mnt/a b/x", "/mnt/a b"), ("/mnt/a/x", "/mnt"), ("/mnt", "/mnt"), ("/mntx", "/")]
+        {
+            let found = deepest(points().into_iter(), Path::new(path));
+            assert_eq!(found, Some(PathBuf::from(mount)), "{path}");
+        }
+    }
 
     #[test]
     fn a_network_or_fuse_file_system_is_recognised() {

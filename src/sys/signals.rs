@@ -177,7 +177,8 @@ impl Arrived {
     #[must_use]
     pub fn in_words(self) -> String {
         if self.pid == 0 {
-            return format!("{} from outside (another PID namespace, or the kernel)", self.signal);
+            let whence = "the terminal, the kernel or another PID namespace";
+            return format!("{} from {whence}", self.signal);
         }
         format!("{} from pid {} (uid {})", self.signal, self.pid, self.uid)
     }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -24,6 +24,8 @@ use mini_supervisor::{
     model::{Access, Control, Mode, WallTime},
     sys::clock,
 };
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 /// Longer than any test needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,6 +162,64 @@ fn a_request_that_is_too_long_is_refused_before_it_ends() {
     stream.write_all(&deep).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert!(until_closed(stream).contains("nested deeper"));
+    served.round();
+}
+
+/// Sends `bytes` with a flood of descriptors, or out of band.
+fn send_oddly(stream: &UnixStream, bytes: &[u8], fds: &[std::os::fd::RawFd], flags: MsgFlags) {
+    let parts = [std::io::IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
+    sendmsg::<()>(stream.as_raw_fd(), &parts, control, flags, None).unwrap();
+}
+
+#[test]
+fn what_no_client_sends_costs_neither_descriptors_nor_memory() {
+    let served = answering();
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    served.round();
+    let (fds, memory) = (count(), super::logs::resident());
+    // Nothing at all, and half a request.
+    drop(served.connect());
+    for text in [&b""[..], b"{\"jsonrpc\":\"2.0\",\"id\":1", b"\0"] {
+        let mut stream = served.connect();
+        stream.write_all(text).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        until_closed(stream);
+    }
+    // A key that stands twice is an error or one of the two, and the client is told either way.
+    let mut stream = served.connect();
+    let twice = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"version\",\"params\":{}}\n";
+    stream.write_all(twice).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(until_closed(stream).starts_with('{'));
+    // Descriptors that nobody asked for are closed, not kept: 200 a message, many messages.
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let many = vec![null.as_raw_fd(); 200];
+    let stream = served.connect();
+    for _ in 0..50 {
+        send_oddly(&stream, b" ", &many, MsgFlags::empty());
+    }
+    send_oddly(&stream, &ask(), &many, MsgFlags::empty());
+    let mut reader = BufReader::new(stream);
+    assert!(matches!(message(&mut reader), Message::Reply(..)));
+    assert!(count() <= fds + 4, "{} of {fds}", count());
+    drop(reader);
+    // One byte out of band.
+    let mut stream = served.connect();
+    send_oddly(&stream, b"x", &[], MsgFlags::MSG_OOB);
+    if stream.write_all(&ask()).is_ok() {
+        stream.shutdown(Shutdown::Write).unwrap();
+        until_closed(stream);
+    }
+    // A gigabyte is not read: the client is closed at 64 KiB.
+    let mut stream = served.connect();
+    let block = vec![0; 1 << 20];
+    let taken = (0..1024).take_while(|_| stream.write_all(&block).is_ok()).count();
+    assert!(taken < 8, "{taken} MiB were taken");
+    drop(stream);
+    let grown = super::logs::resident().saturating_sub(memory);
+    assert!(grown < 8 << 20, "{grown} bytes");
     served.round();
 }
 

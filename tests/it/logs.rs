@@ -15,8 +15,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mini_supervisor::{
     daemon::logs::{
-        Account, LogBatch, LogHandle, LogQuery, LogReport, Options, Stream, Taken, Which, rotation,
-        start,
+        Account, LogBatch, LogHandle, LogQuery, LogReport, Options, PATIENCE, Stream, Taken, Touch,
+        Which, rotation, start,
     },
     model::{Bytes, Compress, LogTarget, Logging, Mode, Name, OnFull, Rotate},
 };
@@ -37,6 +37,10 @@ impl Bench {
     }
 
     pub(crate) fn with_stdout(stdout: Option<OwnedFd>) -> Self {
+        Self::with(stdout, PATIENCE, None)
+    }
+
+    pub(crate) fn with(stdout: Option<OwnedFd>, patience: Duration, touch: Option<Touch>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (tx, reports): (Sender<LogReport>, _) = unbounded();
         let (handle, thread) = start(Options {
@@ -46,6 +50,8 @@ impl Bench {
             make_below: Some(dir.path().join("own")),
             journal: dir.path().join("journal"),
             syslog: dir.path().join("syslog"),
+            patience,
+            touch,
             report: Box::new(move |r| tx.send(r).unwrap_or(())),
         })
         .unwrap();
@@ -377,6 +383,37 @@ fn a_grandchild_that_keeps_the_pipe_delays_nothing() {
 }
 
 #[test]
+fn the_past_of_a_hundred_programs_is_bounded_and_the_latest_of_each_is_there() {
+    let mut bench = Bench::new();
+    let to = Arc::new(logging(LogTarget::Null));
+    let before = resident();
+    let block = "a line of the past\n".repeat(20_000);
+    for n in 0..100 {
+        let name = format!("p{n}");
+        let mut out = bench.program(&name, Which::Stdout, &to);
+        out.write_all(block.as_bytes()).unwrap();
+        writeln!(out, "the last of {name}").unwrap();
+    }
+    let total = u64::try_from(block.len()).unwrap();
+    wait_for("all is read", || (bench.account("p99").stdout.offered > total).then_some(()));
+    // 38 MB were said; rings have 4 MiB in all, and the thread its buffer.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown}");
+    let (tx, rx) = unbounded();
+    let query = LogQuery { lines: usize::MAX, ..LogQuery::default() };
+    bench
+        .handle
+        .query(query, Box::new(move |batch| tx.send(batch).map_or(Taken::Gone, |()| Taken::Gone)));
+    let past = rx.recv_timeout(Duration::from_secs(10)).unwrap().lines;
+    assert!(past.iter().map(|l| l.text.len()).sum::<usize>() <= 4 << 20);
+    for n in 0..100 {
+        let last = format!("the last of p{n}");
+        assert!(past.iter().any(|l| l.text == last.as_bytes()), "{last}");
+    }
+    bench.finish();
+}
+
+#[test]
 fn a_line_without_end_is_cut_and_takes_no_memory() {
     let mut bench = Bench::new();
     let path = bench.path("web.log");
@@ -397,7 +434,7 @@ fn a_line_without_end_is_cut_and_takes_no_memory() {
     assert_eq!(memchr::memchr_iter(0, &written).count(), 64 << 20);
 }
 
-fn resident() -> usize {
+pub(crate) fn resident() -> usize {
     let pages = text(Path::new("/proc/self/statm"));
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

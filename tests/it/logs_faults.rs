@@ -21,12 +21,184 @@ use nix::{
 
 use super::logs::{Bench, logging, text, wait_for};
 
+const NONE: Option<&str> = None;
+
 /// Mounts a file system of 64 KiB on `dir` that only this thread and the threads it starts see.
 fn small_disk(dir: &Path) -> nix::Result<()> {
-    const NONE: Option<&str> = None;
+    disk(dir, "size=64k")
+}
+
+fn disk(dir: &Path, options: &str) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+    mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
+}
+
+/// Runs `body` with a disk of its own; says why when there is none.
+fn with_disk(options: &'static str, body: impl FnOnce(&Path) + Send + 'static) {
+    let test = thread::Builder::new().spawn(move || {
+        let dir = tempfile::tempdir().unwrap();
+        match disk(dir.path(), options) {
+            Ok(()) => body(dir.path()),
+            Err(errno) => println!("skipped: cannot mount a disk: {errno}"),
+        }
+        nix::mount::umount(dir.path()).unwrap_or_default();
+    });
+    test.unwrap().join().unwrap();
+}
+
+fn full() -> bool {
+    std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1")
+}
+
+/// Offers a line until it is in the file at `path`.
+fn until_written(bench: &Bench, out: &mut File, path: &Path) {
+    let offered = bench.account("web").stdout.offered;
+    let mut lines = 0;
+    wait_for("it is written again", || {
+        out.write_all(b"after\n").unwrap();
+        lines += 6;
+        wait_for("it is read", || {
+            (bench.account("web").stdout.offered == offered + lines).then_some(())
+        });
+        text(path).ends_with("after\n").then_some(())
+    });
+}
+
+#[test]
+fn a_disk_that_can_be_written_again_is_written_by_itself() {
+    with_disk("size=1m", |dir| {
+        let remount = |flags| mount(NONE, dir, NONE, MsFlags::MS_REMOUNT | flags, NONE).unwrap();
+        remount(MsFlags::MS_RDONLY);
+        let bench = Bench::new();
+        let path = dir.join("web.log");
+        let to = Arc::new(logging(LogTarget::File(path.clone())));
+        let mut out = bench.program("web", Which::Stdout, &to);
+        out.write_all(b"lost\n").unwrap();
+        let report = bench.reports.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(report.what.ends_with("web.log: Read-only file system"), "{report:?}");
+        wait_for("it is counted", || (bench.account("web").stdout.dropped == 5).then_some(()));
+        remount(MsFlags::empty());
+        if !full() {
+            // By itself it is tried again after ten seconds.
+            bench.handle.reopen();
+        }
+        let (tx, rx) = crossbeam_channel::bounded::<()>(0);
+        let patience = Duration::from_secs(if full() { 11 } else { 0 });
+        assert!(rx.recv_timeout(patience).is_err());
+        drop(tx);
+        until_written(&bench, &mut out, &path);
+        let found = text(&path);
+        let mark = "supervisor: web: 1 lines (5 bytes) lost: Read-only file system\nafter\n";
+        assert!(found.starts_with(mark), "{found}");
+    });
+}
+
+#[test]
+fn a_disk_without_inodes_keeps_the_old_file_and_loses_nothing() {
+    with_disk("nr_inodes=3", |dir| {
+        let mut bench = Bench::new();
+        let path = dir.join("web.log");
+        let mut to = logging(LogTarget::File(path.clone()));
+        to.rotate = Rotate { max_size: Some(Bytes(10)), keep: 5, ..to.rotate };
+        let mut out = bench.program("web", Which::Stdout, &Arc::new(to));
+        // Two files fit; a third one for what follows cannot be made.
+        for line in ["line one\n", "line two\n", "line three\n", "line four\n"] {
+            out.write_all(line.as_bytes()).unwrap();
+        }
+        let report = bench.reports.recv_timeout(Duration::from_secs(10)).unwrap();
+        let what = format!("cannot rotate {}: No space left on device", path.display());
+        assert_eq!(report.what, what);
+        drop(out);
+        bench.finish();
+        let names = ["web.log.2", "web.log.1", "web.log"];
+        let all: String = names.iter().map(|n| text(&dir.join(n))).collect();
+        assert_eq!(all, "line one\nline two\nline three\nline four\n");
+    });
+}
+
+#[test]
+fn a_log_file_that_somebody_takes_away_or_replaces_is_made_again_or_refused() {
+    // given what is done to `logs/web.log`, and what is said about it
+    type Change = fn(&Path);
+    let steps: [(Change, &str); 5] = [
+        (|dir| fs::remove_file(dir.join("web.log")).unwrap(), ""),
+        (|dir| fs::rename(dir.join("web.log"), dir.join("web.old")).unwrap(), ""),
+        (
+            |dir| {
+                fs::remove_file(dir.join("web.log")).unwrap();
+                std::os::unix::fs::symlink("elsewhere", dir.join("web.log")).unwrap();
+            },
+            "symbolic link",
+        ),
+        (
+            |dir| {
+                fs::remove_file(dir.join("web.log")).unwrap();
+                fs::create_dir(dir.join("web.log")).unwrap();
+            },
+            "Is a directory",
+        ),
+        (
+            |dir| {
+                fs::rename(dir, dir.with_file_name("away")).unwrap();
+                fs::write(dir, "").unwrap();
+            },
+            "Not a directory",
+        ),
+    ];
+    for (change, why) in steps {
+        let bench = Bench::new();
+        let dir = bench.path("logs");
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join("web.log");
+        let to = Arc::new(logging(LogTarget::File(path.clone())));
+        let mut out = bench.program("web", Which::Stdout, &to);
+        out.write_all(b"before\n").unwrap();
+        wait_for("it is written", || (text(&path) == "before\n").then_some(()));
+        change(&dir);
+        // The file is compared with its path once a second.
+        if why.is_empty() {
+            until_written(&bench, &mut out, &path);
+            continue;
+        }
+        let report = wait_for("it is said", || {
+            out.write_all(b"lost\n").unwrap();
+            bench.reports.recv_timeout(Duration::from_millis(50)).ok()
+        });
+        assert!(report.what.contains(why), "{report:?}");
+        assert!(!dir.join("elsewhere").exists());
+    }
+}
+
+#[test]
+fn ten_flooders_take_no_memory_and_every_byte_is_accounted_for() {
+    let mut bench = Bench::new();
+    let before = super::logs::resident();
+    let total = 32 << 20;
+    let flooders: Vec<_> = (0..10)
+        .map(|n| {
+            let name = format!("flood{n}");
+            let mut to = logging(LogTarget::File(bench.path(&format!("{name}.log"))));
+            to.rotate.max_size = Some(Bytes(1 << 20));
+            to.rotate.keep = 1;
+            let mut flood = bench.program(&name, Which::Stdout, &Arc::new(to));
+            let work = move || {
+                let block = "y\n".repeat(32 << 10);
+                (0..total / block.len()).for_each(|_| flood.write_all(block.as_bytes()).unwrap());
+                name
+            };
+            thread::Builder::new().spawn(work).unwrap()
+        })
+        .collect();
+    let names: Vec<String> = flooders.into_iter().map(|f| f.join().unwrap()).collect();
+    let grown = super::logs::resident().saturating_sub(before);
+    // Each of the ten threads of this test has its block of 64 KiB, and rings have 4 MiB in all.
+    assert!(grown < 12 << 20, "{grown}");
+    for name in &names {
+        let total = u64::try_from(total).unwrap();
+        wait_for("all is written", || (bench.account(name).stdout.written == total).then_some(()));
+    }
+    bench.finish();
 }
 
 #[test]

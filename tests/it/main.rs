@@ -32,6 +32,7 @@ mod e2e;
 mod examples;
 mod logs;
 mod logs_faults;
+mod logs_hung;
 mod man;
 mod sim;
 mod site_builder;

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::fd::AsFd,
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, PermissionsExt, symlink},
@@ -18,7 +19,7 @@ use std::{
 use mini_supervisor::sys::{
     files::{make_owned_dir, remove_dir_tree, remove_regular_file, remove_stale_socket},
     lockfile::{InstanceLock, LockError, PidFile},
-    socket::listen_on,
+    socket::{listen_on, peer_groups},
 };
 use nix::sys::stat::Mode;
 
@@ -203,7 +204,6 @@ fn a_pid_file_is_removed_only_while_it_is_ours() {
     for content in ["4711\n", &own] {
         let written = PidFile::write(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        // Kept open in another place, so that the new file is another file.
         fs::write(dir.path().join("other"), content).unwrap();
         fs::rename(dir.path().join("other"), &path).unwrap();
         drop(written);
@@ -260,4 +260,17 @@ fn a_socket_of_another_is_left_alone_and_a_long_path_is_refused() {
     let error = listen_on(&long(108), 0o660, (None, None)).unwrap_err().to_string();
     assert!(error.ends_with("the path is longer than 107 bytes"), "{error}");
     drop(listen_on(&long(107), 0o660, (None, None)).unwrap());
+}
+
+#[test]
+fn the_groups_of_a_peer_are_those_it_has() {
+    let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut theirs = peer_groups(one.as_fd()).unwrap();
+    let mut ours: Vec<u32> =
+        nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    assert_eq!(theirs, ours);
+    let file = fs::File::open("/dev/null").unwrap();
+    assert_eq!(peer_groups(file.as_fd()), Err(nix::errno::Errno::ENOTSOCK));
 }

@@ -417,7 +417,7 @@ fn children_start_while_other_threads_allocate_and_write() {
                     }
                     // Else these eight have both processors, and each spawn waits for its turn
                     // of some milliseconds several times.
-                    std::thread::park_timeout(std::time::Duration::from_micros(200));
+                    std::thread::park_timeout(Duration::from_micros(200));
                 }
             });
         }

@@ -38,7 +38,7 @@ impl View {
     }
 
     /// `text`, already escaped, cut to the width that is left after `used` columns.
-    fn cut(self, used: usize, text: &str) -> String {
+    pub(super) fn cut(self, used: usize, text: &str) -> String {
         let Some(width) = self.width else { return text.to_owned() };
         let left = width.saturating_sub(used);
         if text.chars().count() <= left {

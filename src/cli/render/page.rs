@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     View,
     status::{clock, cpu, exit, moment, next, size, words},
-    text::{escape, time_of_day},
+    text::{beyond, escape, time_of_day},
 };
 use crate::control::{LogLine, ProgramStatus, StateWord};
 
@@ -22,13 +22,20 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     };
     let reason =
         if program.reason.is_empty() { words(program, view.now) } else { program.reason.clone() };
-    row("State", format!("{} ({reason})", program.state.as_str()));
+    let state = program.state.as_str();
+    row(
+        "State",
+        match beyond(program.state, &reason) {
+            "" => state.to_owned(),
+            reason => format!("{state} ({reason})"),
+        },
+    );
     row("Goal", program.goal.clone());
     if let Some(secs) = program.uptime_s {
         row("Up for", clock(secs));
     }
     if let Some(next) = next(program) {
-        row("Next", next);
+        row("Next", next.strip_prefix("next ").unwrap_or(&next).to_owned());
     }
     if !program.waiting_for.is_empty() {
         row("Waiting for", program.waiting_for.join(", "));
@@ -61,6 +68,9 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     if program.log_lost_bytes > 0 {
         row("Output lost", size(program.log_lost_bytes));
     }
+    if let Some(secs) = program.log_stuck_s {
+        row("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    }
     if !lines.is_empty() {
         out.push('\n');
         for line in lines {
@@ -82,13 +92,23 @@ fn hint(program: &ProgramStatus) -> Option<String> {
         StateWord::Fatal | StateWord::Backoff => {
             Some(format!("supervisor logs {name}; then supervisor restart {name}"))
         }
+        // A oneshot that has done its work.
+        StateWord::Exited if program.ready => None,
         StateWord::Stopped | StateWord::Exited => Some(format!("supervisor start {name}")),
         StateWord::Stopping => Some(format!("supervisor stop --force {name}")),
         StateWord::Waiting => program
             .waiting_for
-            .first()
-            .and_then(|what| what.split([' ', '@']).next())
+            .iter()
+            .find_map(|what| dependency(what))
             .map(|what| format!("supervisor status {what}")),
         StateWord::Starting | StateWord::Running => None,
     }
+}
+
+/// The program in `db@healthy (starting)`; none in `tcp 127.0.0.1:80`, where nobody can be asked.
+fn dependency(what: &str) -> Option<&str> {
+    let (name, _) = what.split_once(" (")?;
+    let conditions = ["@started", "@ready", "@healthy", "@completed"];
+    let name = conditions.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    (!name.contains(' ')).then_some(name)
 }

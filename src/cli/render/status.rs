@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{View, text::escape};
+use super::{
+    View,
+    text::{beyond, escape},
+};
 use crate::{
     control::{ProgramStatus, StateWord},
     model::{Human, Signal, WallTime},
@@ -85,10 +88,10 @@ pub(super) fn words(program: &ProgramStatus, now: WallTime) -> String {
         }
         StateWord::Starting | StateWord::Stopping => {
             parts.extend(program.pid.map(|pid| format!("pid {pid}")));
-            parts.push(program.reason.clone());
+            parts.push(beyond(program.state, &program.reason).to_owned());
         }
         StateWord::Stopped | StateWord::Waiting | StateWord::Backoff | StateWord::Fatal => {
-            parts.push(program.reason.clone());
+            parts.push(beyond(program.state, &program.reason).to_owned());
         }
     }
     parts.extend(next(program));
@@ -115,6 +118,9 @@ fn running(program: &ProgramStatus) -> String {
     parts.extend(program.memory_current.map(size));
     if program.log_lost_bytes > 0 {
         parts.push(format!("{} of output lost", size(program.log_lost_bytes)));
+    }
+    if let Some(secs) = program.log_stuck_s {
+        parts.push(format!("output waits for {}", clock(secs)));
     }
     parts.join(", ")
 }

@@ -34,6 +34,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         memory_current: None,
         description: None,
         log_lost_bytes: 0,
+        log_stuck_s: None,
     }
 }
 
@@ -89,7 +90,7 @@ fn the_table_has_one_line_a_program() {
         &expect![[r#"
         web                  RUNNING   pid 4711, uptime 2:05:11, ready, 1 restart, 1.2% cpu, 38 MiB
         worker@2             BACKOFF   exit 1 after 0.4s, next start in 3.2s
-        web                  STOPPING  pid 12, stopping (asked), SIGKILL in 25s
+        web                  STOPPING  pid 12, asked, SIGKILL in 25s
         x                    FATAL     \u{1b}]0;owned\u{7}\u{d}\u{a}next\u{9b}2J
     "#]],
     );
@@ -111,7 +112,7 @@ fn the_page_tells_all_about_one_program() {
         &page(&web(), &[line], view()),
         &expect![[r#"
         ● web - the\u{202e}web
-               State: RUNNING (running since 10:00:01)
+               State: RUNNING (since 10:00:01)
                 Goal: up
               Up for: 2:05:11
             Main PID: 4711
@@ -131,7 +132,7 @@ fn the_page_tells_all_about_one_program() {
         ● worker@2
                State: BACKOFF (exit 1 after 0.4s)
                 Goal: up
-                Next: next start in 3.2s
+                Next: start in 3.2s
                Ready: no
             Restarts: 0
            Last exit: exit 1, today at 10:00 UTC
@@ -139,6 +140,44 @@ fn the_page_tells_all_about_one_program() {
         hint: supervisor logs worker@2; then supervisor restart worker@2
     "#]],
     );
+}
+
+#[test]
+fn the_page_of_who_waits_names_whom_to_ask_next() {
+    for (waiting_for, hint) in [
+        (&["db (starting)"][..], Some("supervisor status db")),
+        (&["tcp 127.0.0.1:80", "worker@1@healthy (waiting)"], Some("supervisor status worker@1")),
+        (&["file /srv/a (b)"], None),
+        (&["network"], None),
+    ] {
+        let waiting_for = waiting_for.iter().map(|w| (*w).to_owned()).collect();
+        let base = program("web", StateWord::Waiting, "waiting");
+        let text = page(&ProgramStatus { waiting_for, ..base }, &[], view());
+        let found = text.lines().find_map(|line| line.strip_prefix("hint: "));
+        assert_eq!(found, hint, "{text}");
+    }
+}
+
+#[test]
+fn a_reason_does_not_say_the_state_again() {
+    for (state, reason, expected) in [
+        (StateWord::Stopping, "stopping (asked)", "asked"),
+        (StateWord::Stopped, "stopped", ""),
+        (StateWord::Stopped, "not started", "not started"),
+        (StateWord::Running, "running since 10:00:01", "since 10:00:01"),
+        (StateWord::Starting, "being started", ""),
+        (StateWord::Waiting, "waiting", ""),
+        (
+            StateWord::Fatal,
+            "given up (exit 9; too many starts)",
+            "given up (exit 9; too many starts)",
+        ),
+        (StateWord::Stopping, "stopping (a) or (b)", "(a) or (b)"),
+        (StateWord::Stopped, "stoppedé", "stoppedé"),
+        (StateWord::Exited, "exité", "exité"),
+    ] {
+        assert_eq!(text::beyond(state, reason), expected);
+    }
 }
 
 #[test]

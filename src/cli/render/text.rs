@@ -23,6 +23,21 @@ pub(in crate::cli) fn escape(text: &str) -> String {
     out
 }
 
+/// What a reason says beyond the state that stands beside it: of "stopping (asked)", "asked".
+pub(in crate::cli) fn beyond(state: StateWord, reason: &str) -> &str {
+    let word = state.as_str();
+    let same = reason.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
+    let rest = if same { reason.get(word.len()..).unwrap_or_default() } else { reason };
+    match rest.trim_start() {
+        "being started" if state == StateWord::Starting => "",
+        _ if same && !rest.is_empty() && !rest.starts_with(' ') => reason,
+        rest if same && rest.starts_with('(') && rest.find(')') == rest.len().checked_sub(1) => {
+            rest.trim_matches(['(', ')'])
+        }
+        rest => rest,
+    }
+}
+
 /// `10:00:01`, in UTC.
 pub(in crate::cli) fn time_of_day(at: WallTime) -> String {
     at.rfc3339().get(11..19).unwrap_or_default().to_owned()
@@ -43,7 +58,8 @@ pub(in crate::cli) fn outcome(outcome: &Outcome, view: View) -> String {
     let mut out = String::new();
     for program in &outcome.programs {
         let state = format!("{:<9}", program.state.as_str());
-        let reason = view.cut(width + 11, &escape(&program.reason));
+        let reason = beyond(program.state, &program.reason);
+        let reason = view.cut(width + 11, &escape(reason));
         let name = escape(&program.name);
         let state = view.paint(program.state, &state);
         let line = format!("{name:<width$} {state} {reason}");
@@ -101,8 +117,9 @@ pub(in crate::cli) fn waiting(program: &ProgramStatus, ago: Duration) -> String 
     }
     let mut parts = vec![program.state.as_str().to_ascii_lowercase()];
     parts.extend(program.pid.map(|pid| format!("pid {pid}")));
-    if !program.reason.is_empty() {
-        parts.push(program.reason.clone());
+    let reason = beyond(program.state, &program.reason);
+    if !reason.is_empty() {
+        parts.push(reason.to_owned());
     }
     if !program.waiting_for.is_empty() {
         parts.push(format!("for {}", program.waiting_for.join(", ")));

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
@@ -67,7 +68,7 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal) {
+            if !agreed(&refusal, &client) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
@@ -115,7 +116,7 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
     let mut progress = Progress::new(out);
     let ended = loop {
         match client.next(progress.tick())? {
-            Seen::Timeout => progress.redraw(),
+            Seen::Timeout => progress.due(),
             Seen::Interrupted => break Ended::Detached,
             Seen::Closed => {
                 progress.clear();
@@ -138,12 +139,12 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
             Seen::Message(_) => {}
         }
     };
-    progress.clear();
+    progress.end(matches!(&ended, Ended::Outcome(outcome) if outcome.complete));
     Ok(ended)
 }
 
-/// Asks on the terminal; without one the answer is no.
-fn agreed(refusal: &Refusal) -> bool {
+/// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
+fn agreed(refusal: &Refusal, client: &Client) -> bool {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return false;
     }
@@ -151,65 +152,120 @@ fn agreed(refusal: &Refusal) -> bool {
     let mut answer = String::new();
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
-    asked.is_ok()
-        && std::io::stdin().read_line(&mut answer).is_ok()
-        && matches!(answer.trim(), "y" | "Y" | "yes")
+    drop(stderr);
+    if asked.is_ok() && client.can_read(std::io::stdin().as_fd()) {
+        std::io::stdin().read_line(&mut answer).ok();
+    }
+    if !answer.ends_with('\n') {
+        tell(""); // the terminal has no line end of an answer
+    }
+    matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
+/// How long a state lasts before it is said where lines stay: what is over sooner is no news.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// What is waited for, on standard error: one line that is rewritten on a terminal, where the
-/// seconds are counted here; one line a change elsewhere.
-struct Progress {
+/// seconds are counted here; one line a state that lasts elsewhere.
+pub(super) struct Progress {
     live: bool,
     quiet: bool,
-    programs: BTreeMap<String, (ProgramStatus, Instant)>,
+    programs: BTreeMap<String, Waited>,
     drawn: bool,
 }
 
+/// A program that is waited for.
+struct Waited {
+    status: ProgramStatus,
+    /// When that was so.
+    at: Instant,
+    /// Since when it is in this state.
+    since: Instant,
+    said: bool,
+}
+
+impl Waited {
+    fn is_under_way(&self) -> bool {
+        matches!(
+            self.status.state,
+            StateWord::Starting | StateWord::Stopping | StateWord::Waiting | StateWord::Backoff
+        )
+    }
+}
+
 impl Progress {
-    fn new(out: &Out) -> Self {
+    pub(super) fn new(out: &Out) -> Self {
         let live = std::io::stderr().is_terminal();
         Self { live: live && !out.json, quiet: out.json, programs: BTreeMap::new(), drawn: false }
     }
 
+    /// When something is to be printed although nothing comes.
     fn tick(&self) -> Option<Duration> {
-        (self.live && !self.programs.is_empty()).then_some(Duration::from_secs(1))
+        let mut open = self.programs.values().filter(|program| program.is_under_way());
+        if self.live {
+            return open.next().map(|_| Duration::from_secs(1));
+        }
+        open.any(|program| !program.said && !self.quiet).then_some(SETTLED)
     }
 
-    fn take(&mut self, programs: Vec<ProgramStatus>) {
+    pub(super) fn take(&mut self, programs: Vec<ProgramStatus>) {
         let now = clock::monotonic();
-        for program in programs {
-            let before = self.programs.get(&program.name);
-            let news = before
-                .is_none_or(|(old, _)| old.state != program.state || old.reason != program.reason);
-            if news && !self.live && !self.quiet {
-                tell(&render::waiting(&program, Duration::ZERO));
-            }
-            self.programs.insert(program.name.clone(), (program, now));
+        for status in programs {
+            let name = status.name.clone();
+            let before = self.programs.get(&name).filter(|old| {
+                old.status.state == status.state && old.status.reason == status.reason
+            });
+            let (since, said) = before.map_or((now, false), |old| (old.since, old.said));
+            self.programs.insert(name, Waited { status, at: now, since, said });
         }
-        self.redraw();
+        self.due();
+    }
+
+    /// Prints what there is to print now.
+    fn due(&mut self) {
+        if self.live {
+            self.redraw();
+        } else {
+            self.say(SETTLED);
+        }
+    }
+
+    /// Says what has been so for `least` and was not said.
+    fn say(&mut self, least: Duration) {
+        let now = clock::monotonic();
+        for program in self.programs.values_mut() {
+            if program.said || self.quiet || !program.is_under_way() {
+                continue;
+            }
+            if now.since(program.since) >= least {
+                program.said = true;
+                tell(&render::waiting(&program.status, now.since(program.at)));
+            }
+        }
     }
 
     fn redraw(&mut self) {
-        if !self.live {
-            return;
-        }
         let now = clock::monotonic();
-        let under_way = |(p, _): &&(ProgramStatus, Instant)| {
-            matches!(
-                p.state,
-                StateWord::Starting | StateWord::Stopping | StateWord::Waiting | StateWord::Backoff
-            )
-        };
-        let mut open = self.programs.values().filter(under_way);
-        let text = open.next().map(|(p, at)| render::waiting(p, now.since(*at)));
+        let mut open = self.programs.values().filter(|program| program.is_under_way());
+        let text = open.next().map(|p| render::waiting(&p.status, now.since(p.at)));
         let more = open.count();
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         match text {
             Some(text) => {
                 self.drawn = true;
-                tell_over(&format!("{text}{more}"));
+                // A line that wraps cannot be written over.
+                let view = render::View { width: Out::stderr_width(), ..render::View::default() };
+                tell_over(&view.cut(1, &format!("{text}{more}")));
             }
             None => self.clear(),
+        }
+    }
+
+    /// At the end; what is still waited for is said if it was not.
+    pub(super) fn end(&mut self, complete: bool) {
+        self.clear();
+        if !self.live && !complete {
+            self.say(Duration::ZERO);
         }
     }
 

@@ -1,18 +1,25 @@
 //! `logs`, `events`, `shutdown`: what goes on until somebody ends it.
 
-use super::super::{
-    Context,
-    client::{Client, Seen},
-    fail::Failure,
-    options::LogsArgs,
-    out::{Out, tell},
-    render,
+use std::time::Duration;
+
+use super::{
+    super::{
+        Context,
+        client::{Client, Seen},
+        fail::Failure,
+        options::LogsArgs,
+        out::{Out, tell},
+        render,
+    },
+    change::Progress,
 };
 use crate::control::{
-    EventsQuery, LogLine, LogsQuery, Reply, Request, Shutdown,
+    EventsQuery, LogLine, LogsQuery, Reply, Request, Shutdown, Targets,
     wire::{Id, Message},
 };
 
+/// How often a shutdown that lasts looks at what it waits for.
+const LOOK: Duration = Duration::from_millis(500);
 /// How many lines `logs` shows when it is not said.
 const LINES: u32 = 100;
 
@@ -103,10 +110,21 @@ fn closed(client: &Client) -> Failure {
 pub(super) fn shutdown(force: bool, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = "shut down";
     let mut client = context.client()?;
+    // Who may shut down need not be allowed to see the status: then what lasts is not shown.
+    let mut watch = context.client().ok();
+    let mut progress = Progress::new(out);
     let id = client.send(&Request::Shutdown(Shutdown { force }))?;
     loop {
-        match client.next(None)? {
+        match client.next(Some(LOOK))? {
+            Seen::Timeout => {
+                let status = Request::Status(Targets::default());
+                match watch.as_mut().map(|watch| watch.ask(what, &status)) {
+                    Some(Ok(Reply::Status(site))) => progress.take(site.programs),
+                    _ => watch = None,
+                }
+            }
             Seen::Closed => {
+                progress.end(true);
                 if out.json {
                     out.print_json(&serde_json::json!({"ok": true}));
                 }
@@ -115,12 +133,7 @@ pub(super) fn shutdown(force: bool, context: &Context, out: &mut Out) -> Result<
             Seen::Message(Message::Reply(Id::Number(n), Reply::Error(refusal))) if n == id => {
                 return Err(Failure::refused(what, refusal));
             }
-            Seen::Message(Message::Progress(_, programs)) if !out.json => {
-                for program in &programs {
-                    tell(&render::waiting(program, std::time::Duration::ZERO));
-                }
-            }
-            Seen::Message(_) | Seen::Timeout | Seen::Interrupted => {}
+            Seen::Message(_) | Seen::Interrupted => {}
         }
     }
 }

@@ -13,7 +13,10 @@ use super::{
     out::Out,
     render, site,
 };
-use crate::control::{Empty, ReloadSite, Reply, Request, SendSignal, Targets};
+use crate::control::{
+    Empty, Outcome, ProgramOutcome, ProgramStatus, ReloadSite, Reply, Request, SendSignal,
+    StateWord, Targets,
+};
 
 /// Does what `verb` says; the exit code.
 pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Failure> {
@@ -36,26 +39,38 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
             reload_site(ReloadSite { dry_run: true, allow_removal: true }, context, out)
         }
         Verb::Signal(args) => {
-            let names = args.names.names;
-            let what = format!("signal {}", names.join(" "));
-            let request = Request::Signal(SendSignal { signal: args.signal, names });
-            simple(&what, &request, context, out)
+            let make = |names| Request::Signal(SendSignal { signal: args.signal, names });
+            simple("signal", args.names.names, make, context, out)
         }
         Verb::Reset(args) => {
-            let what = format!("reset {}", args.names.join(" "));
-            simple(&what, &Request::Reset(Targets { names: args.names }), context, out)
+            let make = |names| Request::Reset(Targets { names });
+            simple("reset", args.names, make, context, out)
         }
         Verb::Pid { name } => pid(name.as_deref(), context, out),
         Verb::Logs(args) => follow::logs(args, context, out),
         Verb::Events { follow } => follow::events(follow, context, out),
+        Verb::Shutdown { .. } if context.global.dry_run => {
+            touched("shut down", Vec::new(), context, out)
+        }
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
         Verb::Version => version(context, out),
     }
 }
 
-fn simple(what: &str, request: &Request, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    if context.client()?.ask(what, request)? != Reply::Done {
-        return Err(unexpected(what));
+/// What is done at once and has no answer but that it is done.
+fn simple(
+    verb: &str,
+    names: Vec<String>,
+    make: impl FnOnce(Vec<String>) -> Request,
+    context: &Context,
+    out: &mut Out,
+) -> Result<u8, Failure> {
+    let what = format!("{verb} {}", names.join(" "));
+    if context.global.dry_run {
+        return touched(&what, names, context, out);
+    }
+    if context.client()?.ask(&what, &make(names))? != Reply::Done {
+        return Err(unexpected(&what));
     }
     if out.json {
         out.print_json(&json!({"ok": true}));
@@ -78,8 +93,8 @@ fn reload(args: ReloadArgs, context: &Context, out: &mut Out) -> Result<u8, Fail
             out,
         );
     }
-    let what = format!("reload {}", args.names.join(" "));
-    simple(&what, &Request::ReloadProgram(Targets { names: args.names }), context, out)
+    let make = |names| Request::ReloadProgram(Targets { names });
+    simple("reload", args.names, make, context, out)
 }
 
 fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<u8, Failure> {
@@ -99,6 +114,29 @@ fn reload_site(request: ReloadSite, context: &Context, out: &mut Out) -> Result<
     Ok(0)
 }
 
+/// What a change would touch, as `start --dry-run` prints it: with no names, what is up.
+fn touched(
+    what: &str,
+    names: Vec<String>,
+    context: &Context,
+    out: &mut Out,
+) -> Result<u8, Failure> {
+    let all = names.is_empty();
+    let Reply::Status(site) = context.client()?.ask(what, &Request::Status(Targets { names }))?
+    else {
+        return Err(unexpected(what));
+    };
+    let is_down = |s| matches!(s, StateWord::Stopped | StateWord::Exited | StateWord::Fatal);
+    let programs = site.programs.into_iter().filter(|p| !all || !is_down(p.state));
+    let one = |p: ProgramStatus| ProgramOutcome {
+        name: p.name,
+        ok: true,
+        state: p.state,
+        reason: String::new(),
+    };
+    Ok(change::finish(&Outcome { programs: programs.map(one).collect(), complete: true }, out))
+}
+
 fn pid(name: Option<&str>, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = name.map_or_else(|| "show the pid".to_owned(), |n| format!("show the pid of {n}"));
     let request =
@@ -107,20 +145,29 @@ fn pid(name: Option<&str>, context: &Context, out: &mut Out) -> Result<u8, Failu
         return Err(unexpected(&what));
     };
     if name.is_none() {
-        out.print(&format!("{}\n", site.supervisor.pid));
+        let pid = site.supervisor.pid;
+        if out.json {
+            out.print_json(&json!({"schema_version": 1, "pid": pid}));
+        } else {
+            out.print(&format!("{pid}\n"));
+        }
         return Ok(0);
     }
-    let mut code = 0;
-    for program in &site.programs {
-        match program.pid {
-            Some(pid) => out.print(&format!("{pid}\n")),
-            None => code = 1,
+    if out.json {
+        let pids = site.programs.iter().map(|p| json!({"name": p.name, "pid": p.pid}));
+        out.print_json(&json!({"schema_version": 1, "pids": pids.collect::<Vec<_>>()}));
+    } else {
+        for pid in site.programs.iter().filter_map(|program| program.pid) {
+            out.print(&format!("{pid}\n"));
         }
     }
-    if code == 1 {
-        return Err(Failure::new(1, "not_running", format!("cannot {what}: it is not running")));
+    let down = site.programs.iter().filter(|program| program.pid.is_none());
+    let down: Vec<&str> = down.map(|program| program.name.as_str()).collect();
+    if down.is_empty() {
+        return Ok(0);
     }
-    Ok(code)
+    let text = format!("cannot {what}: not running: {}", down.join(", "));
+    Err(Failure::new(1, "not_running", text).hint("supervisor status says why"))
 }
 
 fn version(context: &Context, out: &mut Out) -> Result<u8, Failure> {

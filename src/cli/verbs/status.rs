@@ -6,7 +6,7 @@ use super::{
         client::{Client, Seen},
         fail::{Failure, NO_SUPERVISOR, NOT_RUNNING},
         options::StatusArgs,
-        out::Out,
+        out::{Out, tell},
         render,
     },
     unexpected,
@@ -101,6 +101,9 @@ fn print(
         };
         out.print(&render::page(program, &lines, out.view()));
     } else {
+        if site.programs.is_empty() {
+            tell("the site has no programs");
+        }
         out.print(&render::table(&site.programs, out.view()));
     }
     Ok(())

@@ -113,7 +113,9 @@ impl Load<'_> {
         for mistake in mistakes {
             self.found.push(mistake);
         }
-        root.map_err(|d| self.found.push(d)).ok()
+        let mut root = root.map_err(|d| self.found.push(d)).ok()?;
+        take_null_for_a_word(&mut root, Kind::Object(&SITE), &source.text);
+        Some(root)
     }
 
     /// Expands everything; returns the programs with their defaults, instances multiplied.
@@ -324,6 +326,31 @@ impl Load<'_> {
             .map(|(place, key)| Unsupported { place: self.found.locate(*place), key: key.clone() })
             .collect();
         Some(Site { supervisor, programs: out, unsupported })
+    }
+}
+
+/// Where `null` is one of the words, whoever writes it without quotes means the word.
+fn take_null_for_a_word(node: &mut Node, kind: Kind, text: &str) {
+    match (&mut node.value, kind) {
+        (value @ Value::Null, Kind::Output) => {
+            let at = usize::try_from(node.start).unwrap_or(usize::MAX);
+            if text.get(at..).is_some_and(|rest| rest.starts_with("null")) {
+                *value = Value::Scalar(Scalar { text: "null".into(), quoted: false });
+            }
+        }
+        (Value::Map(entries), Kind::Object(object)) => {
+            for (key, child) in entries {
+                if let Some(known) = object.key(&key.text) {
+                    take_null_for_a_word(child, known.kind, text);
+                }
+            }
+        }
+        (Value::Map(entries), Kind::Names(inner) | Kind::Map(inner)) => {
+            for (_, child) in entries {
+                take_null_for_a_word(child, *inner, text);
+            }
+        }
+        _ => {}
     }
 }
 

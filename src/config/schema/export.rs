@@ -63,6 +63,7 @@ fn of(kind: Kind) -> Value {
         | Kind::Url => {
             json!({ "type": ["string", "number"], "minLength": 1 })
         }
+        Kind::Output => json!({ "type": ["string", "number", "null"], "minLength": 1 }),
         Kind::Glob | Kind::HostPort | Kind::User | Kind::Group => {
             json!({ "type": ["string", "integer"], "minLength": 1 })
         }
@@ -84,7 +85,10 @@ fn of(kind: Kind) -> Value {
         }
         Kind::Mode => pattern("^[0-7]{3,4}$"),
         Kind::Signal => json!({ "type": ["string", "integer"] }),
-        Kind::Percent => pattern("^[0-9]+(\\.[0-9]+)?%$"),
+        Kind::Percent => json!({ "anyOf": [
+            { "const": 0 },
+            pattern("^(0|[0-9]+(\\.[0-9]+)?%)$"),
+        ] }),
         Kind::Word(words) => {
             // YAML reads `true` and `false` as booleans before a schema sees them.
             let word = |w: &&str| w.parse::<bool>().map_or_else(|_| json!(w), Value::Bool);

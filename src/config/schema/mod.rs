@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// A path on one line.
     Path,
+    /// A path or a word, of which `null` is one: unquoted too, although YAML means nothing by it.
+    Output,
     /// A name pattern, `*` and `?`.
     Glob,
     /// A user of the host, or a decimal id; `self` is whoever runs the supervisor.

@@ -220,8 +220,8 @@ const CLEANUP: Object = one_of(
 const LOGGING: Object = object(
     "`logging`",
     &[&[
-        key("stdout", Kind::Path),
-        key("stderr", Kind::Path),
+        key("stdout", Kind::Output),
+        key("stderr", Kind::Output),
         key("timestamps", Kind::Bool),
         key("rotate", ROTATE),
         key("max_line", Kind::Size),

@@ -9,6 +9,7 @@ mod server;
 use std::{
     fmt, io,
     os::fd::{BorrowedFd, OwnedFd},
+    path::PathBuf,
     sync::Arc,
     thread,
 };
@@ -74,6 +75,8 @@ pub enum ControlEvent {
     },
     /// The client of a request is gone: no reply is needed, the operation itself goes on.
     Gone(RequestId),
+    /// Somebody did something to the socket that is watched.
+    Disturbed,
     /// Somebody asked who may not; the reply was sent. For the log.
     Refused {
         /// Who asked.
@@ -88,6 +91,8 @@ pub(super) enum Command {
     Progress(RequestId, Vec<ProgramStatus>),
     Lines(RequestId, Vec<LogLine>),
     Access(Box<AccessConfig>),
+    Listen(OwnedFd),
+    Watch(PathBuf),
     Stop,
 }
 
@@ -126,6 +131,18 @@ impl ControlHandle {
     /// From now on these rules hold, for connected clients too.
     pub fn set_access(&self, access: AccessConfig) {
         self.send(Command::Access(Box::new(access)));
+    }
+
+    /// From now on clients come by `listener`, at `path`; who is connected stays so.
+    pub fn listen(&self, listener: OwnedFd, path: PathBuf) {
+        self.send(Command::Listen(listener));
+        self.watch(path);
+    }
+
+    /// Reports once, by [`ControlEvent::Disturbed`], when the socket at `path` is removed, replaced
+    /// or changed (inotify(7)).
+    pub fn watch(&self, path: PathBuf) {
+        self.send(Command::Watch(path));
     }
 
     /// Sends what is queued as far as the clients take it at once, closes everything, ends the

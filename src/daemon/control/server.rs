@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixListener,
     },
+    path::Path,
     sync::Arc,
 };
 
@@ -17,6 +18,7 @@ use nix::{
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         eventfd::EventFd,
+        inotify::{AddWatchFlags, InitFlags, Inotify},
         socket::{getsockopt, sockopt},
     },
 };
@@ -34,7 +36,8 @@ use super::{
 
 const LISTENER: u64 = 0;
 const WAKE: u64 = 1;
-const FIRST_CLIENT: u64 = 2;
+const WATCH: u64 = 2;
+const FIRST_CLIENT: u64 = 3;
 /// How long no client is accepted when even the reserve descriptor did not help.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The most clients accepted before the others have their turn.
@@ -43,6 +46,8 @@ const ACCEPT_BATCH: usize = 32;
 pub(super) struct Server<F> {
     epoll: Epoll,
     listener: UnixListener,
+    /// Tells what happens to the path of the listener.
+    watch: Option<Inotify>,
     wake: Arc<EventFd>,
     commands: Receiver<Command>,
     access: AccessConfig,
@@ -73,6 +78,7 @@ impl<F: Fn(ControlEvent)> Server<F> {
         Ok(Self {
             epoll,
             listener,
+            watch: None,
             wake,
             commands,
             access,
@@ -104,6 +110,11 @@ impl<F: Fn(ControlEvent)> Server<F> {
                 match event.data() {
                     LISTENER => self.accept(),
                     WAKE => stop |= self.obey(),
+                    WATCH => {
+                        // Once: the next one begins when the path was looked at.
+                        self.watch = None;
+                        (self.deliver)(ControlEvent::Disturbed);
+                    }
                     token => self.serve(token, event.events(), &mut buffer),
                 }
             }
@@ -111,6 +122,42 @@ impl<F: Fn(ControlEvent)> Server<F> {
                 return;
             }
             self.enforce_deadlines();
+        }
+    }
+
+    fn listen(&mut self, listener: OwnedFd) {
+        let listener = UnixListener::from(listener);
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER);
+        let added = listener
+            .set_nonblocking(true)
+            .and_then(|()| Ok(self.epoll.add(&listener, readable)?));
+        match added {
+            // The old one leaves the epoll set by its close.
+            Ok(()) => {
+                self.listener = listener;
+                self.accept_again_at = None;
+            }
+            Err(e) => log::warn!("control: cannot take a new socket: {e}"),
+        }
+    }
+
+    /// Without inotify nothing is told, and SIGHUP is the way.
+    fn watch(&mut self, path: &Path) {
+        let interest = AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_DONT_FOLLOW;
+        let watched = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .and_then(|inotify| inotify.add_watch(path, interest).map(|_| inotify))
+            .and_then(|inotify| {
+                let readable = EpollEvent::new(EpollFlags::EPOLLIN, WATCH);
+                self.epoll.add(&inotify, readable).map(|()| inotify)
+            });
+        match watched {
+            Ok(inotify) => self.watch = Some(inotify),
+            // It was removed before we looked.
+            Err(Errno::ENOENT) => (self.deliver)(ControlEvent::Disturbed),
+            Err(errno) => log::debug!("control: cannot watch {}: {errno}", path.display()),
         }
     }
 
@@ -317,6 +364,8 @@ impl<F: Fn(ControlEvent)> Server<F> {
                     self.with(id, |client, _| client.push_lines(id, lines));
                 }
                 Command::Access(access) => self.access = *access,
+                Command::Listen(listener) => self.listen(listener),
+                Command::Watch(path) => self.watch(&path),
                 Command::Stop => {
                     let now = clock::monotonic();
                     for client in self.clients.values_mut() {

@@ -83,6 +83,11 @@ impl LogFile {
         self.rotate.compress
     }
 
+    /// The file system it is on, while it is open.
+    pub(super) fn device(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.id.0)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -224,16 +229,31 @@ impl LogFile {
         let ours = path::is_file(&parent, &name, id);
         let shifted = if ours { shift(&parent, &name, self.rotate.keep) } else { Ok(()) };
         if let Err(error) = shifted {
-            self.rotate_after = at.now + ROTATE_RETRY;
-            self.trouble = Some(error);
-            if let Some(end) = self.open.as_mut().and_then(|o| o.window_end.as_mut()) {
-                end.0 = at.wall.0.saturating_add(RETRY_MS);
-            }
+            self.not_rotated(error, at);
             return Ok(());
         }
-        self.open = None;
+        let old = self.open.take();
+        let opened = self.open_in(&parent, &name, at);
+        if let Err(error) = opened {
+            // No inode or descriptor can be had: the old file takes more, if it can be had back.
+            if !ours || self.rotate.keep == 0 {
+                return Err(error);
+            }
+            rename(&parent, &Old { number: 1, gz: false }.name(&name), &name)?;
+            self.open = old;
+            self.not_rotated(error, at);
+            return Ok(());
+        }
         self.compressible = true;
-        self.open_in(&parent, &name, at)
+        Ok(())
+    }
+
+    fn not_rotated(&mut self, error: OpenError, at: Moment) {
+        self.rotate_after = at.now + ROTATE_RETRY;
+        self.trouble = Some(error);
+        if let Some(end) = self.open.as_mut().and_then(|o| o.window_end.as_mut()) {
+            end.0 = at.wall.0.saturating_add(RETRY_MS);
+        }
     }
 }
 

@@ -66,6 +66,6 @@ impl Ledger {
     pub(super) fn account(&self, program: u32) -> Account {
         let row = self.rows.get(super::queue::long(program));
         let [stdout, stderr] = row.map_or([Counts::default(); 2], |r| r.counts);
-        Account { stdout, stderr }
+        Account { stdout, stderr, stuck: None }
     }
 }

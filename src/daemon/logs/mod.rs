@@ -9,11 +9,15 @@
 //! of its own where it is missing. A line longer than `max_line` goes on in the next line, and the
 //! piece before ends in ` \`. A line that a program leaves unfinished at its end is ended for it.
 //! Nothing wakes the thread up when no program writes and nothing is due.
+//!
+//! Files are written in errands, between which the state of all this lies where a second thread can
+//! take it: a file system that does not answer holds up its own files only.
 
 mod clock;
 mod compress;
 mod console;
 mod datagram;
+mod errand;
 mod file;
 mod format;
 mod ledger;
@@ -22,16 +26,18 @@ mod path;
 mod pump;
 mod query;
 mod queue;
+mod relay;
 mod ring;
 pub mod rotation;
 mod sink;
 pub mod splitter;
 mod table;
+mod turn;
 
 use std::{
     io,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -88,9 +94,21 @@ pub struct Options {
     pub journal: PathBuf,
     /// Socket of syslog.
     pub syslog: PathBuf,
+    /// How long a file may take to be written before another thread goes on with the others; up to
+    /// twice as long, for it is looked at now and then.
+    pub patience: Duration,
+    /// Called before a file is touched, where it is touched: for tests, in place of a file system
+    /// that does not answer.
+    pub touch: Option<Touch>,
     /// Told about sinks that fail, in the log thread; must not block.
     pub report: Box<dyn Fn(LogReport) + Send>,
 }
+
+/// Something that is done with the path of a file before it is touched.
+pub type Touch = Arc<dyn Fn(&Path) + Send + Sync>;
+
+/// What [`Options::patience`] is unless a test is in a hurry.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something a human should know about a sink; at most one a minute and sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +147,8 @@ pub struct Account {
     pub stdout: Counts,
     /// Its standard error.
     pub stderr: Counts,
+    /// For how long a file of its output has not been written although it should have been.
+    pub stuck: Option<Duration>,
 }
 
 /// What `supervisor logs` asks for.
@@ -194,6 +214,7 @@ enum Command {
     Account(Name, Sender<Account>),
     Shutdown(Duration, Sender<Drained>),
     Compressed(compress::Job, bool),
+    Back(errand::Errand),
 }
 
 /// What was left when the log thread ended.
@@ -212,8 +233,8 @@ pub struct LogHandle {
     own_lost: Arc<AtomicU64>,
 }
 
-/// Starts the log thread. It ends after [`LogHandle::shutdown`]; if it ends otherwise, that is a
-/// bug.
+/// Starts the log thread, and one that stands by. They end after [`LogHandle::shutdown`]; if they
+/// end otherwise, that is a bug.
 ///
 /// # Errors
 /// No thread or no descriptor can be had.
@@ -226,8 +247,9 @@ pub fn start(options: Options) -> io::Result<(LogHandle, thread::JoinHandle<()>)
         own_waiting: Arc::default(),
         own_lost: Arc::default(),
     };
-    let mut pump = pump::Pump::new(options, receiver, handle.clone())?;
-    let thread = thread::Builder::new().name("logs".into()).spawn(move || pump.run())?;
+    let (patience, touch) = (options.patience, options.touch.clone());
+    let pump = pump::Pump::new(options, receiver, handle.clone())?;
+    let thread = relay::start(pump, handle.clone(), (patience, touch))?;
     Ok((handle, thread))
 }
 

@@ -5,15 +5,17 @@ use std::sync::{Arc, atomic::Ordering};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{
-    Command, LogReport, Stream, Which, compress, file,
+    Account, Command, LogReport, Stream, Which,
+    errand::Errand,
     format::{Form, WIDTH_MAX},
     ledger::Ledger,
     path::Ownership,
     pump::{DRAIN, HOLD, OWN, Pump, Source, Tap},
     queue::{Segment, long, short},
-    sink::{Backend, Sink},
+    sink::Backend,
     splitter::Splitter,
     table::{Key, ownership},
+    turn::Step,
 };
 use crate::model::{Instant, LogTarget, Logging, Name, SupervisorLog};
 
@@ -29,33 +31,34 @@ impl Pump {
             Command::Reopen => {
                 for id in self.sinks.ids() {
                     self.with_sink(id, |sink, book| {
-                        sink.reopen(book);
+                        sink.reopen();
                         sink.flush(book);
                     });
                 }
             }
-            Command::Query(query, reader) => self.answer(&query, reader),
+            Command::Query(query, reader) => self.answer(*query, reader),
             Command::Own(line) => self.own_line(line),
             Command::OwnLog(log) => self.own_log(*log),
             Command::Account(name, reply) => {
                 let number = self.numbers.get(&name).copied().unwrap_or(u32::MAX / 2);
+                let sinks = self.taps.iter().flatten().filter(|t| t.program == number);
+                let sinks: Vec<u32> = sinks.map(|t| t.sink).collect();
+                let stuck = sinks.into_iter().filter_map(|id| self.stuck_for(id)).max();
+                let account = Account { stuck, ..self.ledger.account(number) };
                 // Who no longer waits for the answer does not need it.
-                reply.try_send(self.ledger.account(number)).unwrap_or_default();
+                reply.try_send(account).unwrap_or_default();
             }
             Command::Shutdown(within, reply) => {
                 self.closing = Some((self.at.now + within, reply));
                 for slot in 0..short(self.taps.len()) {
-                    self.pull(slot, DRAIN);
-                    self.finish_line(slot);
+                    self.steps.push_back(Step::Pull { slot, left: DRAIN, drain: true });
+                    self.steps.push_back(Step::Finish(slot));
                 }
             }
             Command::Compressed(job, complete) => {
-                self.compressing = false;
-                if let Err(error) = compress::finish(&job, complete) {
-                    let what = format!("cannot compress a rotated log: {error}");
-                    self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
-                }
+                self.errands.others.push_back(Errand::Finish(job, complete, Ok(())));
             }
+            Command::Back(errand) => self.returned(errand),
         }
     }
 
@@ -76,9 +79,15 @@ impl Pump {
             if sink.retry_at().is_some_and(|at| now >= at) {
                 self.flush(id);
             }
-            self.with_sink(id, Sink::rotate_if_old);
+            let wall = self.at.wall;
+            self.with_sink(id, |sink, _| {
+                if let Backend::File(file) = &sink.backend
+                    && file.due().is_some_and(|at| at <= wall)
+                {
+                    sink.look();
+                }
+            });
         }
-        self.compress_next();
     }
 
     pub(super) fn attach(&mut self, stream: Stream) {
@@ -204,7 +213,7 @@ impl Pump {
             pump.ledger.offered(owner, line.len());
             pump.with_sink(id, |sink, book| {
                 sink.offer(OWN, &line, &[segment], book);
-                sink.is_failing()
+                sink.is_failing() || sink.is_stuck()
             })
         };
         if let Some(id) = self.own.1 {
@@ -212,25 +221,6 @@ impl Pump {
         }
         if to_stderr {
             write(self, self.own.2);
-        }
-    }
-
-    pub(super) fn compress_next(&mut self) {
-        while !self.compressing {
-            let Some(id) = self.to_compress.first().copied() else { return };
-            let Some(Backend::File(log)) = self.sinks.at(id).map(|s| &mut s.backend) else {
-                self.to_compress.remove(&id);
-                continue;
-            };
-            file::tidy(log.path());
-            let handle = self.handle.clone();
-            let done = move |job, complete| handle.send(Command::Compressed(job, complete));
-            if let Ok(true) = compress::start(log.path(), log.compress(), done) {
-                self.compressing = true;
-            } else {
-                log.compressible = false;
-                self.to_compress.remove(&id);
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The log thread: waits for pipes, sinks and commands, and moves bytes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
@@ -19,15 +19,17 @@ use nix::{
 
 use super::{
     Command, Drained, LogHandle, LogReport, Options, Which, clock,
+    errand::Errands,
     format::{Batch, Form, Look},
     ledger::Ledger,
     orders,
     query::Follower,
-    queue::{Segment, long, short},
+    queue::{Queue, Segment, long, short},
     ring::Ring,
     sink::{Backend, Book, Moment, Sink},
     splitter::Splitter,
     table::{Key, Sinks},
+    turn::Step,
 };
 use crate::model::{Instant, Logging, Name, OnFull, SupervisorLog};
 
@@ -36,7 +38,7 @@ const READ: usize = 256 << 10;
 /// What is read at once of a stream whose lines are formed one by one, which makes them longer.
 const READ_FORMED: usize = 32 << 10;
 /// What one stream may read in a turn, so that the others have theirs soon.
-const TURN: usize = 512 << 10;
+pub(super) const TURN: usize = 512 << 10;
 /// What is read of each stream at the end: more than a pipe holds, but not what is yet to come.
 pub(super) const DRAIN: usize = 4 << 20;
 /// The longest unfinished line that is held back.
@@ -48,8 +50,8 @@ const RINGS_MAX: usize = 4 << 20;
 /// The size of a pipe unless it was changed, pipe(7).
 const PIPE: usize = 64 << 10;
 
-const SINK: u64 = 1 << 32;
-const WAKE: u64 = 1 << 33;
+pub(super) const SINK: u64 = 1 << 32;
+pub(super) const WAKE: u64 = 1 << 33;
 /// The stream number of our own lines.
 pub(super) const OWN: u32 = u32::MAX;
 
@@ -89,6 +91,10 @@ pub(super) struct Pump {
     pub(super) holding: BTreeSet<u32>,
     /// Sinks that have something to do at some time.
     pub(super) timed: BTreeSet<u32>,
+    pub(super) steps: VecDeque<Step>,
+    /// What is to be done to files.
+    pub(super) errands: Errands,
+    pub(super) spare: Option<Box<Queue>>,
     pub(super) sinks: Sinks,
     pub(super) sources: BTreeMap<u32, Source>,
     pub(super) numbers: BTreeMap<Name, u32>,
@@ -102,8 +108,6 @@ pub(super) struct Pump {
     pub(super) width: usize,
     pub(super) no_color: bool,
     pub(super) own: (Option<SupervisorLog>, Option<u32>, u32),
-    pub(super) to_compress: BTreeSet<u32>,
-    pub(super) compressing: bool,
     pub(super) closing: Option<(Instant, Sender<Drained>)>,
     pub(super) at: Moment,
 }
@@ -135,6 +139,9 @@ impl Pump {
             free: Vec::new(),
             holding: BTreeSet::new(),
             timed: BTreeSet::new(),
+            steps: VecDeque::new(),
+            errands: Errands::default(),
+            spare: None,
             sinks,
             sources: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -148,46 +155,12 @@ impl Pump {
             width: 0,
             no_color: options.no_color,
             own: (None, None, stderr),
-            to_compress: BTreeSet::new(),
-            compressing: false,
             closing: None,
             at: Moment { now: clock::now(), wall: clock::wall() },
         })
     }
 
-    /// Until [`Command::Shutdown`] is done.
-    pub(super) fn run(&mut self) {
-        let mut events = [EpollEvent::empty(); 64];
-        loop {
-            let timeout = self.timeout();
-            let n = self.epoll.wait(&mut events, timeout).unwrap_or(0);
-            self.at = Moment { now: clock::now(), wall: clock::wall() };
-            // Orders first: what is written after a reopening goes to what was opened.
-            if events.iter().take(n).any(|e| e.data() == WAKE) {
-                self.handle.wake.read().unwrap_or_default();
-                while let Ok(command) = self.commands.try_recv() {
-                    self.obey(command);
-                }
-            }
-            for event in events.iter().take(n).filter(|e| e.data() != WAKE) {
-                let number = u32::try_from(event.data() & (SINK - 1)).unwrap_or(0);
-                if event.data() & SINK == 0 {
-                    self.pull(number, TURN);
-                } else {
-                    self.flush(number);
-                }
-            }
-            self.do_what_is_due();
-            for report in self.reports.drain(..) {
-                (self.report)(report);
-            }
-            if self.close_if_done() {
-                return;
-            }
-        }
-    }
-
-    fn timeout(&mut self) -> EpollTimeout {
+    pub(super) fn timeout(&mut self) -> EpollTimeout {
         let mut next = self.closing.as_ref().map(|(at, _)| *at);
         let mut soonest = |at: Instant| next = Some(next.map_or(at, |n: Instant| n.min(at)));
         for slot in &self.holding {
@@ -199,7 +172,7 @@ impl Pump {
             let Some(sink) = self.sinks.at(*id) else { continue };
             sink.retry_at().into_iter().for_each(&mut soonest);
             let Backend::File(file) = &sink.backend else { continue };
-            if let Some(due) = file.due() {
+            if let Some(due) = file.due().filter(|_| !sink.is_stuck()) {
                 let ms = u64::try_from(due.0.saturating_sub(self.at.wall.0)).unwrap_or(0);
                 soonest(self.at.now + Duration::from_millis(ms));
             }
@@ -221,8 +194,16 @@ impl Pump {
         work: impl FnOnce(&mut Sink, &mut Book<'_>) -> T,
     ) -> Option<T> {
         let sink = self.sinks.at(id)?;
-        let mut book = Book { at: self.at, ledger: &mut self.ledger, reports: &mut self.reports };
+        let mut book = Book {
+            at: self.at,
+            ledger: &mut self.ledger,
+            reports: &mut self.reports,
+            spare: &mut self.spare,
+        };
         let result = work(sink, &mut book);
+        if sink.wants_errand() {
+            self.errands.files.insert(id);
+        }
         let waiting = sink.is_waiting() && !sink.is_failing();
         let change = if waiting == sink.watched { None } else { sink.fd() };
         if let Some(fd) = change {
@@ -235,7 +216,7 @@ impl Pump {
         if let Backend::File(file) = &sink.backend {
             timed |= file.due().is_some();
             if file.compressible && file.compress() != crate::model::Compress::None {
-                self.to_compress.insert(id);
+                self.errands.to_compress.insert(id);
             }
         }
         if timed {
@@ -256,6 +237,16 @@ impl Pump {
         }
     }
 
+    /// Reads those programs no longer that rather wait until this sink takes their output.
+    pub(super) fn pause(&mut self, id: u32) {
+        for tap in self.taps.iter_mut().flatten() {
+            let waits = tap.sink == id && tap.logging.on_full == OnFull::Block;
+            if waits && !tap.paused && self.closing.is_none() {
+                tap.paused = self.epoll.delete(&tap.fd).is_ok();
+            }
+        }
+    }
+
     /// Reads the programs again that waited for this sink.
     pub(super) fn resume(&mut self, id: u32) {
         let epoll = &self.epoll;
@@ -267,43 +258,43 @@ impl Pump {
         }
     }
 
-    /// Reads a stream, at most `budget` bytes.
-    pub(super) fn pull(&mut self, slot: u32, budget: usize) {
-        let Some(mut tap) = self.taps.get_mut(long(slot)).and_then(Option::take) else { return };
+    /// Reads a stream once. Gives how much of `left` it may yet read, if there may be more.
+    pub(super) fn pull(&mut self, slot: u32, left: usize, drain: bool) -> usize {
+        let Some(mut tap) = self.taps.get_mut(long(slot)).and_then(Option::take) else { return 0 };
         let mut buffer = std::mem::take(&mut self.buffer);
         let size =
             if tap.form == Form::Plain && !tap.logging.timestamps { READ } else { READ_FORMED };
-        let (mut left, mut open) = (budget, !tap.paused);
-        while open && left > 0 && !tap.paused {
-            let held = tap.held.len();
-            if let Some(head) = buffer.get_mut(..held) {
-                head.copy_from_slice(&tap.held);
-            }
-            let room = buffer.get_mut(held..held + size).unwrap_or_default();
-            match read(&tap.fd, room) {
-                Ok(0) => open = false,
-                Ok(n) => {
-                    left = left.saturating_sub(n);
-                    let owner = Ledger::owner(tap.program, tap.which);
-                    self.ledger.offered(owner, n);
-                    self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());
-                    enlarge(&mut tap, n);
-                    if n < PIPE.min(size) && budget <= TURN {
-                        break;
-                    }
+        let held = tap.held.len();
+        if let Some(head) = buffer.get_mut(..held) {
+            head.copy_from_slice(&tap.held);
+        }
+        let room = buffer.get_mut(held..held + size).unwrap_or_default();
+        let (mut left, mut open) = (left, true);
+        match if tap.paused { Err(Errno::EAGAIN) } else { read(&tap.fd, room) } {
+            Ok(0) => open = false,
+            Ok(n) => {
+                left = left.saturating_sub(n);
+                let owner = Ledger::owner(tap.program, tap.which);
+                self.ledger.offered(owner, n);
+                self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());
+                enlarge(&mut tap, n);
+                if n < PIPE.min(size) && !drain {
+                    left = 0;
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                Err(_) => open = false,
             }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => left = 0,
+            Err(_) => open = false,
         }
         self.buffer = buffer;
-        if open || tap.paused {
+        if open {
             if let Some(place) = self.taps.get_mut(long(slot)) {
                 *place = Some(tap);
             }
+            left
         } else {
             self.end(slot, tap);
+            0
         }
     }
 
@@ -388,7 +379,7 @@ impl Pump {
         });
         self.batch = batch;
         tap.skip = torn == Some(true);
-        let waits = self.sinks.at(tap.sink).is_some_and(|s| s.is_waiting());
+        let waits = self.sinks.at(tap.sink).is_some_and(|s| s.holds_up());
         if keep && waits && self.closing.is_none() && !tap.paused {
             tap.paused = self.epoll.delete(&tap.fd).is_ok();
         }
@@ -443,7 +434,7 @@ impl Pump {
         self.forget_if_retired(program);
     }
 
-    fn close_if_done(&mut self) -> bool {
+    pub(super) fn close_if_done(&mut self) -> bool {
         let Some((at, reply)) = &self.closing else { return false };
         let mut waiting = false;
         for id in self.sinks.ids() {

@@ -4,11 +4,12 @@ use std::{
     fs::OpenOptions,
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
     LogBatch, LogLine, LogQuery, Reader, Taken, Which,
+    errand::Errand,
     pump::{Pump, Source},
     queue::lines_in,
     table::Key,
@@ -28,25 +29,60 @@ pub(super) struct Follower {
     lost: u64,
 }
 
+/// The past that somebody asks for: files are read elsewhere, for that may take for ever.
+pub(super) struct Past {
+    query: LogQuery,
+    reader: Reader,
+    /// Of each program: the ends of its files, then what its ring has.
+    parts: Vec<(Vec<Tail>, Vec<LogLine>)>,
+    lines: Vec<LogLine>,
+}
+
+/// The end of a file, but for so many lines that the ring has too.
+struct Tail {
+    program: Name,
+    path: PathBuf,
+    which: Which,
+    known: usize,
+}
+
+impl Past {
+    /// Collects all lines.
+    pub(super) fn run(&mut self) {
+        for (tails, mut recent) in std::mem::take(&mut self.parts) {
+            self.lines.extend(tails.iter().flat_map(Tail::lines));
+            self.lines.append(&mut recent);
+        }
+    }
+}
+
 impl Pump {
-    pub(super) fn answer(&mut self, query: &LogQuery, mut reader: Reader) {
-        let mut lines = Vec::new();
+    pub(super) fn answer(&mut self, query: LogQuery, reader: Reader) {
+        let mut past = Past { query, reader, parts: Vec::new(), lines: Vec::new() };
+        let query = &past.query;
         for source in self.sources.values() {
             if query.programs.is_empty() || query.programs.contains(&source.name) {
-                lines.extend(past(source, query));
+                past.parts.push(parts(source, query));
             }
         }
+        if past.parts.iter().any(|(tails, _)| !tails.is_empty()) {
+            self.errands.others.push_back(Errand::Past(Box::new(past)));
+        } else {
+            past.run();
+            self.answered(past);
+        }
+    }
+
+    /// Gives away what was collected.
+    pub(super) fn answered(&mut self, past: Past) {
+        let Past { query, mut reader, mut lines, .. } = past;
         lines.sort_by_key(|l: &LogLine| l.time);
         let excess = lines.len().saturating_sub(query.lines);
         lines.drain(..excess);
         let taken = reader(LogBatch { lines, lost: 0 });
         if query.follow && taken != Taken::Gone {
-            self.followers.push(Follower {
-                programs: query.programs.clone(),
-                stderr_only: query.stderr_only,
-                reader,
-                lost: 0,
-            });
+            let LogQuery { programs, stderr_only, .. } = query;
+            self.followers.push(Follower { programs, stderr_only, reader, lost: 0 });
         }
     }
 
@@ -82,11 +118,11 @@ fn split(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.strip_suffix(b"\n").unwrap_or(data).split(|b| *b == b'\n')
 }
 
-/// The lines of one program, oldest first.
-fn past(source: &Source, query: &LogQuery) -> Vec<LogLine> {
+/// The lines of one program, and what else is to be read.
+fn parts(source: &Source, query: &LogQuery) -> (Vec<Tail>, Vec<LogLine>) {
     let wanted = |which: Which| !query.stderr_only || which == Which::Stderr;
     let ring = source.ring.as_ref().map(|r| r.lines()).unwrap_or_default();
-    let mut lines: Vec<LogLine> = ring
+    let lines: Vec<LogLine> = ring
         .into_iter()
         .filter(|l| wanted(l.which) && query.since.is_none_or(|since| l.time >= since))
         .map(|l| LogLine {
@@ -96,42 +132,41 @@ fn past(source: &Source, query: &LogQuery) -> Vec<LogLine> {
             text: l.text,
         })
         .collect();
+    let mut tails = Vec::new();
     if lines.len() >= query.lines || query.since.is_some() {
-        return lines;
+        return (tails, lines);
     }
     let logging = &source.logging;
     let own_file = logging.stderr != LogTarget::Stdout && logging.stderr != logging.stdout;
-    let mut older = Vec::new();
+    let mut add = |target: &LogTarget, which: Which| {
+        let (Key::File(path), _) = Key::of(target) else { return };
+        let known = lines.iter().filter(|l| !own_file || l.which == which).count();
+        tails.push(Tail { program: source.name.clone(), path, which, known });
+    };
     if !query.stderr_only {
-        older.extend(from_file(source, &logging.stdout, Which::Stdout, own_file, &lines));
+        add(&logging.stdout, Which::Stdout);
     }
     if own_file {
-        older.extend(from_file(source, &logging.stderr, Which::Stderr, own_file, &lines));
+        add(&logging.stderr, Which::Stderr);
     }
-    older.append(&mut lines);
-    older
+    (tails, lines)
 }
 
-/// The end of a program's file, without the lines that the ring has too.
-fn from_file(
-    source: &Source,
-    target: &LogTarget,
-    which: Which,
-    own_file: bool,
-    ring: &[LogLine],
-) -> Vec<LogLine> {
-    let (Key::File(path), _) = Key::of(target) else { return Vec::new() };
-    let Some(data) = read_tail(&path) else { return Vec::new() };
-    let mut texts: Vec<&[u8]> = if data.is_empty() { Vec::new() } else { split(&data).collect() };
-    let known = ring.iter().filter(|l| !own_file || l.which == which).count();
-    texts.truncate(texts.len().saturating_sub(known));
-    let line = |text: &[u8]| LogLine {
-        program: source.name.clone(),
-        which,
-        time: None,
-        text: text.to_vec(),
-    };
-    texts.into_iter().map(line).collect()
+impl Tail {
+    /// The end of the file, without the lines that the ring has too.
+    fn lines(&self) -> Vec<LogLine> {
+        let Some(data) = read_tail(&self.path) else { return Vec::new() };
+        let mut texts: Vec<&[u8]> =
+            if data.is_empty() { Vec::new() } else { split(&data).collect() };
+        texts.truncate(texts.len().saturating_sub(self.known));
+        let line = |text: &[u8]| LogLine {
+            program: self.program.clone(),
+            which: self.which,
+            time: None,
+            text: text.to_vec(),
+        };
+        texts.into_iter().map(line).collect()
+    }
 }
 
 fn read_tail(path: &Path) -> Option<Vec<u8>> {

@@ -87,6 +87,12 @@ impl Queue {
         }
     }
 
+    /// Puts what came later behind this.
+    pub(super) fn append(&mut self, later: &mut Self) {
+        self.bytes.append(&mut later.bytes);
+        self.segments.append(&mut later.segments);
+    }
+
     /// Puts a mark before everything else.
     pub(super) fn push_front(&mut self, mark: &[u8]) {
         for b in mark.iter().rev() {
@@ -121,7 +127,7 @@ impl Queue {
             }
         }
         if self.bytes.is_empty() {
-            *self = Self::default();
+            self.segments.clear();
         }
     }
 

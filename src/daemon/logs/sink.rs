@@ -1,6 +1,10 @@
 //! Where output goes: one sink for each file, service or descriptor, however many streams share it.
 
+mod away;
+
 use std::{collections::BTreeMap, os::fd::BorrowedFd, time::Duration};
+
+pub(super) use self::away::Write;
 
 use memchr::memchr;
 use nix::errno::Errno;
@@ -39,12 +43,16 @@ pub(super) struct Book<'a> {
     pub(super) at: Moment,
     pub(super) ledger: &'a mut Ledger,
     pub(super) reports: &'a mut Vec<LogReport>,
+    /// A queue that was emptied, so that its memory is used again.
+    pub(super) spare: &'a mut Option<Box<Queue>>,
 }
 
 /// What a sink writes to.
 pub(super) enum Backend {
     Console(Console),
     File(LogFile),
+    /// A file that is being written elsewhere.
+    Away,
     Datagrams(Datagrams),
     Null,
 }
@@ -63,6 +71,7 @@ pub(super) struct Sink {
     pub(super) users: u32,
     /// Whether it is in the epoll set.
     pub(super) watched: bool,
+    trip: away::Trip,
     queue: Option<Box<Queue>>,
     /// The stream whose unfinished line is the last thing in it.
     open_line: Option<u32>,
@@ -84,6 +93,7 @@ impl Sink {
             backend,
             users: 0,
             watched: false,
+            trip: away::Trip::default(),
             queue: None,
             open_line: None,
             ends_open: false,
@@ -97,9 +107,9 @@ impl Sink {
         }
     }
 
-    /// Whether output waits in it.
+    /// Whether output waits in it, or is on its way.
     pub(super) fn is_waiting(&self) -> bool {
-        self.queue.is_some()
+        self.queue.is_some() || matches!(self.backend, Backend::Away)
     }
 
     /// Whether it cannot be written at present.
@@ -123,7 +133,7 @@ impl Sink {
 
     /// Whether it can be forgotten: nothing waits and nothing is left to be said.
     pub(super) fn owes_nothing(&self) -> bool {
-        self.queue.is_none() && self.lost.is_empty()
+        !self.is_waiting() && self.lost.is_empty()
     }
 
     /// What epoll is to watch while output waits.
@@ -131,48 +141,24 @@ impl Sink {
         match &self.backend {
             Backend::Console(console) => Some(console.fd()),
             Backend::Datagrams(datagrams) => datagrams.fd(),
-            Backend::File(_) | Backend::Null => None,
+            Backend::File(_) | Backend::Away | Backend::Null => None,
         }
     }
 
-    /// Makes it ready to be written; false while it fails.
-    pub(super) fn prepare(&mut self, book: &mut Book<'_>) -> bool {
+    /// Makes it ready to be written; false while it fails. Whether a file can be written is seen
+    /// when it is tried.
+    fn prepare(&mut self, book: &mut Book<'_>) -> bool {
         if self.retry_at.is_some_and(|at| book.at.now < at) {
             return false;
         }
-        let result = match &mut self.backend {
-            Backend::File(file) => file.prepare(book.at),
-            Backend::Datagrams(datagrams) => {
-                datagrams.prepare().map(|()| None).map_err(OpenError::Errno)
-            }
-            Backend::Console(_) | Backend::Null => Ok(None),
-        };
-        self.prepared(result, book)
-    }
-
-    /// Begins a new file when this one has become too old.
-    pub(super) fn rotate_if_old(&mut self, book: &mut Book<'_>) {
-        if let Backend::File(file) = &mut self.backend {
-            let result = file.rotate_if_old(book.at);
-            self.prepared(result, book);
+        if let Backend::Datagrams(datagrams) = &mut self.backend
+            && let Err(errno) = datagrams.prepare()
+        {
+            self.fail(errno.into(), book);
+            return false;
         }
-    }
-
-    fn prepared(&mut self, result: Result<Option<bool>, OpenError>, book: &mut Book<'_>) -> bool {
-        match result {
-            Ok(changed) => {
-                if let Some(within_line) = changed {
-                    (self.ends_open, self.written_open) = (within_line, within_line);
-                    self.open_line = None;
-                }
-                self.retry_at = None;
-                true
-            }
-            Err(error) => {
-                self.fail(error, book);
-                false
-            }
-        }
+        self.retry_at = None;
+        true
     }
 
     /// Takes output of `stream`. Gives true when the end of its unfinished line was lost, so that
@@ -200,15 +186,17 @@ impl Sink {
         }
         let mut torn = false;
         if done < bytes.len() {
-            let mut rest = Queue::default();
-            rest.push(bytes, segments.iter().copied());
-            rest.consume(done, |_, _| {});
+            let (mut rest, mut bytes, mut segments) = (Queue::default(), bytes, segments);
+            if done > 0 {
+                rest.push(bytes, segments.iter().copied());
+                rest.consume(done, |_, _| {});
+                (bytes, segments) = rest.parts();
+            }
             if self.is_failing() && !keep {
-                self.discard(rest, book);
+                self.discard(bytes, segments, book);
                 torn = open;
             } else {
-                let (bytes, segments) = rest.parts();
-                let queue = self.queue.get_or_insert_default();
+                let queue = self.queue.get_or_insert_with(|| book.spare.take().unwrap_or_default());
                 queue.push(bytes, segments.iter().copied());
                 torn = self.shed(open, book);
             }
@@ -240,6 +228,9 @@ impl Sink {
             return;
         }
         self.place_mark(book);
+        if self.is_file() {
+            return;
+        }
         while let Some(mut queue) = self.queue.take() {
             let (bytes, segments) = queue.parts();
             let done = self.write_quietly(bytes, segments, book);
@@ -258,11 +249,12 @@ impl Sink {
         }
     }
 
-    /// After a failure only the output of programs that rather wait is kept.
-    fn give_up(&mut self, mut queue: Box<Queue>, book: &mut Book<'_>) {
+    /// After a failure only the output of programs that rather wait is kept. Gives whether the
+    /// unfinished line at the end was lost.
+    fn give_up(&mut self, mut queue: Box<Queue>, book: &mut Book<'_>) -> bool {
         let datagrams = self.is_datagrams();
         let mut losses = Vec::new();
-        queue.drop_oldest(0, false, datagrams, |owner, loss| losses.push((owner, loss)));
+        let torn = queue.drop_oldest(0, false, datagrams, |o, loss| losses.push((o, loss)));
         self.lose(losses, book);
         if queue.len() > 0 {
             self.queue = Some(queue);
@@ -270,6 +262,7 @@ impl Sink {
             self.ends_open = self.written_open;
             self.open_line = None;
         }
+        torn
     }
 
     /// Puts the mark of what was lost where the lines are missing, once the line that was begun is
@@ -280,7 +273,7 @@ impl Sink {
             return;
         }
         if let Some(mut queue) = self.queue.take() {
-            if self.written_open {
+            if self.written_open && !self.is_file() {
                 let (bytes, segments) = queue.parts();
                 let line = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
                 let head = bytes.get(..line).unwrap_or_default();
@@ -327,6 +320,9 @@ impl Sink {
     /// Drops the oldest lines when too much waits.
     fn shed(&mut self, open: bool, book: &mut Book<'_>) -> bool {
         let datagrams = self.is_datagrams();
+        if self.is_file() && !self.trip.stuck {
+            return false; // it is written before more is read
+        }
         let Some(queue) = self.queue.as_mut().filter(|q| q.cost() > QUEUE_MAX) else {
             return false;
         };
@@ -337,14 +333,14 @@ impl Sink {
         if queue.len() == 0 {
             self.queue = None;
         }
-        self.reason = "it is read too slowly".into();
+        let why = if self.trip.stuck { "it does not take them" } else { "it is read too slowly" };
+        self.reason = why.into();
         self.lose(losses, book);
         torn && open
     }
 
-    fn discard(&mut self, mut rest: Queue, book: &mut Book<'_>) {
+    fn discard(&mut self, mut bytes: &[u8], segments: &[Segment], book: &mut Book<'_>) {
         let datagrams = self.is_datagrams();
-        let (mut bytes, segments) = rest.parts();
         let mut losses = Vec::new();
         for s in segments {
             let (text, after) = bytes.split_at_checked(long(s.out)).unwrap_or((bytes, &[]));
@@ -392,21 +388,21 @@ impl Sink {
         match &mut self.backend {
             Backend::File(file) => file.close(),
             Backend::Datagrams(datagrams) => datagrams.close(),
-            Backend::Console(_) | Backend::Null => {}
+            Backend::Console(_) | Backend::Away | Backend::Null => {}
         }
         // The line that was begun stays unfinished.
         self.open_line = None;
         self.report(None, book);
     }
 
-    /// Tries again now.
-    pub(super) fn reopen(&mut self, book: &mut Book<'_>) {
+    /// Tries again now; a file is opened anew.
+    pub(super) fn reopen(&mut self) {
         self.retry_at = None;
-        let Backend::File(file) = &mut self.backend else { return };
-        if file.is_open() {
-            file.close();
-            self.prepare(book);
-        }
+        self.trip.reopen = match &self.backend {
+            Backend::File(file) => file.is_open(),
+            Backend::Away => true,
+            Backend::Console(_) | Backend::Datagrams(_) | Backend::Null => false,
+        };
     }
 
     fn write(&mut self, bytes: &[u8], segments: &[Segment], book: &mut Book<'_>) -> usize {
@@ -435,14 +431,7 @@ impl Sink {
         let (done, stop) = match &mut self.backend {
             Backend::Null => (bytes.len(), Stop::Done),
             Backend::Console(console) => write_console(console, bytes),
-            Backend::File(file) => {
-                let (done, result) = file.write(bytes, book.at);
-                if let Some(error) = file.trouble.take() {
-                    let what = format!("cannot rotate {}: {error}", self.label);
-                    book.reports.push(LogReport { program: None, what, lost_bytes: 0 });
-                }
-                (done, result.map_or_else(Stop::Failed, |()| Stop::Done))
-            }
+            Backend::File(_) | Backend::Away => (0, Stop::Full),
             Backend::Datagrams(datagrams) => {
                 let mut refused = Vec::new();
                 let result = send_all(datagrams, bytes, segments, &mut refused);

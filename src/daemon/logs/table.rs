@@ -96,9 +96,7 @@ impl Sinks {
         if let Some(id) = self.keys.get(key).copied() {
             if let Some(sink) = self.at(id) {
                 sink.users += 1;
-                if let Backend::File(file) = &mut sink.backend {
-                    file.reconfigure(rotate.clone(), ownership);
-                }
+                sink.reconfigure(rotate.clone(), ownership);
             }
             return id;
         }
@@ -142,6 +140,12 @@ impl Sinks {
     pub(super) fn leave(&mut self, id: u32) {
         let Some(sink) = self.at(id) else { return };
         sink.users = sink.users.saturating_sub(1);
+        self.forget_unused(id);
+    }
+
+    /// Forgets a file that nobody uses and that owes nothing.
+    pub(super) fn forget_unused(&mut self, id: u32) {
+        let Some(sink) = self.at(id) else { return };
         if sink.users > 0 || !sink.owes_nothing() {
             return;
         }

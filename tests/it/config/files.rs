@@ -52,6 +52,50 @@ fn a_root_supervisor_trusts_no_file_that_others_may_write() {
 }
 
 #[test]
+fn a_root_supervisor_trusts_no_directory_that_others_may_write() {
+    let ours = nix::unistd::geteuid().as_raw();
+    let dir = tempfile::tempdir().unwrap();
+    let (below, path) = (dir.path().join("etc"), dir.path().join("etc/site.yaml"));
+    fs::create_dir(&below).unwrap();
+    fs::write(&path, SITE).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    if ours != 0 {
+        // Everything of ours could be changed by us, who are not root.
+        assert!(read(&path, 0).unwrap_err().cause.contains("belongs to"));
+        return;
+    }
+    // given a mode (or an owner) of the directory of the file; then whether it is trusted
+    for (mode, owner, trusted) in [
+        (0o755, 0, true),
+        (0o775, 0, false),
+        (0o757, 0, false),
+        (0o777, 0, false),
+        (0o1777, 0, true), // as /tmp: others cannot remove or rename what is not theirs
+        (0o755, 1000, false),
+        (0o1777, 1000, false),
+    ] {
+        fs::set_permissions(&below, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&below, Some(owner), None).unwrap();
+        let found = read(&path, 0);
+        assert_eq!(found.is_ok(), trusted, "{mode:o} {owner}");
+        if let Err(error) = found {
+            let named = format!("others may replace it: {} has owner {owner}", below.display());
+            assert!(error.cause.contains(&named), "{}", error.cause);
+            assert!(error.hint.unwrap().contains(&below.display().to_string()));
+        }
+        // The way to it matters, not only its own directory; and a link to it is its way.
+        let link = dir.path().join(format!("link-{mode:o}-{owner}"));
+        symlink(&path, &link).unwrap();
+        assert_eq!(read(&link, 0).is_ok(), trusted, "by a link: {mode:o} {owner}");
+    }
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&below, Some(0), None).unwrap();
+    std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+    assert!(read(&path, 0).unwrap_err().cause.contains("belongs to user 1000"));
+    assert!(read(&path, USER).is_ok());
+}
+
+#[test]
 fn a_file_that_is_being_written_is_not_reloaded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("site.yaml");

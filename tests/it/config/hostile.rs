@@ -14,7 +14,7 @@ use super::{lines, site};
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// Time that this thread has computed, whatever else the machine does.
-fn spent() -> Duration {
+pub(super) fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 

@@ -40,6 +40,8 @@ fn the_examples_and_what_is_shown_of_a_site_are_valid_by_the_schema() {
         EXAMPLES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     sites.push(("full".to_owned(), super::shown::FULL.to_owned()));
     sites.push(("shown".to_owned(), super::shown::full_as_shown()));
+    let niceties = "programs: {web: {command: x, logging: {stdout: null}, restart: {jitter: 0}}}";
+    sites.push(("niceties".to_owned(), site(niceties)));
     let Some(found) = validate(&sites) else { return };
     assert_eq!(found, "");
 }

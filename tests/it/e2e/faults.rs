@@ -198,6 +198,73 @@ fn injected_failures_of_fork_are_tried_again() {
 }
 
 #[test]
+fn with_few_descriptors_what_fits_runs_and_the_rest_is_tried_again() {
+    let one = |n| format!("  p{n}: {{command: [sleep, '1000'], stop: {{timeout: 1s}}}}\n");
+    let text: String = (0..20).map(one).collect();
+    let mut site =
+        Plan::new(&text).wrapped(&["bash", "-c", "ulimit -n 40; exec \"$@\"", "bash"]).start();
+    let log = site.stderr.wait_for("what is missing", |line| line.contains("cannot start now"));
+    assert!(log.contains("Too many open files"), "{log}");
+    let running = |s: &mini_supervisor::control::SiteStatus| {
+        s.programs.iter().filter(|p| p.state == StateWord::Running).count()
+    };
+    let status = site.wait_for("some of them", |s| running(s) >= 5);
+    let runs = running(&status);
+    assert!(runs < 20, "{runs}");
+    assert!(site.happened(&["program.fatal"]).is_empty());
+    // Those that run give their descriptors to others, which start by themselves.
+    let names: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
+    let of = |s: &mini_supervisor::control::SiteStatus, name: &str| program(s, name).state;
+    let (mut up, mut down): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|n| of(&status, n) == StateWord::Running);
+    let first = up.pop().unwrap();
+    site.bring_down(&up);
+    down.push(first);
+    site.wait_for("the others", |s| {
+        down.iter().filter(|name| of(s, name) == StateWord::Running).count() >= down.len().min(runs)
+    });
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_thread_that_cannot_be_had_is_named_and_never_a_panic() {
+    let available = std::process::Command::new("strace").arg("-V").output().is_ok();
+    if !available || !is_root() {
+        return skip("strace or the right to trace is missing");
+    }
+    let text = "  one: {command: [sleep, '1000'], wait_for: [{file: /, timeout: none}]}";
+    // given which of the threads that each thread makes fail (the main thread makes one, for the
+    // loop, or does its work; that makes all others); then the first thing that is said of it
+    for (when, said) in [
+        ("1", "started (pid"),
+        ("1..2", "cannot start the log thread"),
+        ("2", "cannot start the log thread"),
+        ("3", "cannot start a thread"),
+        ("4", "no control socket"),
+        ("5", "cannot wait for conditions"),
+        ("6", "started (pid"),
+    ] {
+        let inject = format!("inject=clone3:error=EAGAIN:when={when}");
+        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject];
+        let mut site = Plan::new(text).wrapped(&words).spawn();
+        let log = site.stderr.wait_for("how it goes", |line| {
+            ["cannot ", "no control socket", "started (pid"].iter().any(|word| line.contains(word))
+        });
+        assert!(log.contains(said), "{when}: {log}");
+        if said.starts_with("cannot start") {
+            assert!(log.contains("Resource temporarily unavailable"), "{log}");
+            assert_eq!(site.end_by_itself(), 1, "{log}");
+            continue;
+        }
+        let traced = format!("/proc/{0}/task/{0}/children", site.pid);
+        let traced = std::fs::read_to_string(traced).unwrap();
+        kill(Pid::from_raw(traced.trim().parse().unwrap()), Signal::SIGTERM).unwrap();
+        assert_eq!(site.end_by_itself(), 0, "{log}");
+        assert!(!site.stderr.text().contains("panic"), "{:#?}", site.stderr.all());
+    }
+}
+
+#[test]
 fn every_program_of_a_deep_chain_starts_after_the_one_before() {
     let depth = if full() { 1_000 } else { 100 };
     let one = |n: usize| {

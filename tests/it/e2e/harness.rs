@@ -23,6 +23,7 @@ use nix::{
 };
 
 use super::{client::Client, lines::Lines};
+use crate::sys_world::until;
 
 /// How long anything may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -229,11 +230,8 @@ impl Plan {
     /// As [`Self::start`], for a supervisor that does not say that it begins.
     pub(super) fn start_quiet(self) -> Site {
         let mut site = self.spawn();
-        let end = Instant::now() + PATIENCE;
-        while Client::connect(&site.socket()).is_err() {
-            assert!(Instant::now() < end, "no socket: {:#?}", site.stderr.all());
-            thread::sleep(Duration::from_millis(5));
-        }
+        // Nothing tells when somebody listens on a socket that may not even be there yet.
+        until("it listens", || Client::connect(&site.socket()).is_ok());
         site.connect();
         site
     }
@@ -393,6 +391,14 @@ impl Site {
         });
         self.ended = Some(code);
         code
+    }
+
+    /// After its end: a new supervisor of the same site.
+    pub(super) fn again(self) -> Self {
+        assert!(self.ended.is_some());
+        let mut this = self;
+        let empty = Plan::whole("");
+        std::mem::replace(&mut this.plan, empty).start()
     }
 
     /// TERM; its exit code. Nothing may be left: no process, no socket, no lock.

@@ -1,11 +1,14 @@
 //! One supervisor a site, its lock and its pid file, and files that are refused.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, sync::mpsc};
 
 use mini_supervisor::control::{Reply, VersionInfo};
 use nix::sys::signal::Signal;
 
-use super::harness::{PATIENCE, Plan, Site, lock_is_free, pids_with};
+use super::{
+    harness::{PATIENCE, Plan, Site, lock_is_free, pids_with},
+    lines::Lines,
+};
 
 const SLEEP: &str = "  one: {command: [sleep, '1000']}";
 
@@ -35,43 +38,36 @@ fn a_second_supervisor_of_the_same_site_is_refused_and_names_the_first() {
 #[test]
 fn of_twenty_started_at_once_one_wins() {
     let plan = Plan::new("  one: {command: [DIR/one]}")
-        .script("one", "echo run >> DIR/runs; exec sleep 1000");
+        .script("one", "echo run >> DIR/runs; echo up; exec sleep 1000");
     plan.write("  one: {command: [DIR/one]}");
+    let (output, outputs) = std::io::pipe().unwrap();
+    let output = Lines::read(output);
+    let (ends, ended) = mpsc::channel();
     let start = |_| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_supervisor"))
             .arg("-c")
             .arg(plan.path("site.yaml"))
             .env("E2E_MARK", plan.mark())
             .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
+            .stdout(outputs.try_clone().unwrap())
             .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap()
+            .spawn();
+        let (mut child, ends) = (child.unwrap(), ends.clone());
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        let wait = move || ends.send((pid, child.wait().unwrap().code())).unwrap();
+        std::thread::Builder::new().spawn(wait).unwrap();
+        pid
     };
-    let mut all: Vec<_> = (0..20).map(start).collect();
-    let end = Instant::now() + PATIENCE;
-    let mut lost = 0;
-    while lost < 19 {
-        assert!(Instant::now() < end, "only {lost} have given up");
-        all.retain_mut(|child| match child.try_wait().unwrap() {
-            Some(status) => {
-                assert_eq!(status.code(), Some(73));
-                lost += 1;
-                false
-            }
-            None => true,
-        });
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    let mut all: BTreeSet<_> = (0..20).map(start).collect();
+    for _ in 0..19 {
+        let (pid, code) = ended.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(code, Some(73));
+        all.remove(&pid);
     }
-    while std::fs::read_to_string(plan.path("runs")).is_err() {
-        assert!(Instant::now() < end, "the winner does not start");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    output.wait_for("the program of the winner", |line| line.ends_with("up"));
     assert_eq!(std::fs::read_to_string(plan.path("runs")).unwrap(), "run\n");
-    let winner = &mut all[0];
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(winner.id().cast_signed()), Signal::SIGTERM)
-        .unwrap();
-    assert_eq!(winner.wait().unwrap().code(), Some(0));
+    nix::sys::signal::kill(*all.first().unwrap(), Signal::SIGTERM).unwrap();
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap().1, Some(0));
     assert_eq!(pids_with(&plan.mark()), Vec::<i32>::new());
 }
 
@@ -91,17 +87,13 @@ fn after_a_supervisor_was_killed_the_next_one_takes_over() {
         .arg(first.path("site.yaml"))
         .env("E2E_MARK", first.plan.mark())
         .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let end = Instant::now() + PATIENCE;
-    let ours = |text: String| text.trim() == next.id().to_string();
-    while !std::fs::read_to_string(first.path("pid")).is_ok_and(ours)
-        || super::client::Client::connect(&first.socket()).is_err()
-    {
-        assert!(Instant::now() < end, "the next one does not come up");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let log = Lines::read(next.stderr.take().unwrap());
+    log.wait_for("the next start", |line| line.contains("supervising "));
+    assert_eq!(std::fs::read_to_string(first.path("pid")).unwrap(), format!("{}\n", next.id()));
+    super::client::Client::connect(&first.socket()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id().cast_signed()), Signal::SIGTERM)
         .unwrap();
     assert_eq!(next.wait().unwrap().code(), Some(0));

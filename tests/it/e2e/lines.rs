@@ -11,13 +11,13 @@ use super::harness::PATIENCE;
 
 /// Lines that are read while they come.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Shared>);
+pub(crate) struct Lines(Arc<Shared>);
 
 /// The lines so far, whether that is all, and the bell for new ones.
 type Shared = (Mutex<(Vec<String>, bool)>, Condvar);
 
 impl Lines {
-    pub(super) fn read(from: impl Read + Send + 'static) -> Self {
+    pub(crate) fn read(from: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let shared = Arc::clone(&lines.0);
         let read = move || {
@@ -36,7 +36,7 @@ impl Lines {
         lines
     }
 
-    pub(super) fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.0.lock().unwrap().0.clone()
     }
 
@@ -46,7 +46,7 @@ impl Lines {
     }
 
     /// Everything up to the end.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let state = self.0.0.lock().unwrap();
         let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |state| !state.1).unwrap();
         let lines = state.0.clone();
@@ -56,7 +56,7 @@ impl Lines {
     }
 
     /// The first line that is meant, when it is there.
-    pub(super) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
         let found = self.wait_for_or_end(what, meant);
         found.unwrap_or_else(|| panic!("no line for {what}: {:#?}", self.all()))
     }

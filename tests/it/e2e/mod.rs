@@ -22,7 +22,7 @@ mod faults;
 mod harness;
 mod init;
 mod instance;
-mod lines;
+pub(crate) mod lines;
 mod moments;
 mod order;
 mod output;

@@ -167,22 +167,85 @@ fn reloads_in_any_state_of_a_program_end_well() {
 }
 
 #[test]
-fn many_reloads_leave_no_descriptor_behind() {
-    let text = programs("  x: {command: [sleep, '1000']}");
-    let mut site = Plan::new(&text).start();
-    let count = |site: &Site| std::fs::read_dir(format!("/proc/{}/fd", site.pid)).unwrap().count();
+fn many_reloads_leave_nothing_behind_and_restart_only_what_changed() {
+    let text = |n: u32| programs(&format!("  x: {{command: [sleep, '100{n}']}}"));
+    let mut site = Plan::new(&text(0)).start();
+    let fds = |site: &Site| std::fs::read_dir(format!("/proc/{}/fd", site.pid)).unwrap().count();
+    let resident = |site: &Site| -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", site.pid)).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
+    };
+    let others = |site: &mut Site| -> Vec<_> {
+        pids(site).into_iter().filter(|(name, _)| name != "x").collect()
+    };
     site.all_running();
-    site.reload(&text);
-    site.all_running();
-    let before = count(&site);
+    site.reload(&text(1));
+    let before = (fds(&site), others(&mut site));
+    let kib = resident(&site);
     let rounds = if super::harness::full() { 1_000 } else { 20 };
     for round in 0..rounds {
-        // The number of the round in a comment: the file is another one, the site is not.
-        site.reload(&format!("{text}# {round}"));
+        // Each other time it is another file, by the number of the round, but the same site.
+        let n = round / 2 % 2;
+        let change = difference(site.reload(&format!("{}# {round}", text(n))));
+        let changed: Vec<_> = change.restarted.into_iter().map(|(name, _)| name).collect();
+        let expected: &[&str] = if round % 2 == 0 { &["x"] } else { &[] };
+        assert_eq!(changed, expected, "{round}");
+        assert!(change.added.is_empty() && change.removed.is_empty());
     }
-    assert_eq!(count(&site), before);
-    assert_eq!(site.program("x").restarts, 0);
+    assert_eq!((fds(&site), others(&mut site)), before);
+    let grown = resident(&site).saturating_sub(kib);
+    assert!(grown <= 2048, "{grown} KiB more after {rounds} reloads");
     assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_directory_that_is_deleted_below_the_supervisor_does_not_matter() {
+    let script = "mkdir gone; cd gone; rmdir ../gone; exec \"$@\"";
+    let text = programs("  five: {command: [sleep, '1005'], logging: {stdout: DIR/five.log}}");
+    let mut site = Plan::new(&text).wrapped(&["bash", "-c", script, "bash"]).start();
+    let before = pids(&mut site);
+    assert!(
+        std::fs::read_link(format!("/proc/{}/cwd", site.pid)).unwrap().ends_with("gone (deleted)")
+    );
+    // The file is gone too: nothing happens until somebody asks, and then nothing but an answer.
+    let (file, aside) = (site.path("site.yaml"), site.path("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    refusal(site.ask(&Request::Reload(ReloadSite::default())));
+    assert_eq!(pids(&mut site), before);
+    std::fs::rename(&aside, &file).unwrap();
+    let change = difference(site.reload(&format!("{text}  six: {{command: [sleep, '1006']}}\n")));
+    assert_eq!(change.added, ["six"]);
+    let after = pids(&mut site);
+    assert_eq!(after.len(), before.len() + 1);
+    site.restart(&["five"]);
+    site.wait_for("five again", |s| {
+        let (now, was) = (program(s, "five").pid, before.iter().find(|(name, _)| name == "five"));
+        now.is_some() && was.is_some_and(|(_, old)| now != *old)
+    });
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_term_during_a_reload_ends_everything_and_starts_nothing_new() {
+    use super::client::Client;
+    for round in 0..4 {
+        let mut site = Plan::new(&programs("")).start();
+        site.all_running();
+        site.plan.write(&programs("  new: {command: [sleep, '1006']}"));
+        // Reading takes a quarter of a second, in which the stop arrives.
+        let mut other = Client::connect(&site.socket()).unwrap();
+        other.send(&Request::Reload(ReloadSite::default())).unwrap();
+        if round % 2 == 0 {
+            site.signal(Signal::SIGHUP);
+        }
+        site.version();
+        site.signal(Signal::SIGTERM);
+        assert_eq!(site.end_by_itself(), 0);
+        let log = site.stderr.text();
+        let (_, after) = log.split_once("stopping the site").unwrap_or_else(|| panic!("{log}"));
+        assert!(!after.contains("started (pid"), "{after}");
+        assert!(!log.contains("new: "), "{log}");
+    }
 }
 
 #[test]

@@ -6,43 +6,25 @@
     reason = "the binary is driven from outside, as a user drives it"
 )]
 
+mod answers;
+mod help;
+mod places;
+mod rights;
+mod site;
+mod streams;
+mod terminal;
+
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Read as _},
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
-    time::Duration,
+    process::{Child, Stdio},
 };
 
-use mini_supervisor::sys::clock;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A site in a directory of its own; ended and removed with the test.
-struct Site {
-    dir: tempfile::TempDir,
-    supervisor: Option<Child>,
-}
-
-/// What a command came to.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
+use self::site::{Ran, Site, bare, ended, json};
 
 const STUBBORN: &str = "trap '' TERM; echo up; while :; do read -t 1000 x <> /dev/zero; done";
 
@@ -57,110 +39,6 @@ fn programs() -> String {
   broken: {{command: [/nonexistent/program], autostart: false, restart: {{policy: never}}}}
 "#
     )
-}
-
-impl Site {
-    fn written(programs: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let site = Self { dir, supervisor: None };
-        site.write(programs);
-        site
-    }
-
-    fn write(&self, programs: &str) {
-        let run = self.dir.path().join("run");
-        let text = format!(
-            "version: 1\nsupervisor: {{name: t, runtime_dir: {}}}\n\
-             defaults: {{user: self}}\nprograms:\n{programs}\n",
-            run.display()
-        );
-        fs::write(self.file(), text).unwrap();
-    }
-
-    fn up(programs: &str) -> Self {
-        let mut site = Self::written(programs);
-        let log = fs::File::create(site.dir.path().join("log")).unwrap();
-        let mut command = site.command(&[]);
-        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
-        site.supervisor = Some(command.spawn().unwrap());
-        until("the site is up", || site.run(&["status"]).code == Some(0));
-        site
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("site.yaml")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("run/control.sock")
-    }
-
-    /// `supervisor -c FILE …` with an environment of its own.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = bare(args);
-        command.env("SUPERVISOR_CONFIG", self.file());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).stdin(Stdio::null()).output().unwrap().into()
-    }
-
-    /// The exit code, with the output for when it is another.
-    fn expect(&self, code: i32, args: &[&str]) -> Ran {
-        let ran = self.run(args);
-        assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}\n{}", self.log());
-        ran
-    }
-
-    fn state(&self, name: &str) -> String {
-        let ran = self.run(&["status", name, "--output", "state"]);
-        ran.out.trim().to_owned()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    fn background(&self, args: &[&str]) -> Child {
-        let mut command = self.command(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let Some(mut supervisor) = self.supervisor.take() else { return };
-        let pid = Pid::from_raw(i32::try_from(supervisor.id()).unwrap());
-        if matches!(supervisor.try_wait(), Ok(None)) {
-            kill(pid, Signal::SIGTERM).and_then(|()| kill(pid, Signal::SIGINT)).ok();
-        }
-        drop(supervisor.wait());
-    }
-}
-
-fn bare(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
-    command.args(args).env_clear().env("PATH", "/usr/bin:/bin");
-    command
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = clock::monotonic();
-    let (_sender, pause) = crossbeam_channel::bounded::<()>(0);
-    while !done() {
-        assert!(clock::monotonic().since(start) < PATIENCE, "in vain: {what}");
-        pause.recv_timeout(Duration::from_millis(20)).ok();
-    }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
-
-fn ended(child: Child) -> Ran {
-    child.wait_with_output().unwrap().into()
 }
 
 #[test]
@@ -216,14 +94,13 @@ fn what_asks_for_confirmation_is_stopped_only_with_a_yes() {
 #[test]
 fn who_does_not_wait_does_not_end_the_operation() {
     let site = Site::up(&programs());
-    let up = || site.run(&["logs", "stubborn"]).out.contains("up");
     site.expect(0, &["start", "stubborn"]);
-    until("it ignores SIGTERM", up);
+    site.wait_output("stubborn", "up");
     let patience = site.expect(1, &["stop", "stubborn", "--timeout", "100ms"]);
     assert!(patience.err.contains("waiting for stubborn (pid "), "{patience:?}");
     assert!(patience.err.contains("s of 2s, then SIGKILL)"), "{patience:?}");
     assert!(patience.err.contains("the operation continues"), "{patience:?}");
-    until("it is stopped", || site.state("stubborn") == "STOPPED");
+    site.wait_state("stubborn", "STOPPED");
     site.expect(0, &["start", "stubborn"]);
     site.expect(0, &["stop", "stubborn", "--no-wait"]);
     site.expect(0, &["stop", "stubborn", "--force"]);
@@ -233,7 +110,7 @@ fn who_does_not_wait_does_not_end_the_operation() {
 fn an_interrupt_detaches_and_the_stop_goes_on() {
     let site = Site::up(&programs());
     site.expect(0, &["start", "stubborn"]);
-    until("it ignores SIGTERM", || site.run(&["logs", "stubborn"]).out.contains("up"));
+    site.wait_output("stubborn", "up");
     let mut waiting = site.background(&["stop", "stubborn"]);
     let mut first = String::new();
     BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut first).unwrap();
@@ -241,7 +118,7 @@ fn an_interrupt_detaches_and_the_stop_goes_on() {
     let pid = Pid::from_raw(i32::try_from(waiting.id()).unwrap());
     kill(pid, Signal::SIGINT).unwrap();
     assert_eq!(ended(waiting).code, Some(1));
-    until("it is stopped", || site.state("stubborn") == "STOPPED");
+    site.wait_state("stubborn", "STOPPED");
 }
 
 #[test]
@@ -302,27 +179,6 @@ fn the_supervisor_is_found_by_socket_environment_and_file() {
 }
 
 #[test]
-fn the_only_site_that_runs_is_meant_and_of_several_all_are_listed() {
-    let (one, two) = (Site::up(&programs()), Site::up(&programs()));
-    let base = one.dir.path().join("xdg");
-    let home = base.join("mini-supervisor");
-    fs::create_dir_all(&home).unwrap();
-    if !nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::symlink(one.dir.path().join("run"), home.join("one")).unwrap();
-        std::os::unix::fs::symlink(two.dir.path().join("run"), home.join("two")).unwrap();
-    }
-    // Root's sites are in /run, where no test writes: there the service directory is the way.
-    let run = one.dir.path().join("run");
-    let mut command = bare(&["status"]);
-    command.env("XDG_RUNTIME_DIR", &base).env("RUNTIME_DIRECTORY", &run);
-    let ran: Ran = command.output().unwrap().into();
-    assert!(matches!(ran.code, Some(0 | 2)), "{ran:?}");
-    if ran.code == Some(2) {
-        assert!(ran.err.contains("several run") && ran.err.contains("-s "), "{ran:?}");
-    }
-}
-
-#[test]
 fn json_is_one_document_and_its_errors_one_object() {
     let site = Site::up(&programs());
     let status = json(&site.expect(0, &["status", "--json"]).out);
@@ -345,7 +201,7 @@ fn json_is_one_document_and_its_errors_one_object() {
 #[test]
 fn logs_are_lines_without_control_characters() {
     let site = Site::up(&programs());
-    until("it has spoken", || site.run(&["logs", "talker"]).out.contains("three"));
+    site.wait_output("talker", "three");
     let logs = site.expect(0, &["logs", "talker"]).out;
     assert_eq!(logs, "one\ntwo\n\\u{1b}[31mthree\n");
     assert_eq!(site.expect(0, &["tail", "-n", "1", "talker"]).out, "\\u{1b}[31mthree\n");
@@ -379,18 +235,13 @@ fn what_follows_ends_with_the_supervisor() {
 fn a_pipe_that_is_closed_early_is_no_noise() {
     let site = Site::up(&programs());
     for args in [&["status"][..], &["schema"], &["events", "-f"], &["completions", "bash"]] {
-        let mut child = site.background(args);
-        drop(child.stdout.take());
-        if args.contains(&"-f") {
-            // It is noticed with the next line.
-            until("it is told that nobody reads", || {
-                site.expect(0, &["reset", "web"]);
-                child.try_wait().unwrap().is_some()
-            });
-        }
-        let ran = ended(child);
-        assert_eq!(ran.err, "", "{args:?}");
-        assert_eq!(ran.code, Some(141), "{args:?}");
+        // Nobody can read before the command begins: how quick it is does not matter.
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        drop(reader);
+        let mut command = site.command(args);
+        command.stdin(Stdio::null()).stdout(writer);
+        let ran: Ran = command.output().unwrap().into();
+        assert_eq!((ran.code, &*ran.err), (Some(141), ""), "{args:?}");
     }
 }
 
@@ -404,56 +255,13 @@ fn a_reload_prints_the_difference_and_an_invalid_file_changes_nothing() {
     assert_eq!(site.expect(0, &["reload", "--dry-run"]).out, expected);
     assert_eq!(site.state("b"), "RUNNING");
     assert_eq!(site.expect(0, &["update"]).out, expected);
-    until("c is up", || site.state("c") == "RUNNING");
+    site.wait_state("c", "RUNNING");
     site.write("  a: {comand: x}");
     let refused = site.expect(78, &["reload"]);
     assert!(refused.err.contains("comand"), "{refused:?}");
     assert_eq!(site.state("c"), "RUNNING");
     let none = site.expect(1, &["reload", "c"]);
     assert!(none.err.contains("c has no reload"), "{none:?}");
-}
-
-#[test]
-fn a_stranger_may_what_the_site_permits_and_a_reload_changes_that_at_once() {
-    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
-    if !nix::unistd::geteuid().is_root() {
-        return; // only root can be somebody else
-    }
-    let site = Site::up("  web: {command: [sleep, \"1000\"]}");
-    let path = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(site.dir.path(), path).unwrap();
-    let control = |actions: &str| {
-        let text = fs::read_to_string(site.file()).unwrap();
-        let rest = text.split_once("defaults:").unwrap().1;
-        let run = site.dir.path().join("run");
-        let text = format!(
-            "version: 1\nsupervisor:\n  name: t\n  runtime_dir: {}\n  control:\n    \
-             access: [{{allow: {{users: [nobody]}}, actions: [{actions}]}}]\ndefaults:{rest}",
-            run.display()
-        );
-        fs::write(site.file(), text).unwrap();
-    };
-    fs::set_permissions(site.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-    let socket = site.socket();
-    let stranger = |args: &[&str]| -> Ran {
-        let mut command = bare(args);
-        command.env("SUPERVISOR_SOCKET", &socket).uid(65_534).gid(65_534);
-        command.output().unwrap().into()
-    };
-    let refused = stranger(&["status"]);
-    assert_eq!(refused.code, Some(4), "{refused:?}");
-    assert!(refused.err.contains("user nobody (uid 65534) may not status"), "{refused:?}");
-    assert_eq!(stranger(&["version"]).code, Some(0));
-    control("status, \"stop:web\"");
-    let live = site.expect(0, &["reload"]).out;
-    assert_eq!(live, "· supervisor live (control.access)\n");
-    assert_eq!(stranger(&["status"]).code, Some(0));
-    assert_eq!(stranger(&["start", "web"]).code, Some(4));
-    assert_eq!(stranger(&["stop", "web"]).code, Some(0));
-    control("status");
-    site.expect(0, &["reload"]);
-    assert_eq!(stranger(&["stop", "web"]).code, Some(4));
-    assert_eq!(site.log().matches("refused uid 65534").count(), 1, "once a minute");
 }
 
 #[test]
