@@ -47,6 +47,13 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    // Somebody who executes us without any argument, not even our own name, means something else
+    // than to start a supervisor.
+    let unnamed = env::args_os().next().is_none_or(|name| name.is_empty());
+    if unnamed && env::args_os().len() <= 1 {
+        let text = "cannot read the command line: it is empty";
+        return Failure::new(fail::USAGE, "usage", text).report(&Out::new(false, true));
+    }
     let no_color = environment.get(OsStr::new("NO_COLOR")).is_some_and(|value| !value.is_empty());
     let line = match CommandLine::try_parse() {
         Ok(line) => line,

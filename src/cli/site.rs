@@ -13,11 +13,10 @@ use super::{
     out::{Out, tell},
 };
 use crate::{
-    config::{self, Colour, Findings, LoadOptions, Loaded, Severity},
+    config::{self, Accounts as _, Colour, Findings, LoadOptions, Loaded, Severity},
     control::paths,
     daemon::Host,
     model::{Account, Unsupported},
-    sys::user,
 };
 
 /// Why a site cannot be had.
@@ -39,7 +38,7 @@ pub(super) fn load(context: &Context, file: &Path, for_check: bool) -> Result<Lo
         let hint = e.hint.or_else(|| context.config().is_none().then(unnamed));
         Unreadable::File(Failure { hint, ..failure })
     })?;
-    let account: Option<Account> = user::user_by_id(uid);
+    let account: Option<Account> = Host.user_by_id(uid);
     let text = |(k, v): (&std::ffi::OsString, &std::ffi::OsString)| {
         Some((k.to_str()?.to_owned(), v.to_str()?.to_owned()))
     };

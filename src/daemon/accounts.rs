@@ -1,6 +1,10 @@
 //! The accounts of this host, as `config` asks for them.
 
-use crate::{config::Accounts, model::Account, sys::user};
+use crate::{
+    config::Accounts,
+    model::Account,
+    sys::{stdio, user},
+};
 
 /// The users and groups of this host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -8,15 +12,15 @@ pub struct Host;
 
 impl Accounts for Host {
     fn user(&self, name: &str) -> Option<Account> {
-        user::user(name)
+        found(user::user(name))
     }
 
     fn user_by_id(&self, uid: u32) -> Option<Account> {
-        user::user_by_id(uid)
+        found(user::user_by_id(uid))
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        user::group(name)
+        found(user::group(name))
     }
 
     fn user_names(&self) -> Vec<String> {
@@ -26,4 +30,13 @@ impl Accounts for Host {
     fn group_names(&self) -> Vec<String> {
         user::group_names()
     }
+}
+
+/// Who gave no answer is as if not there; but why is said, for a name that is merely unknown is
+/// another mistake.
+fn found<T>(answer: Result<Option<T>, user::NoAnswer>) -> Option<T> {
+    answer.unwrap_or_else(|why| {
+        stdio::say(&format!("supervisor: {why}\n"));
+        None
+    })
 }

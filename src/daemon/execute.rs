@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Shell, children, input::Input, journal};
 use crate::{
     control::{LogLine, Reply, RequestId},
-    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Spawn, What},
+    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Slot, Spawn, What},
     model::{LogLevel, Signal},
     plan::ProgramId,
     sys::{
@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// So many deaths are looked at before anything else that has arrived.
+const AT_ONCE: usize = 64;
+
 /// A child made by fork(2) whose exec is not yet reported.
 pub(super) struct Unreported {
     pub(super) program: ProgramId,
@@ -23,6 +26,8 @@ pub(super) struct Unreported {
     pub(super) prepared: Prepared,
     /// What may take long and is not over.
     pub(super) stage: Stage,
+    /// It was killed, for it is no longer wanted.
+    pub(super) aborted: bool,
 }
 
 impl Shell {
@@ -126,8 +131,9 @@ impl Shell {
                 return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
             }
         };
-        // A vfork child that touches a dead mount would take the loop with it.
-        let child = if self.mounts.any_can_hang() {
+        // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
+        // take the loop with it.
+        let child = if prepared.becomes_another_user() || self.mounts.any_can_hang() {
             spawn::fork(&prepared).map(|(child, pipe)| (child, Some(pipe)))
         } else {
             spawn::vfork(&prepared).map(|child| (child, None))
@@ -148,8 +154,8 @@ impl Shell {
             Some(pipe) => {
                 let pipe = Arc::new(pipe);
                 self.watcher.report(run, &pipe);
-                let stage = Stage::WorkingDirectory;
-                let unreported = Unreported { program: id, pid, pipe, prepared, stage };
+                let (stage, aborted) = (Stage::WorkingDirectory, false);
+                let unreported = Unreported { program: id, pid, pipe, prepared, stage, aborted };
                 self.unreported.insert(run, unreported);
             }
         }
@@ -230,9 +236,44 @@ impl Shell {
         }
     }
 
+    /// Kills children that have not executed yet and are to be stopped already. Nothing of theirs
+    /// could act on SIGTERM; and what holds them up (a file system, their user) might do so for
+    /// ever.
+    pub(super) fn abort_unwanted(&mut self) {
+        let unwanted = |waiting: &Unreported| {
+            let slot = self.engine.slot(waiting.program);
+            !waiting.aborted && slot.is_some_and(Slot::is_stopped_while_spawning)
+        };
+        let unwanted = self.unreported.iter().filter(|(_, waiting)| unwanted(waiting));
+        for run in unwanted.map(|(run, _)| *run).collect::<Vec<_>>() {
+            // One that has just executed is asked as any program is.
+            self.read_report(run);
+            if let Some(waiting) = self.unreported.get_mut(&run) {
+                waiting.aborted = true;
+                self.children.signal_main(children::key(run), Signal::KILL).ok();
+            }
+        }
+    }
+
     /// Reaps everything that has ended, then looks which trees are empty.
     pub(super) fn reap(&mut self) {
-        while let Some(peeked) = self.children.peek_exited() {
+        while self.reap_up_to(usize::MAX) {}
+    }
+
+    /// The same for some of them. The others wait until what has arrived meanwhile was looked at:
+    /// where programs end as soon as they are started, there are always others.
+    pub(super) fn reap_some(&mut self) {
+        if self.reap_up_to(AT_ONCE) {
+            super::input::send(&self.queue, Input::Deaths);
+        }
+    }
+
+    /// Whether there may be more.
+    fn reap_up_to(&mut self, most: usize) -> bool {
+        let mut reaped = 0;
+        while reaped < most {
+            let Some(peeked) = self.children.peek_exited() else { break };
+            reaped += 1;
             if let Some(run) = peeked.run.map(RunId) {
                 self.ended(run, peeked);
             }
@@ -243,6 +284,7 @@ impl Shell {
             }
         }
         self.look_at_trees();
+        reaped == most
     }
 
     /// A child of ours has ended and is not reaped yet: its group can still be signalled.

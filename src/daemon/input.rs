@@ -19,6 +19,8 @@ use crate::{
 pub(super) enum Input {
     /// Signals have arrived: see [`signals::drain`].
     Signals,
+    /// There may be more who have ended.
+    Deaths,
     /// The report pipe of a forked child has something to say.
     Report(RunId),
     /// From the control thread.

@@ -79,6 +79,8 @@ struct Shell {
     log_level: Option<LogLevel>,
     started: crate::model::Instant,
     config: Option<String>,
+    /// A deadline was due, and an input was taken first.
+    passed_over: bool,
     exit: Option<u8>,
 }
 
@@ -106,15 +108,17 @@ impl Shell {
     }
 
     /// The next input, or `None` when a deadline comes first.
-    fn next(&self, inputs: &Receiver<Input>) -> Option<Input> {
+    fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let Some(at) = self.engine.next_deadline() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
         let wait = at.since(clock::monotonic()).min(Duration::from_secs(86_400));
         if wait.is_zero() {
-            // What has arrived goes first: a stop is not to wait behind a row of deadlines.
-            return inputs.try_recv().ok();
+            // In turn: neither is a stop to wait behind a row of deadlines, nor are these to wait
+            // for ever while something arrives all the time.
+            self.passed_over = !self.passed_over;
+            return if self.passed_over { inputs.try_recv().ok() } else { None };
         }
         match inputs.recv_timeout(wait) {
             Ok(input) => Some(input),
@@ -126,6 +130,7 @@ impl Shell {
     fn take(&mut self, input: Input) {
         match input {
             Input::Signals => self.signals(),
+            Input::Deaths => self.reap_some(),
             Input::Report(run) => self.read_report(run),
             Input::Control(event) => self.control_event(event),
             Input::Log(report) => {
@@ -201,7 +206,7 @@ impl Shell {
             self.feed(Event::Told(told));
         }
         if deaths {
-            self.reap();
+            self.reap_some();
         }
     }
 
@@ -230,6 +235,7 @@ impl Shell {
             }
             self.actions = actions;
         }
+        self.abort_unwanted();
     }
 }
 

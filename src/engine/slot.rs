@@ -192,6 +192,12 @@ impl Slot {
         self.life().map(|life| life.run)
     }
 
+    /// Whether it is to be stopped although its child is not known to execute yet.
+    #[must_use]
+    pub fn is_stopped_while_spawning(&self) -> bool {
+        matches!(self.state, State::Spawning { stop: Some(_), .. })
+    }
+
     /// Whether any process of it may be alive, or is about to be.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -3,7 +3,11 @@
 //! | way | what the caller sees | when |
 //! |---|---|---|
 //! | [`vfork`] | the result; it stands still until the exec | else: costs the same at any size |
-//! | [`fork`] | the result on a pipe, later | when a file system that it needs may hang |
+//! | [`fork`] | the result on a pipe, later | when something may hold up the child |
+//!
+//! What may hold it up: a file system that hangs, and the user that it becomes. Between the change
+//! of the user and the exec any process of that user may stop it (SIGSTOP), and whoever stands
+//! still with it then stands still for ever.
 
 mod child;
 mod method;
@@ -224,10 +228,9 @@ impl SpawnError {
     /// fault of the program.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let ours = matches!(self.stage, Stage::Preparation | Stage::Fork | Stage::Descriptors);
-        // An exec that finds no memory is as passing as a fork that does not.
-        let memory = self.errno == libc::ENOMEM || self.errno == libc::EAGAIN;
-        (ours && is_shortage(self.errno)) || memory
+        // Whatever it was doing: an exec that finds no memory or no room in the host's table of
+        // files is as passing as a fork that finds no process.
+        is_shortage(self.errno)
     }
 
     /// The file is open for writing: a deployment is under way, and it will soon be whole.

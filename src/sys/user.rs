@@ -1,34 +1,68 @@
 //! Users and groups of the host, from `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
 //!
 //! The files are read by ourselves: in a static glibc binary the look-up through NSS crashes. A
-//! dynamic binary asks NSS for names that the files do not have (LDAP, sssd).
+//! dynamic binary asks NSS for names that the files do not have (LDAP, sssd), and not for longer
+//! than [`PATIENCE`]: a directory server may never answer.
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path, time::Duration};
 
 use crate::model::Account;
+
+/// How long NSS may take for one name.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The largest account file that is read, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
+/// NSS did not answer in time, or there is no thread to ask it from: nobody knows whether there is
+/// such a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// `user alice`, `uid 1000`.
+    pub whom: String,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot look up {}: no answer within {} s", self.whom, PATIENCE.as_secs())
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
 /// The account with this login name, with all its groups.
-#[must_use]
-pub fn user(name: &str) -> Option<Account> {
-    let entry = users().into_iter().find(|user| &*user.name == name).or_else(|| nss::user(name))?;
-    Some(with_groups(entry))
+///
+/// # Errors
+/// It is in no file, and NSS does not answer.
+pub fn user(name: &str) -> Result<Option<Account>, NoAnswer> {
+    let entry = match users().into_iter().find(|user| &*user.name == name) {
+        Some(entry) => Some(entry),
+        None => nss::user(name)?,
+    };
+    Ok(entry.map(with_groups))
 }
 
 /// The account with this id, with all its groups.
-#[must_use]
-pub fn user_by_id(uid: u32) -> Option<Account> {
-    let entry = users().into_iter().find(|user| user.uid == uid);
-    entry.or_else(|| nss::user_by_id(uid)).map(with_groups)
+///
+/// # Errors
+/// As [`user`].
+pub fn user_by_id(uid: u32) -> Result<Option<Account>, NoAnswer> {
+    let entry = match users().into_iter().find(|user| user.uid == uid) {
+        Some(entry) => Some(entry),
+        None => nss::user_by_id(uid)?,
+    };
+    Ok(entry.map(with_groups))
 }
 
 /// The id of the group with this name.
-#[must_use]
-pub fn group(name: &str) -> Option<u32> {
-    let found = groups().into_iter().find(|group| group.name == name);
-    found.map(|group| group.gid).or_else(|| nss::group(name))
+///
+/// # Errors
+/// As [`user`].
+pub fn group(name: &str) -> Result<Option<u32>, NoAnswer> {
+    match groups().into_iter().find(|group| group.name == name) {
+        Some(group) => Ok(Some(group.gid)),
+        None => nss::group(name),
+    }
 }
 
 /// All login names of the files, for suggestions.
@@ -76,11 +110,16 @@ fn is_id(id: u32) -> bool {
     id != u32::MAX && id != 65_535
 }
 
+/// Not empty, no comment, and not one of the `+name` and `-name` by which NIS is included.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(['#', '+', '-'])
+}
+
 /// `name:password:uid:gid:comment:home:shell`.
 fn parse_user(line: &str) -> Option<Account> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
-    if name.is_empty() {
+    if !is_name(name) {
         return None;
     }
     let (uid, gid) = (id(uid)?, id(gid)?);
@@ -99,6 +138,9 @@ fn parse_user(line: &str) -> Option<Account> {
 fn parse_group(line: &str) -> Option<Group> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, gid, members] = fields.as_slice() else { return None };
+    if !is_name(name) {
+        return None;
+    }
     let members = members.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect();
     Some(Group { name: (*name).to_owned(), gid: id(gid)?, members })
 }
@@ -116,22 +158,71 @@ fn with_groups(user: Account) -> Account {
 
 #[cfg(not(all(target_env = "gnu", target_feature = "crt-static")))]
 mod nss {
-    use std::ffi::CString;
+    use std::{
+        ffi::CString,
+        sync::{
+            Arc,
+            atomic::{AtomicIsize, AtomicU8, Ordering},
+            mpsc,
+        },
+    };
 
     use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+    use super::{NoAnswer, PATIENCE};
     use crate::model::Account;
 
-    pub(super) fn user(name: &str) -> Option<Account> {
-        account(User::from_name(name).ok()??)
+    pub(super) fn user(name: &str) -> Result<Option<Account>, NoAnswer> {
+        let asked = name.to_owned();
+        ask(format!("user {name}"), move || account(User::from_name(&asked).ok()??))
     }
 
-    pub(super) fn user_by_id(uid: u32) -> Option<Account> {
-        account(User::from_uid(Uid::from_raw(uid)).ok()??)
+    pub(super) fn user_by_id(uid: u32) -> Result<Option<Account>, NoAnswer> {
+        ask(format!("uid {uid}"), move || account(User::from_uid(Uid::from_raw(uid)).ok()??))
     }
 
-    pub(super) fn group(name: &str) -> Option<u32> {
-        Some(Group::from_name(name).ok()??.gid.as_raw())
+    pub(super) fn group(name: &str) -> Result<Option<u32>, NoAnswer> {
+        let asked = name.to_owned();
+        ask(format!("group {name}"), move || Some(Group::from_name(&asked).ok()??.gid.as_raw()))
+    }
+
+    /// Questions that were given up and are still not answered. Each has a thread that nobody can
+    /// end; while there is one, nothing more is asked.
+    static LATE: AtomicIsize = AtomicIsize::new(0);
+
+    const OPEN: u8 = 0;
+    const ANSWERED: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// Asks in a thread of its own, and waits for the answer as long as is bearable.
+    fn ask<T: Send + 'static>(
+        whom: String,
+        question: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Result<Option<T>, NoAnswer> {
+        if LATE.load(Ordering::Relaxed) > 0 {
+            return Err(NoAnswer { whom });
+        }
+        let (sender, answer) = mpsc::sync_channel(1);
+        let state = Arc::new(AtomicU8::new(OPEN));
+        let its = Arc::clone(&state);
+        let asking = std::thread::Builder::new().name("accounts".into()).spawn(move || {
+            sender.send(question()).ok();
+            if its.swap(ANSWERED, Ordering::Relaxed) == GIVEN_UP {
+                LATE.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        if asking.is_err() {
+            return Err(NoAnswer { whom });
+        }
+        if let Ok(found) = answer.recv_timeout(PATIENCE) {
+            return Ok(found);
+        }
+        let late =
+            state.compare_exchange(OPEN, GIVEN_UP, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if late {
+            LATE.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(NoAnswer { whom })
     }
 
     fn account(user: User) -> Option<Account> {
@@ -153,19 +244,21 @@ mod nss {
 
 /// Nothing but the files: NSS of a static glibc loads libraries that crash it.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+#[expect(clippy::unnecessary_wraps, reason = "a dynamic binary may get no answer")]
 mod nss {
+    use super::NoAnswer;
     use crate::model::Account;
 
-    pub(super) fn user(_: &str) -> Option<Account> {
-        None
+    pub(super) fn user(_: &str) -> Result<Option<Account>, NoAnswer> {
+        Ok(None)
     }
 
-    pub(super) fn user_by_id(_: u32) -> Option<Account> {
-        None
+    pub(super) fn user_by_id(_: u32) -> Result<Option<Account>, NoAnswer> {
+        Ok(None)
     }
 
-    pub(super) fn group(_: &str) -> Option<u32> {
-        None
+    pub(super) fn group(_: &str) -> Result<Option<u32>, NoAnswer> {
+        Ok(None)
     }
 }
 
@@ -186,11 +279,28 @@ mod tests {
     }
 
     #[test]
+    fn odd_lines_are_nobody_and_do_not_hide_the_others() {
+        let text = "\n# root:x:0:0::/:/bin/sh\n+::::::\n-nis:x:5:5::/:/bin/sh\n:x:0:0::/:/bin/sh\n\
+                    short:x:1:1\nlong:x:1:1::/:/bin/sh:more\nno-shell:x:1:1::/home:\n\
+                    \u{fffd}odd:x:2:2::/:/bin/sh\r\ntwice:x:3:3::/:/bin/sh\ntwice:x:0:0::/:/bin/sh";
+        let all: Vec<Account> = text.lines().filter_map(parse_user).collect();
+        let names: Vec<&str> = all.iter().map(|user| &*user.name).collect();
+        assert_eq!(names, ["no-shell", "\u{fffd}odd", "twice", "twice"]);
+        assert_eq!(all.iter().map(|u| u.uid).collect::<Vec<_>>(), [1, 2, 3, 0]);
+        assert!(all.iter().all(|user| user.shell == Path::new("/bin/sh")));
+        let text = "+:::\nbad:x:-1:a\nshort:x:1\nempty:x:2:\nmany:x:3:a,,b,\n#c:x:4:a";
+        let all: Vec<Group> = text.lines().filter_map(parse_group).collect();
+        let found: Vec<(u32, usize)> = all.iter().map(|g| (g.gid, g.members.len())).collect();
+        assert_eq!(found, [(2, 0), (3, 2)]);
+    }
+
+    #[test]
     fn root_is_found_and_a_stranger_is_not() {
-        let root = user("root").unwrap();
+        let root = user("root").unwrap().unwrap();
         assert_eq!(root.uid, 0);
         assert!(root.groups.contains(&0));
-        assert!(user("no-such-user-here").is_none());
-        assert_eq!(user_by_id(0).map(|a| a.name), Some("root".into()));
+        assert_eq!(user("no-such-user-here"), Ok(None));
+        assert_eq!(group("no-such-group-here"), Ok(None));
+        assert_eq!(user_by_id(0).unwrap().map(|a| a.name), Some("root".into()));
     }
 }

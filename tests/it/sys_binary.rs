@@ -1,10 +1,10 @@
 //! The built supervisor where the world is hostile: how it is started, told to end, and breaks.
 
-use std::{fs, os::fd::OwnedFd, time::Duration};
+use std::{fs, os::fd::OwnedFd};
 
 use mini_supervisor::model::{Exit, Signal};
 
-use crate::sys_world::{World, file, is_skipped_without_root, lives, until};
+use crate::sys_world::{World, again_below, file, is_skipped_without_root, lives, until};
 
 /// A program that shows what it was started with, and stays.
 const SHOW: &str = r#"programs:
@@ -41,7 +41,11 @@ fn stopped_well(mut world: World) {
 
 #[test]
 fn however_it_is_started_a_program_starts_the_same() {
-    let soft = |n: u32| format!("nofile {n}");
+    let soft = |n: u64| format!("nofile {n}");
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let terminal = nix::unistd::ttyname(&pair.slave).unwrap();
     for (how, limit) in [
         ("ulimit -Sn 1000; exec RUN", 1000),
         ("ulimit -Sn 1000; exec RUN <&- >&- 2>&-", 1000),
@@ -62,9 +66,19 @@ fn however_it_is_started_a_program_starts_the_same() {
             1000,
         ),
         ("ulimit -Sn 1000; exec bash -c 'exec -a \"\" RUN'", 1000),
+        ("ulimit -Sn 1000; unset HOME PATH; exec RUN", 1000),
+        (
+            "X=$(head -c 100000 /dev/zero | tr '\\0' x); export A=$X B=$X C=$X D=$X E=$X F=$X G=$X H=$X; \
+             ulimit -Sn 1000; exec RUN",
+            1000,
+        ),
+        // As many as there may be at all: nothing is done for each of them.
+        ("ulimit -Sn $(ulimit -Hn); exec RUN", hard),
+        ("ulimit -Sn 1000; exec RUN < TTY", 1000),
+        ("ulimit -Sn 1000; exec RUN < TTY > TTY 2>&1", 1000),
     ] {
         let mut world = World::new(SHOW);
-        world.start(1, how);
+        world.start(1, &how.replace("TTY", terminal.to_str().unwrap()));
         until(how, || world.path("out").exists());
         let shown = world.text("out");
         let lines: Vec<&str> = shown.lines().collect();
@@ -145,17 +159,20 @@ fn what_a_dead_supervisor_left_behind_does_not_stop_the_next() {
 
 #[test]
 fn a_stop_at_any_moment_of_the_start_leaves_nothing() {
-    let (_never, timer) = std::sync::mpsc::channel::<()>();
-    for round in 0..40_u64 {
-        let mut world = World::new(SLEEP);
-        world.start(1, "exec RUN");
-        timer.recv_timeout(Duration::from_micros(round * 700)).ok();
-        world.signal(1, Signal::TERM);
-        let (_, exit) = world.exit();
-        let early = Exit::Signal { signal: Signal::TERM, core: false };
-        assert!(exit == Exit::Code(0) || exit == early, "{exit}: {}", world.text("log1"));
-        world.nobody_of("pids");
-        assert!(!world.path("pid").exists() && !world.path("run/control.sock").exists());
+    // What is there, one after the other; `e2e::moments` looks closer where it can.
+    for seen in ["site.yaml", "run", "run/supervisor.lock", "pid", "run/control.sock", "pids"] {
+        for _ in 0..5 {
+            let mut world = World::new(SLEEP);
+            world.start(1, "exec RUN");
+            until(seen, || world.path(seen).exists());
+            world.signal(1, Signal::TERM);
+            let (_, exit) = world.exit();
+            let early = Exit::Signal { signal: Signal::TERM, core: false };
+            let well = exit == Exit::Code(0) || (exit == early && seen == "site.yaml");
+            assert!(well, "{seen}: {exit}: {}", world.text("log1"));
+            world.nobody_of("pids");
+            assert!(!world.path("pid").exists() && !world.path("run/control.sock").exists());
+        }
     }
 }
 
@@ -220,4 +237,52 @@ fn without_proc_it_runs_and_says_what_it_cannot_do() {
     until("it is said", || world.text("log1").contains("no usable /proc"));
     assert_eq!(world.text("log1").matches("no usable /proc").count(), 1);
     stopped_well(world);
+}
+
+#[test]
+fn so_few_open_files_that_programs_cannot_start_are_told_and_the_site_still_ends_in_order() {
+    let one = |n: u32| format!("  p{n}: {{command: [/bin/sleep, '1000']}}\n");
+    let programs = format!("programs:\n{}", (0..4).map(one).collect::<String>());
+    for (limit, starts) in [(16, 0), (45, 4)] {
+        let mut world = World::new(&programs);
+        world.start(1, &format!("ulimit -n {limit}; exec RUN"));
+        let started = || world.text("log1").matches("started (pid").count();
+        if starts == 0 {
+            until("that it cannot", || world.text("log1").contains("p3: cannot start now"));
+            let log = world.text("log1");
+            let told = "only 16 files may be open, and 4 programs need about 40: raise";
+            assert!(log.contains(told), "{log}");
+            assert!(!log.contains("gave up") && !log.contains("bug:"), "{log}");
+        } else {
+            until("all run", || started() == starts);
+            assert!(!world.text("log1").contains("may be open"), "{}", world.text("log1"));
+        }
+        assert_eq!(started(), starts);
+        stopped_well(world);
+    }
+    // Where not even we can start, that is said, and nothing is left.
+    let mut world = World::new(&programs);
+    world.start(1, "ulimit -n 8; exec RUN");
+    assert_eq!(world.exit(), (Some(1), Exit::Code(1)));
+    let log = world.text("log1");
+    assert!(log.contains("supervisor: cannot") && log.contains("Too many open files"), "{log}");
+    assert!(!world.path("pid").exists());
+}
+
+#[test]
+fn an_argv_without_even_a_name_is_a_usage_error() {
+    let this = "sys_binary::an_argv_without_even_a_name_is_a_usage_error";
+    let Some(exit) = again_below("env", this) else {
+        // Nothing at all; Linux makes one empty word of it since 5.18.
+        let binary = std::ffi::CString::new(env!("CARGO_BIN_EXE_supervisor")).unwrap();
+        let none: [&std::ffi::CStr; 0] = [];
+        nix::unistd::execve(&binary, &none, &none).unwrap();
+        return;
+    };
+    assert_eq!(exit, Exit::Code(2));
+    let mut world = World::new(SLEEP);
+    world.start(1, "exec bash -c 'exec -a \"\" BIN'");
+    assert_eq!(world.exit(), (Some(1), Exit::Code(2)));
+    let log = world.text("log1");
+    assert_eq!(log, "supervisor: cannot read the command line: it is empty\n");
 }

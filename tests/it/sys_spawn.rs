@@ -2,14 +2,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{
+    ffi::OsString,
     io::Read,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::Path,
+    time::Duration,
 };
 
 use mini_supervisor::{
     model::{Exit, Signal},
     sys::{
         child::Children,
+        clock,
         spawn::{
             Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, aside, fork, read_report,
             vfork,
@@ -18,7 +25,7 @@ use mini_supervisor::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::sys_world::{next_exit, shell};
+use crate::sys_world::{is_skipped_without_root, median, next_exit, shell};
 
 /// Output and exit of a child made by vfork.
 fn run(mut spec: SpawnSpec) -> (String, Exit) {
@@ -129,14 +136,213 @@ fn each_failure_names_its_stage_and_errno_by_both_ways() {
             assert_eq!((error.stage, error.errno, &*error.object), (Stage::Exec, errno, command));
         }
     }
+    for error in failures(|| SpawnSpec { argv: vec!["/no/such/x".into(), "y".into()], ..plain() }) {
+        assert_eq!(
+            error.to_string(),
+            "executing /no/such/x: No such file or directory (os error 2)"
+        );
+    }
     for error in failures(|| SpawnSpec { cpu_affinity: vec![1000], ..plain() }) {
         assert_eq!((error.stage, error.errno), (Stage::Affinity, libc::EINVAL));
     }
 }
 
+/// A file that may be executed, with this text.
+fn executable(dir: &Path, name: &str, text: &[u8]) -> OsString {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.into()
+}
+
+#[test]
+fn every_reason_of_the_kernel_not_to_execute_is_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| OsString::from(dir.path().join(name));
+    let symlink = |to: &str, name| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+    symlink("loop", "loop");
+    symlink("nowhere", "dangling");
+    std::fs::write(dir.path().join("plain"), "#!/bin/sh\n").unwrap();
+    let write = |name, text: &[u8]| executable(dir.path(), name, text);
+    let cases: Vec<(&str, OsString, i32)> = vec![
+        ("missing", at("missing"), libc::ENOENT),
+        ("dangling link", at("dangling"), libc::ENOENT),
+        ("missing interpreter", write("bad-interpreter", b"#!/no/such\n"), libc::ENOENT),
+        ("below a file", at("plain/x"), libc::ENOENT),
+        ("a directory", dir.path().into(), libc::EACCES),
+        ("mode 644", at("plain"), libc::EACCES),
+        ("interpreter of mode 644", write("bad-mode", b"#!/etc/passwd\n"), libc::EACCES),
+        ("garbage", write("garbage", b"\x7fG\0\x01\x02"), libc::ENOEXEC),
+        ("an empty file", write("empty", b""), libc::ENOEXEC),
+        ("half an ELF", write("half", b"\x7fELF\x02\x01\x01"), libc::ENOEXEC),
+        ("links in a circle", at("loop"), libc::ELOOP),
+        (
+            "scripts of scripts",
+            write("circle", format!("#!{}\n", at("circle").display()).as_bytes()),
+            libc::ELOOP,
+        ),
+        ("a long name", at(&"x".repeat(256)), libc::ENAMETOOLONG),
+        ("a long path", format!("/{}", "x/".repeat(2100)).into(), libc::ENAMETOOLONG),
+    ];
+    for (what, command, errno) in cases {
+        for error in failures(|| SpawnSpec::new(vec![command.clone()])) {
+            assert_eq!((error.stage, error.errno), (Stage::Exec, errno), "{what}");
+            assert_eq!(*error.object, *command.to_string_lossy(), "{what}");
+            assert!(!error.is_transient() && !error.is_text_busy(), "{what}");
+        }
+    }
+    let long: OsString = "x".repeat(256 << 10).into();
+    for error in failures(|| SpawnSpec::new(vec!["/bin/true".into(), long.clone()])) {
+        assert_eq!((error.stage, error.errno), (Stage::Exec, libc::E2BIG), "a long argument");
+    }
+    let env = || vec![("X".into(), long.clone())];
+    for error in failures(|| SpawnSpec { env: env(), ..SpawnSpec::new(vec!["/bin/true".into()]) }) {
+        assert_eq!((error.stage, error.errno), (Stage::Exec, libc::E2BIG), "a long variable");
+    }
+    // All that is together as long as the kernel takes is no mistake.
+    let (_, exit) = run(SpawnSpec::new(vec!["/bin/true".into(), "x".repeat(120 << 10).into()]));
+    assert_eq!(exit, Exit::Code(0));
+}
+
+#[test]
+fn what_may_not_be_searched_or_executed_for_the_user_is_not_executed() {
+    if is_skipped_without_root() {
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("sv").tempdir_in("/tmp").unwrap();
+    let program = executable(dir.path(), "x", b"#!/bin/sh\nexit 0\n");
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir.path(), private).unwrap();
+    let identity = || Some(Identity { uid: 65534, gid: 65534, groups: vec![] });
+    // The directory is 0700 of root: root could.
+    for error in
+        failures(|| SpawnSpec { identity: identity(), ..SpawnSpec::new(vec![program.clone()]) })
+    {
+        assert_eq!((error.stage, error.errno), (Stage::Exec, libc::EACCES));
+    }
+    for error in failures(|| SpawnSpec {
+        identity: identity(),
+        working_directory: dir.path().into(),
+        ..SpawnSpec::new(vec!["/bin/true".into()])
+    }) {
+        assert_eq!((error.stage, error.errno), (Stage::WorkingDirectory, libc::EACCES));
+    }
+    // In the search through PATH such a directory hides nothing behind it.
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let env = vec![("PATH".into(), path.into())];
+    let spec = SpawnSpec { identity: identity(), env, ..SpawnSpec::new(vec!["true".into()]) };
+    assert_eq!(run(spec).1, Exit::Code(0));
+}
+
+/// Everything of ours that a child could change by sharing it with us.
+fn ourselves() -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/{name}")).unwrap();
+    let status = read("status");
+    let ours = |line: &&str| {
+        !line.starts_with("Vm")
+            && !line.starts_with("Rss")
+            && !line.contains("ctxt")
+            && !line.starts_with("State")
+    };
+    let status: Vec<&str> = status.lines().filter(ours).collect();
+    let stat = read("stat");
+    let stat: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    format!(
+        "{status:#?} {} {} {fds} {} pgrp, session, tty, priority, nice {:?} {:?}",
+        read("limits"),
+        read("oom_score_adj"),
+        std::fs::read_link("/proc/self/cwd").unwrap().display(),
+        &stat[3..6],
+        &stat[16..18],
+    )
+}
+
+#[test]
+fn what_a_child_changes_of_itself_changes_nothing_in_us() {
+    use mini_supervisor::model::{IoNice, Resource, RlimitValue};
+    let spec = || SpawnSpec {
+        umask: 0o077,
+        working_directory: "/usr".into(),
+        rlimits: vec![
+            (Resource::Nofile, RlimitValue::Max(20)),
+            (Resource::Core, RlimitValue::Max(0)),
+            (Resource::Stack, RlimitValue::Max(1 << 20)),
+        ],
+        nice: Some(19),
+        ionice: Some(IoNice::Idle),
+        oom_score_adj: Some(900),
+        cpu_affinity: vec![0],
+        no_new_privileges: true,
+        identity: nix::unistd::geteuid().is_root().then(|| Identity {
+            uid: 65534,
+            gid: 65534,
+            groups: vec![65534, 7],
+        }),
+        ..shell("nice; cat /proc/self/oom_score_adj; ulimit -n; umask; pwd; id -u")
+    };
+    let before = ourselves();
+    let (text, exit) = run(spec());
+    assert_eq!(exit, Exit::Code(0));
+    let uid = if nix::unistd::geteuid().is_root() {
+        "65534".into()
+    } else {
+        nix::unistd::geteuid().to_string()
+    };
+    assert_eq!(text, format!("19\n900\n20\n0077\n/usr\n{uid}\n"));
+    assert_eq!(ourselves(), before);
+    // Neither does one that fails half-way.
+    for error in failures(|| SpawnSpec { argv: vec!["/no/such".into()], ..spec() }) {
+        assert_eq!(error.stage, Stage::Exec);
+    }
+    assert_eq!(ourselves(), before);
+}
+
+#[test]
+fn a_signal_meets_a_child_that_has_no_group_yet_and_never_ourselves() {
+    let prepared = Prepared::new(SpawnSpec::new(vec!["/bin/sleep".into(), "1000".into()])).unwrap();
+    let mut children = Children::new();
+    for run in 0..300 {
+        // It is still on its way to setsid(2), most of the time.
+        let (child, _report) = fork(&prepared).unwrap();
+        children.insert(run, child);
+        children.signal_group(run, Signal::TERM).unwrap();
+        let peeked = next_exit(&mut children);
+        assert_eq!(peeked.exit, Exit::Signal { signal: Signal::TERM, core: false });
+        assert_eq!(children.signal_group(run, Signal::TERM), Err(nix::errno::Errno::ESRCH));
+    }
+}
+
+#[test]
+fn to_start_a_program_takes_no_longer_when_we_are_large() {
+    let prepared = Prepared::new(SpawnSpec::new(vec!["/bin/true".into()])).unwrap();
+    let mut children = Children::new();
+    let mut some = || -> Vec<Duration> {
+        let once = |run| {
+            let began = clock::monotonic();
+            children.insert(run, vfork(&prepared).unwrap());
+            let took = clock::monotonic().since(began);
+            let _child = next_exit(&mut children);
+            took
+        };
+        (0..40).map(once).collect()
+    };
+    let (mut small, mut large) = (Vec::new(), Vec::new());
+    // In turn, so that a slow moment of the host is one of both.
+    for _ in 0..6 {
+        small.extend(some());
+        let memory = std::hint::black_box(vec![1_u8; 256 << 20]);
+        large.extend(some());
+        drop(memory);
+    }
+    let (small, large) = (median(small), median(large));
+    println!("from the order to the running program: {small:?}, with 256 MiB more {large:?}");
+    // A copy of the tables of that memory alone would take several milliseconds.
+    assert!(large < small * 4 + Duration::from_millis(1), "{small:?} {large:?}");
+}
+
 #[test]
 fn a_text_without_an_interpreter_is_not_given_to_a_shell() {
-    use std::os::unix::fs::PermissionsExt;
     let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     std::fs::write(&file, "exit 0\n").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -151,8 +357,7 @@ fn a_text_without_an_interpreter_is_not_given_to_a_shell() {
 
 #[test]
 fn a_child_of_another_user_has_nothing_of_root_left() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+    if is_skipped_without_root() {
         return;
     }
     let identity = Some(Identity { uid: 65534, gid: 65534, groups: vec![7, 65534, 5] });
@@ -220,7 +425,7 @@ fn children_start_while_other_threads_allocate_and_write() {
                     }
                     // Else these eight have both processors, and each spawn waits for its turn
                     // of some milliseconds several times.
-                    std::thread::park_timeout(std::time::Duration::from_micros(200));
+                    std::thread::park_timeout(Duration::from_micros(200));
                 }
             });
         }

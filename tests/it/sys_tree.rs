@@ -1,7 +1,11 @@
 //! Trees of processes: whoever left them is found, and nobody else is signalled.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{ffi::OsString, fs, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader, PipeReader, Read, Write},
+};
 
 use mini_supervisor::{
     model::{Exit, Signal},
@@ -13,94 +17,127 @@ use mini_supervisor::{
     },
 };
 
-use crate::sys_world::{is_skipped_without_root, lives, next_exit, reap_all, shell, start, until};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use crate::sys_world::{
+    Guard, NAMESPACE, is_inside, is_skipped_without_root, lives, next_exit, reap_everybody, shell,
+    start, until,
+};
 
 /// 400 processes that ignore what can be ignored: ¼ plain, ¼ setsid, ¼ setpgid, ¼ double-forked.
+/// Each says its pid; the last line says that whoever was only in between is gone. Nobody stays for
+/// more than five minutes, whatever becomes of the test.
 const FOREST: &str = r#"
-    use POSIX; $SIG{TERM} = $SIG{HUP} = "IGNORE";
+    use POSIX; $SIG{TERM} = $SIG{HUP} = "IGNORE"; $| = 1;
     for $i (0 .. 399) {
-        next if fork;
+        if ($pid = fork) { waitpid $pid, 0 if $i % 4 == 3; next }
         if ($i % 4 == 1) { POSIX::setsid() }
         if ($i % 4 == 2) { setpgrp(0, 0) }
-        if ($i % 4 == 3) { exit if fork; POSIX::setsid() }
-        open F, ">>", $ARGV[0]; syswrite F, "$$\n"; close F;
-        sleep 1000 while 1;
+        if ($i % 4 == 3) { POSIX::_exit(0) if fork; POSIX::setsid() }
+        syswrite STDOUT, "$$\n";
+        sleep 300; exit;
     }
-    sleep 1000 while 1;
+    syswrite STDOUT, "all\n";
+    sleep 300;
 "#;
 
-fn forest(children: &mut Children) -> (tempfile::TempDir, Vec<String>) {
-    become_subreaper().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("pids");
-    let mut argv: Vec<OsString> = ["/usr/bin/perl", "-e", FOREST].map(OsString::from).to_vec();
-    argv.push(list.clone().into());
-    let mut spec = SpawnSpec::new(argv);
-    spec.env = vec![("SUPERVISOR_RUN".into(), "test:1".into())];
-    start(children, 1, spec);
-    let count = || fs::read_to_string(&list).unwrap_or_default().lines().count();
-    until("all 400 are there", || count() == 400);
-    let pids = fs::read_to_string(&list).unwrap().lines().map(str::to_owned).collect();
-    (dir, pids)
+/// Its main process is run 1.
+struct Forest {
+    /// Everybody but the main process.
+    pids: Vec<String>,
+    /// Ends when the last of them is dead.
+    output: BufReader<PipeReader>,
+    _guard: Guard,
+}
+
+impl Forest {
+    fn grow(children: &mut Children) -> Self {
+        become_subreaper().unwrap();
+        let guard = Guard;
+        let (reader, writer) = std::io::pipe().unwrap();
+        let argv: Vec<OsString> = ["/usr/bin/perl", "-e", FOREST].map(OsString::from).to_vec();
+        let mut spec = SpawnSpec::new(argv);
+        spec.env = vec![("SUPERVISOR_RUN".into(), "test:1".into())];
+        spec.stdout = Some(writer.into());
+        start(children, 1, spec);
+        let mut output = BufReader::new(reader);
+        let mut lines = Vec::new();
+        while lines.len() < 401 {
+            let mut line = String::new();
+            assert!(output.read_line(&mut line).unwrap() > 0, "it ends after {}", lines.len());
+            lines.push(line.trim_end().to_owned());
+        }
+        lines.retain(|line| line != "all");
+        assert_eq!(lines.len(), 400);
+        Self { pids: lines, output, _guard: guard }
+    }
+
+    fn is_dead(&mut self) {
+        assert_eq!(self.output.read_to_string(&mut String::new()).unwrap(), 0);
+        assert!(self.pids.iter().all(|pid| !lives(pid)));
+    }
 }
 
 #[test]
 fn a_tree_of_400_that_scatter_is_killed_with_its_main_process() {
     let mut children = Children::new();
     let mut trees = Trees::new("test");
-    let (_dir, pids) = forest(&mut children);
-    // Those between a double-forked process and the main one may take a moment to end.
-    until("all 401 are seen", || trees.processes_of(&children, 1).len() == 401);
+    let mut forest = Forest::grow(&mut children);
+    assert_eq!(trees.processes_of(&children, 1).len(), 401);
     children.signal_group(1, Signal::KILL).unwrap();
     trees.signal_tree(&children, 1, Signal::KILL);
-    until("all are gone", || {
-        reap_all(&mut children);
-        !has_children()
-    });
-    assert!(children.is_empty() && pids.iter().all(|pid| !lives(pid)));
+    reap_everybody(&mut children);
+    assert!(children.is_empty());
+    forest.is_dead();
 }
 
 #[test]
 fn a_tree_of_400_whose_main_process_was_killed_from_outside_is_found_and_killed() {
     let mut children = Children::new();
     let mut trees = Trees::new("test");
-    let (_dir, pids) = forest(&mut children);
+    let mut forest = Forest::grow(&mut children);
     let main = children.pid_of(1).unwrap();
     children.signal_main(1, Signal::KILL).unwrap();
-    until("the main process is dead", || {
-        reap_all(&mut children);
-        children.is_empty()
-    });
+    assert_eq!(next_exit(&mut children).run, Some(1));
     trees.watch(1, main);
-    until("all 400 are seen", || trees.survivors(&children)[&1].len() == 400);
+    assert_eq!(trees.survivors(&children)[&1].len(), 400);
     assert_eq!(trees.signal_tree(&children, 1, Signal::KILL), 400);
-    until("all are gone", || {
-        reap_all(&mut children);
-        !has_children()
-    });
-    assert!(trees.survivors(&children).is_empty() && pids.iter().all(|pid| !lives(pid)));
+    reap_everybody(&mut children);
+    assert!(trees.survivors(&children).is_empty());
+    forest.is_dead();
+}
+
+#[test]
+fn a_test_that_fails_leaves_nobody_of_its_tree_behind() {
+    let mut children = Children::new();
+    let forest = Forest::grow(&mut children);
+    let pids = forest.pids.clone();
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _forest = forest;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(failed.is_err() && !has_children() && pids.iter().all(|pid| !lives(pid)));
 }
 
 #[test]
 fn five_hundred_orphans_that_die_at_once_are_all_reaped_and_counted() {
     become_subreaper().unwrap();
+    let _guard = Guard;
     let mut children = Children::new();
     let trees = Trees::new("test");
     let script = "i=0; while [ $i -lt 500 ]; do sleep 1000 & i=$((i+1)); done";
     start(&mut children, 1, shell(script));
     assert_eq!(next_exit(&mut children).exit, Exit::Code(0));
-    until("all 500 are ours", || trees.all_strangers(&children).len() == 500);
+    assert_eq!(trees.all_strangers(&children).len(), 500);
     trees.signal_all_strangers(&children, Signal::KILL);
-    until("all are gone", || {
-        reap_all(&mut children);
-        !has_children()
-    });
+    reap_everybody(&mut children);
     assert_eq!(children.strangers_reaped(), 500);
 }
 
 #[test]
 fn two_thousand_programs_that_end_at_once_lose_no_exit_among_orphans() {
     become_subreaper().unwrap();
+    let _guard = Guard;
     let mut children = Children::new();
     for run in 0..2000_u64 {
         // Every tenth leaves an orphan behind that ends by itself.
@@ -113,19 +150,16 @@ fn two_thousand_programs_that_end_at_once_lose_no_exit_among_orphans() {
             }
         }
     }
-    until("the orphans are gone", || {
-        reap_all(&mut children);
-        !has_children()
-    });
+    reap_everybody(&mut children);
     assert_eq!(children.strangers_reaped(), 200);
 }
 
 #[test]
 fn a_stopped_process_ends_by_term_and_cont() {
     let mut children = Children::new();
+    let _guard = Guard;
     start(&mut children, 1, shell("kill -STOP $$; sleep 1000"));
-    let stat = format!("/proc/{}/stat", children.pid_of(1).unwrap());
-    until("it is stopped", || fs::read_to_string(&stat).unwrap().contains(") T "));
+    waitid(Id::All, WaitPidFlag::WSTOPPED).unwrap();
     children.signal_group(1, Signal::TERM).unwrap();
     assert!(children.peek_exited().is_none());
     children.signal_group(1, Signal::CONT).unwrap();
@@ -156,39 +190,36 @@ fn a_core_dump_is_told_from_a_mere_signal() {
 
 #[test]
 fn a_child_outlives_the_thread_that_made_it() {
+    let _guard = Guard;
+    let (input, mut to) = std::io::pipe().unwrap();
+    let (from, output) = std::io::pipe().unwrap();
     let made = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut children = Children::new();
-            start(&mut children, 1, shell("exec sleep 1000"));
-            children.pid_of(1).unwrap().to_string()
+            let mut spec = shell("while read line; do echo $line; done");
+            (spec.stdin, spec.stdout) = (Some(input.into()), Some(output.into()));
+            start(&mut children, 1, spec);
+            (children.pid_of(1).unwrap().to_string(), nix::unistd::gettid())
         });
         thread.join().unwrap()
     });
-    let (_never, timer) = std::sync::mpsc::channel::<()>();
-    timer.recv_timeout(Duration::from_millis(500)).unwrap_err();
-    assert!(lives(&made));
-    Trees::new("test").signal_all_strangers(&Children::new(), Signal::KILL);
-    let mut children = Children::new();
-    let exit = next_exit(&mut children).exit;
-    assert_eq!(exit, Exit::Signal { signal: Signal::KILL, core: false });
+    // Then the signal that a parent's death sends (prctl(2)) would be sent, too.
+    let thread = format!("/proc/self/task/{}", made.1);
+    until("the thread is gone", || !fs::exists(&thread).unwrap());
+    let mut from = BufReader::new(from);
+    for round in 0..3 {
+        writeln!(to, "{round}").unwrap();
+        let mut line = String::new();
+        assert!(from.read_line(&mut line).unwrap() > 0, "it was killed");
+        assert_eq!(line, format!("{round}\n"));
+    }
+    assert!(lives(&made.0));
 }
 
 #[test]
 fn a_pid_that_was_given_again_is_not_signalled() {
-    const INSIDE: &str = "SUPERVISOR_TEST_INSIDE";
-    if is_skipped_without_root() {
-        return;
-    }
-    if !std::env::vars_os().any(|(name, _)| name == INSIDE) {
-        // Once more, in a PID namespace whose next pid may be chosen.
-        let this = std::env::current_exe().unwrap();
-        let name = "sys_tree::a_pid_that_was_given_again_is_not_signalled";
-        let script = format!("exec unshare -pf --mount-proc {} --exact {name}", this.display());
-        let mut spec = shell(&script);
-        spec.env = vec![(INSIDE.into(), "1".into()), ("PATH".into(), "/usr/bin:/bin".into())];
-        let mut children = Children::new();
-        start(&mut children, 1, spec);
-        assert_eq!(next_exit(&mut children).exit, Exit::Code(0));
+    let this = "sys_tree::a_pid_that_was_given_again_is_not_signalled";
+    if is_skipped_without_root() || !is_inside(NAMESPACE, this) {
         return;
     }
     become_subreaper().unwrap();

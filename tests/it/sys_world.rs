@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use mini_supervisor::{
     model::{Exit, Signal},
     sys::{
-        child::{Children, Peeked},
+        child::{Children, Peeked, has_children},
         clock,
         spawn::{Prepared, SpawnSpec, vfork},
     },
@@ -39,11 +39,69 @@ pub(crate) fn next_exit(children: &mut Children) -> Peeked {
     peeked
 }
 
-/// Reaps everybody who has ended.
-pub(crate) fn reap_all(children: &mut Children) {
-    while let Some(peeked) = children.peek_exited() {
-        children.reap(peeked);
+/// Reaps until there is nobody left; blocks in waitid(2).
+pub(crate) fn reap_everybody(children: &mut Children) {
+    while has_children() {
+        let _child = next_exit(children);
     }
+}
+
+/// Runs the test of this name once more below `wrapper`, a command that executes its arguments, and
+/// gives its exit; `None` when this is that second run.
+pub(crate) fn again_below(wrapper: &str, test: &str) -> Option<Exit> {
+    const INSIDE: &str = "SUPERVISOR_TEST_INSIDE";
+    if std::env::vars_os().any(|(name, _)| name == INSIDE) {
+        return None;
+    }
+    let this = std::env::current_exe().unwrap();
+    let run = format!("exec {wrapper} {} --nocapture --exact {test}", this.display());
+    let mut spec = shell(&run);
+    spec.env = vec![(INSIDE.into(), "1".into()), ("PATH".into(), "/usr/bin:/bin".into())];
+    spec.stdout = Some(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    spec.stderr = Some(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
+    let mut children = Children::new();
+    start(&mut children, 1, spec);
+    Some(next_exit(&mut children).exit)
+}
+
+/// The same for a test that succeeds inside; whether this is inside.
+pub(crate) fn is_inside(wrapper: &str, test: &str) -> bool {
+    let exit = again_below(wrapper, test);
+    assert!(exit.is_none_or(|exit| exit == Exit::Code(0)), "inside: {exit:?}");
+    exit.is_none()
+}
+
+/// A PID namespace of its own, whose PID 1 is what it executes.
+pub(crate) const NAMESPACE: &str = "unshare -pf --mount-proc";
+
+/// Kills and reaps every descendant of this process when it goes, so that a test that fails leaves
+/// nobody behind. A test has a process of its own, which is a subreaper where it has grandchildren.
+pub(crate) struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        while has_children() {
+            for task in fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok) {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                for pid in children.split_whitespace() {
+                    let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+                    nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).ok();
+                }
+            }
+            // One at least, by waiting, and then who is there.
+            let mut children = Children::new();
+            let _child = next_exit(&mut children);
+            while let Some(peeked) = children.peek_exited() {
+                children.reap(peeked);
+            }
+        }
+    }
+}
+
+/// The middle of these.
+pub(crate) fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort_unstable();
+    all[all.len() / 2]
 }
 
 /// Waits until it is so; half a minute at the most.

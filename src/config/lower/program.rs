@@ -157,7 +157,16 @@ fn run_as(node: &Node, place: Place, context: &mut Context<'_>) -> RunAs {
     // What is unknown has been reported by the check.
     let Some(account) = lookup(text, context) else { return own };
     if account.uid == context.options.uid {
-        return groups(node, RunAs::Account(Arc::new(account)), context);
+        let account = Arc::new(account);
+        // Who is not root may not even set the groups that he has (setgroups(2)): there is nothing
+        // to change.
+        let same = context.options.uid != 0;
+        let run_as = if same {
+            RunAs::Supervisor { account: Some(account) }
+        } else {
+            RunAs::Account(account)
+        };
+        return groups(node, run_as, context);
     }
     if context.options.uid != 0 {
         let text = format!("a supervisor that is not root cannot run programs as `{text}`");

@@ -77,8 +77,9 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     reset_signals();
     // umask(2) cannot fail.
     at(Stage::Preparation, call!(SYS_umask, prepared.umask))?;
-    schedule(prepared)?;
     connect(prepared, report)?;
+    // With nothing open but what is the child's: the supervisor may have no descriptor to spare.
+    schedule(prepared)?;
     // After the last descriptor was opened: the limit may be below the number of those that the
     // supervisor has.
     for (resource, limit) in &prepared.rlimits {

@@ -101,6 +101,14 @@ impl Prepared {
         self.error(stage, 0)
     }
 
+    /// Whether the child becomes a user who could not signal us: then it must not be waited for,
+    /// see [`super`].
+    #[must_use]
+    pub fn becomes_another_user(&self) -> bool {
+        let own = nix::unistd::geteuid().as_raw();
+        self.identity.as_ref().is_some_and(|identity| identity.uid != own)
+    }
+
     /// The object of an error at this stage, in the user's words.
     pub(super) fn error(&self, stage: Stage, errno: i32) -> SpawnError {
         let object = match stage {

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::harness::{Plan, Site, change, is_root, program, skip};
+use super::harness::{Plan, Site, change, fifo, is_root, program, skip};
 
 /// The file `name`, when the oneshot `probe` that writes it has ended.
 fn written(site: &mut Site, name: &str) -> String {
@@ -74,14 +74,22 @@ fn an_unprivileged_supervisor_does_everything_in_its_own_name() {
     if !is_root() {
         return skip("not root: cannot become nobody");
     }
-    let mut site = Plan::new("  one: {command: [sleep, '1000'], restart: {delay: 1ms}}")
-        .run_as(65534, 65534)
-        .start();
+    // One that names its user is no different.
+    let mut site = Plan::new(
+        "  one: {command: [sleep, '1000'], restart: {delay: 1ms}}
+  named: {command: [sleep, '1000'], user: nobody, group: '65534', working_directory: /,
+    start_pre: [{command: ['true'], user: nobody}]}",
+    )
+    .run_as(65534, 65534)
+    .start();
+    site.all_running();
     let pid = site.main_pid("one");
     assert_eq!(std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 65534);
     assert_eq!(site.socket().metadata().unwrap().uid(), 65534);
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
-    site.wait_for("again", |s| program(s, "one").restarts == 1 && s.programs[0].pid.is_some());
+    site.wait_for("again", |s| {
+        program(s, "one").restarts == 1 && program(s, "one").pid.is_some_and(|new| new != pid)
+    });
     assert_eq!(site.end(), 0);
 }
 
@@ -98,16 +106,17 @@ fn an_unprivileged_supervisor_refuses_programs_of_others() {
 
 #[test]
 fn commands_around_a_program_run_in_order_and_are_told_how_it_ended() {
-    let mut site = Plan::new(
+    let plan = Plan::new(
         "  one: {command: [DIR/one], restart: {policy: never}, start_pre: [{command: [DIR/say, pre1]},
     {command: ['false'], ignore_failure: true}, {command: [DIR/say, pre2]}],
     start_post: [{command: [DIR/say, post]}], stop_post: [{command: [DIR/say, after]}]}",
     )
-    .script("say", "test $1 = post && until test -e DIR/main; do sleep 0.01; done
-echo $1 $EXIT_CODE $EXIT_STATUS $SERVICE_RESULT >> DIR/said; test $1 != post || touch DIR/go")
-    .script("one", "echo main >> DIR/said; touch DIR/main; until test -e DIR/go; do sleep 0.01; done; sh -c '. DIR/how'; exit $?")
-    .file("how", "exit 3")
-    .start();
+    .script("say", "test $1 = post && read word < DIR/main
+echo $1 $EXIT_CODE $EXIT_STATUS $SERVICE_RESULT >> DIR/said; test $1 != post || echo go > DIR/go")
+    .script("one", "echo main >> DIR/said; echo main > DIR/main; read word < DIR/go; exit 3");
+    fifo(&plan, "main");
+    fifo(&plan, "go");
+    let mut site = plan.start();
     site.wait_state("one", StateWord::Exited);
     let said = std::fs::read_to_string(site.path("said")).unwrap();
     assert_eq!(said, "pre1\npre2\nmain\npost\nafter exited 3 exit-code\n");

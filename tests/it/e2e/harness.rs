@@ -370,6 +370,17 @@ impl Site {
         kill(self.pid, signal).unwrap();
     }
 
+    /// The same, unless it has ended already; whether it has.
+    pub(super) fn signal_if_alive(&mut self, signal: Signal) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.exit.try_recv().ok();
+        }
+        if self.ended.is_none() {
+            kill(self.pid, signal).ok();
+        }
+        self.ended.is_some()
+    }
+
     /// The exit code, when it has ended (128 + N for a signal).
     pub(super) fn code(&mut self) -> i32 {
         if let Some(code) = self.ended {
@@ -438,6 +449,13 @@ pub(super) fn change(names: &[&str]) -> Change {
 
 pub(super) fn program<'a>(status: &'a SiteStatus, name: &str) -> &'a ProgramStatus {
     status.programs.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Makes a pipe with this name, for scripts that wait for each other.
+pub(super) fn fifo(plan: &Plan, name: &str) -> PathBuf {
+    let path = plan.path(name);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    path
 }
 
 /// Whether nobody holds the lock (or it is gone).

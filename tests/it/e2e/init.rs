@@ -9,11 +9,12 @@ use nix::{
 };
 
 use super::harness::{Plan, Site, full, is_root, program, skip};
+use crate::sys_world::until;
 
-const UNSHARE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
+pub(super) const UNSHARE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
 
 /// Whether a namespace can be had here.
-fn possible() -> bool {
+pub(super) fn possible() -> bool {
     if !is_root() {
         skip("not root: no pid namespace");
         return false;
@@ -27,7 +28,7 @@ fn possible() -> bool {
 }
 
 /// The supervisor as this namespace sees it: the child of unshare.
-fn init(site: &Site) -> Pid {
+pub(super) fn init(site: &Site) -> Pid {
     let children = format!("/proc/{0}/task/{0}/children", site.pid);
     let text = std::fs::read_to_string(children).unwrap();
     Pid::from_raw(text.trim().parse().unwrap())
@@ -59,10 +60,7 @@ fn orphans_of_anybody_are_reaped_and_counted() {
         return;
     }
     let mut site = Plan::new("  breed: {command: [DIR/breed], type: oneshot}")
-        .script(
-            "breed",
-            "i=0; while test $i -lt 50; do (setsid sleep 0.0$((i % 9 + 1)) &); i=$((i+1)); done",
-        )
+        .script("breed", "i=0; while test $i -lt 50; do (setsid /bin/true &); i=$((i+1)); done")
         .wrapped(&UNSHARE)
         .start();
     let init = init(&site);
@@ -82,8 +80,8 @@ fn an_orphan_has_time_to_clean_up() {
         return;
     }
     let mut site = Plan::new("  main: {command: [DIR/main], stop: {kill_mode: process}}")
-        .script("orphan", "trap 'sleep 0.3; echo CLEANED > DIR/cleaned; exit 0' TERM; touch DIR/armed; while :; do sleep 0.05; done")
-        .script("main", "setsid DIR/orphan & while ! test -e DIR/armed; do sleep 0.01; done; echo ready; exec sleep 1000")
+        .script("orphan", "trap 'sleep 0.3; echo CLEANED > DIR/cleaned; exit 0' TERM; echo ready; sleep 1000 & wait")
+        .script("main", "setsid DIR/orphan & exec sleep 1000")
         .wrapped(&UNSHARE)
         .start();
     site.stdout.wait_for("the orphan", |line| line.contains("ready"));
@@ -155,13 +153,41 @@ fn many_orphans_at_once_leave_no_zombie() {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
-    let end = Instant::now() + Duration::from_secs(2);
-    while zombies().0 > 2 {
-        assert!(Instant::now() < end, "still {:?}", zombies());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("all are reaped", || zombies().0 <= 2);
     assert!(site.status().supervisor.orphans_reaped > 0);
     assert!(program(&site.status(), "calm").restarts == 0);
     drop(gate);
     assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn as_pid_1_no_signal_has_its_default_action_and_what_asks_for_a_stop_stops_in_order() {
+    if !possible() {
+        return;
+    }
+    // Ctrl-alt-del is SIGINT from the kernel, LXC sends SIGPWR, systemd SIGRTMIN+3.
+    for stop in [2, 15, 30, 37] {
+        let mut site = Plan::new("  one: {command: [sleep, '1000'], restart: {delay: 1ms}}")
+            .wrapped(&UNSHARE)
+            .start();
+        let pid = site.main_pid("one");
+        let init = init(&site).as_raw().to_string();
+        let send = |number: i32| {
+            let words = [format!("-{number}"), init.clone()];
+            let sent = std::process::Command::new("/bin/kill").args(words).status().unwrap();
+            assert!(sent.success(), "{number}");
+        };
+        // Not KILL, STOP, and what means something to us.
+        let meant = [1, 2, 3, 9, 10, 12, 15, 17, 19, 30, 32, 33, 37];
+        for number in (1..=64).filter(|number| !meant.contains(number)) {
+            send(number);
+        }
+        assert!(matches!(site.version(), Reply::Version(_)));
+        assert_eq!(site.main_pid("one"), pid);
+        assert_eq!(site.program("one").restarts, 0);
+        send(stop);
+        assert_eq!(site.end_by_itself(), 0, "{stop}");
+        let log = site.stderr.text();
+        assert!(log.contains("one: stopped") && log.contains("stopped, exit 0"), "{log}");
+    }
 }

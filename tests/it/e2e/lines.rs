@@ -40,6 +40,11 @@ impl Lines {
         self.0.0.lock().unwrap().0.clone()
     }
 
+    /// Everything until now.
+    pub(super) fn text_so_far(&self) -> String {
+        self.all().join("\n")
+    }
+
     /// Everything up to the end.
     pub(crate) fn text(&self) -> String {
         let state = self.0.0.lock().unwrap();
@@ -52,14 +57,27 @@ impl Lines {
 
     /// The first line that is meant, when it is there.
     pub(crate) fn wait_for(&self, what: &str, meant: impl Fn(&str) -> bool) -> String {
+        let found = self.wait_for_or_end(what, meant);
+        found.unwrap_or_else(|| panic!("no line for {what}: {:#?}", self.all()))
+    }
+
+    /// The same; `None` when the output ends without it.
+    pub(super) fn wait_for_or_end(
+        &self,
+        what: &str,
+        meant: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let end = Instant::now() + PATIENCE;
         let mut state = self.0.0.lock().unwrap();
         loop {
             if let Some(line) = state.0.iter().find(|line| meant(line)) {
-                return line.clone();
+                return Some(line.clone());
+            }
+            if state.1 {
+                return None;
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.1 {
+            if left.is_zero() {
                 let lines = state.0.clone();
                 drop(state);
                 panic!("no line for {what}: {lines:#?}");

@@ -13,6 +13,7 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod children;
 mod client;
 mod control;
 mod debian;
@@ -23,6 +24,7 @@ mod harness;
 mod init;
 mod instance;
 pub(crate) mod lines;
+mod moments;
 mod order;
 mod output;
 mod reload;

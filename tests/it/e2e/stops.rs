@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::harness::{Plan, change, pids_with, program};
+use super::harness::{Plan, change, fifo, pids_with, program};
 
 #[test]
 fn a_program_that_ignores_term_is_killed_after_its_timeout() {
@@ -50,7 +50,7 @@ fn the_ladder_sends_its_signals_in_order() {
     .script(
         "one",
         "trap 'echo HUP' HUP; trap 'echo INT' INT; trap 'echo USR1; exit 0' USR1; echo ready
-while :; do sleep 0.05; done",
+setsid sleep 1000 & while :; do wait; done",
     )
     .start();
     site.stdout.wait_for("its traps", |line| line.contains("ready"));
@@ -101,28 +101,30 @@ fn process_mode_leaves_the_rest_alone_until_the_site_ends() {
 
 #[test]
 fn group_mode_tells_every_process_of_the_group_and_mixed_only_the_main_one() {
-    for (mode, told) in [("group", true), ("mixed", false)] {
+    for (mode, told) in [("group", "yes\n"), ("mixed", "no\n")] {
         let mut site = Plan::new(&format!(
             "  two: {{command: [DIR/two], stop: {{timeout: 15s, kill_mode: {mode}}}}}"
         ))
-        .script("child", "trap 'echo child told > DIR/told; exit 0' TERM; echo child; while :; do sleep 0.02; done")
-        .script("two", "trap 'sleep 0.2; exit 0' TERM; DIR/child & echo main; while :; do sleep 0.02; done")
+        // The main one asks by a signal of a higher number: a TERM that came before is seen first.
+        .script("child", "told=no; trap 'told=yes' TERM; trap 'echo $told > DIR/told; exit 0' WINCH; echo child
+sleep 1000 & while :; do wait; done")
+        .script("two", "trap 'kill -WINCH $child; wait $child; exit 0' TERM; DIR/child & child=$!; echo main; wait")
         .start();
         site.stdout.wait_for("the child", |line| line.contains("child"));
         site.stdout.wait_for("the main", |line| line.contains("main"));
         site.bring_down(&["two"]);
-        assert_eq!(site.path("told").exists(), told, "{mode}");
+        assert_eq!(std::fs::read_to_string(site.path("told")).unwrap(), told, "{mode}");
         assert_eq!(site.end(), 0);
     }
 }
 
 #[test]
 fn a_stop_command_asks_before_any_signal() {
-    let mut site = Plan::new(
-        "  one: {command: [DIR/one], stop: {command: [touch, DIR/please], timeout: 15s}}",
-    )
-    .script("one", "trap 'echo TERM' TERM; echo ready; until test -e DIR/please; do sleep 0.02; done; echo bye")
-    .start();
+    let plan = Plan::new("  one: {command: [DIR/one], stop: {command: [DIR/ask], timeout: 15s}}")
+        .script("ask", "echo please > DIR/please")
+        .script("one", "trap 'echo TERM' TERM; echo ready; read word < DIR/please; echo bye");
+    fifo(&plan, "please");
+    let mut site = plan.start();
     site.stdout.wait_for("its trap", |line| line.contains("ready"));
     site.bring_down(&["one"]);
     let stdout = site.stdout.clone();
