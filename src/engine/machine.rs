@@ -237,6 +237,25 @@ impl Slot {
         State::Waiting { since, patience, patient, waits_done, wait_until: Some(until) }
     }
 
+    /// What it waits for is no longer the same: a patience that it did not need begins, and its
+    /// waits for the world begin anew.
+    pub(super) fn edges_changed(&mut self, other_waits: bool, cx: &mut Cx<'_>) {
+        let limit = self.patience_at_the_gate(cx.now);
+        let State::Waiting { patience, patient, waits_done, wait_until, .. } = &mut self.state
+        else {
+            return;
+        };
+        if patience.is_none() && *patient {
+            *patience = limit;
+        }
+        if other_waits {
+            (*waits_done, *wait_until) = (0, None);
+            // An answer to an earlier wait is late from now on.
+            self.history.attempts += 1;
+            cx.out.push(Action::AwaitNothing(self.id));
+        }
+    }
+
     /// Wants to start: at the gate.
     fn wait(&mut self, cx: &mut Cx<'_>) -> State {
         self.history.attempts += 1;
@@ -304,9 +323,12 @@ impl Slot {
         match input {
             Input::Stop(why) | Input::Kill(why) => self.ended(Cause::Stopped(why, None), None, cx),
             Input::Deadline if at <= cx.now => {
-                let run = cx.run();
-                self.spawn(run, next, cx);
-                State::Spawning { run, next, stop: None, tried: Some((pause, since)) }
+                // A reload may have changed what there is before the program.
+                let index = match next {
+                    Next::Pre(index) => index,
+                    Next::Main => self.program.start_pre.len(),
+                };
+                self.spawn_next(index, Some((pause, since)), cx)
             }
             Input::Start | Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline => {
                 State::Retrying { at, pause, since, next }

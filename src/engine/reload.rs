@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
+use super::{
+    Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What, gate::has_to_start,
+};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
     model::{Control, Name, Site},
@@ -166,6 +168,7 @@ impl Engine {
                 kind = Change::Restart;
             }
             let was_enabled = slot.program.enabled;
+            let other_waits = slot.edges.waits != planned.edges.waits;
             slot.program = planned.program;
             slot.edges = planned.edges;
             let autostart = slot.program.enabled && slot.program.autostart;
@@ -195,14 +198,14 @@ impl Engine {
                 out.push(Action::Reconfigure(id));
             }
             // Its deadline may follow from what changed.
-            self.with(id, at, out, |_, _| {});
+            self.with(id, at, out, |slot, cx| slot.edges_changed(other_waits, cx));
         }
         self.remove_others(&kept, at, out);
         for id in stopping {
             self.step(id, Input::Stop(StopWhy::Changed), at, out);
         }
         let needs: Vec<ProgramId> = starting.iter().flat_map(|id| self.needs(*id)).collect();
-        let needed = needs.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_ready()));
+        let needed = needs.into_iter().filter(|id| self.slot(*id).is_some_and(has_to_start));
         starting.extend(needed.collect::<Vec<_>>());
         self.start_all(starting, at, out);
     }

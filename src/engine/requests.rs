@@ -2,7 +2,7 @@
 
 use super::{
     Action, Actions, At, Engine, Goal, Input, Record, Role, Scope, SiteStop, Slot, State, StopWhy,
-    What,
+    What, gate,
     outcome::{Operation, Verb, mark, outcome},
 };
 use crate::{
@@ -118,8 +118,8 @@ impl Engine {
 
     fn no_such_name(&self, word: &str) -> Reply {
         let near = self
-            .names
-            .keys()
+            .members()
+            .map(|slot| &slot.program.name)
             .map(|name| (strsim::damerau_levenshtein(word, name.as_str()), name))
             .filter(|(distance, _)| *distance <= 2.max(word.len() / 3))
             .min();
@@ -285,7 +285,7 @@ impl Engine {
             }
         }
         // What is needed and up already is left alone; what had its success is not repeated.
-        all.retain(|id| targets.contains(id) || self.slot(*id).is_some_and(|s| !s.is_ready()));
+        all.retain(|id| targets.contains(id) || self.slot(*id).is_some_and(gate::has_to_start));
         self.start_all(all, at, out);
     }
 

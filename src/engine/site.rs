@@ -140,14 +140,18 @@ impl Engine {
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
 
+    /// The part of the budget that is for what has to be killed.
+    fn last_wait(&self) -> Duration {
+        LAST_WAIT.min(self.budget() / 4)
+    }
+
     /// Begins the orderly stop of everything; a second request never lengthens the first.
     pub(super) fn end_site(&mut self, why: SiteStop, code: u8, at: At, out: &mut Actions) {
         if self.phase != Phase::Up {
             return;
         }
-        // A part of the budget is for what has to be killed.
         let budget = self.budget();
-        let kill_at = at.now + budget.saturating_sub(LAST_WAIT.min(budget / 4));
+        let kill_at = at.now + budget.saturating_sub(self.last_wait());
         self.phase = Phase::Draining { kill_at, code };
         self.ends_by = Some(at.now + budget);
         out.record(Record::site(What::SupervisorStopping { why }));
@@ -167,7 +171,7 @@ impl Engine {
         if left > 0 {
             out.record(Record::site(What::SupervisorKilling { left }));
         }
-        self.phase = Phase::Killing { end_at: at.now + LAST_WAIT, code };
+        self.phase = Phase::Killing { end_at: at.now + self.last_wait(), code };
         for id in self.ids() {
             self.step(id, Input::Kill(StopWhy::Shutdown), at, out);
         }
