@@ -40,7 +40,9 @@ impl Slot {
             if rung > 0 {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
-            let next_at = if cx.bugs.kill_at_once { Some(cx.now) } else { step.wait.from(cx.now) };
+            let late = Duration::from_secs(if cx.bugs.slow_ladder { 5 } else { 0 });
+            let next_at = step.wait.from(cx.now + late).filter(|_| !cx.bugs.kill_at_once);
+            let next_at = next_at.or(cx.bugs.kill_at_once.then_some(cx.now));
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }
         let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
@@ -88,6 +90,12 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         match input {
+            Input::Child(_, ChildEvent::Exited(exit))
+                if cx.bugs.forget_the_unkillable && rung > self.program.stop.ladder.len() + 4 =>
+            {
+                self.history.exit = Some((exit, cx.wall));
+                State::Stopping { life, why, rung, next_at: None }
+            }
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.exited_while_stopping(life, why, exit, cx)
             }
@@ -122,7 +130,7 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         let is_main = self.main == Some(life.run);
-        if is_main {
+        if is_main && !cx.bugs.forget_the_exit {
             self.history.exit = Some((exit, cx.wall));
         }
         // A command before the program is no run of it: it makes nothing stable.
@@ -141,7 +149,8 @@ impl Slot {
     ) -> State {
         if let Some(side) = self.side {
             cx.signal(self, side.run, Signal::KILL, Scope::Tree);
-            self.side = Some(Side { again: Again::first(cx.now), ..side });
+            let side = Side { again: Again::first(cx.now), ..side };
+            self.side = (!cx.bugs.lose_the_side).then_some(side);
         }
         let ended = Ended { cause, lived };
         if !self.ends_tree() || cx.bugs.leave_the_tree {
@@ -171,6 +180,9 @@ impl Slot {
                 State::Emptying { run, ended, again, empty }
             }
             Input::Child(of, ChildEvent::TreeEmpty | ChildEvent::Reaped) if of == run => {
+                if cx.bugs.signal_the_gone {
+                    cx.signal(self, run, Signal::KILL, Scope::Tree);
+                }
                 if self.side.is_none() {
                     return self.clean(0, ended, cx);
                 }
@@ -327,6 +339,7 @@ impl Slot {
             return self.start_again(cx);
         }
         match self.decision(&ended, cx) {
+            Decision::Rest { .. } if cx.bugs.restart_what_rests => self.start_again(cx),
             Decision::Again { delay } => {
                 let attempt = self.history.failures;
                 let cause = ended.cause.clone();
@@ -335,7 +348,7 @@ impl Slot {
                     self.history.restarts = self.history.restarts.saturating_add(1);
                     return self.start_again(cx);
                 }
-                State::Backoff { at: cx.now + delay, ended }
+                State::Backoff { at: cx.now + cx.bugs.other_delay(delay, cx.wall), ended }
             }
             Decision::Rest { success } => self.rest(ended, success, cx),
             Decision::GiveUp { action, retry_every } => {
@@ -349,7 +362,8 @@ impl Slot {
                 let retry = retry_at.map(|_| retry_every);
                 let cause = ended.cause.clone();
                 cx.out.record(Record::of(self, What::Fatal { cause, limit: true, retry }));
-                State::Fatal { ended, limit: true, retry_at }
+                let secret = cx.bugs.retry_in_secret.then(|| cx.now + retry_every);
+                State::Fatal { ended, limit: true, retry_at: retry_at.or(secret) }
             }
         }
     }

@@ -69,6 +69,9 @@ impl Slot {
     /// Handles `input` and leaves the slot in its next state.
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
         let Some(input) = self.step_side(input, cx) else { return };
+        if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
+            self.history.restarts += 1;
+        }
         let before = self.word();
         let state = std::mem::replace(&mut self.state, State::Stopped);
         let next = match state {
@@ -273,10 +276,14 @@ impl Slot {
         self.attempt_at = cx.now;
         if let Some(limit) = &self.program.restart.start_limit {
             let burst = usize::try_from(limit.burst).unwrap_or(usize::MAX);
-            while self.history.starts.len() >= burst.max(1) {
+            while self.history.starts.len() >= burst.max(1) && !cx.bugs.keep_starts {
                 self.history.starts.pop_front();
             }
             self.history.starts.push_back(cx.now);
+        }
+        if cx.bugs.spawn_twice {
+            let run = cx.run();
+            self.spawn(run, Next::Main, cx);
         }
         self.spawn_next(0, None, cx)
     }
@@ -359,7 +366,9 @@ impl Slot {
             Input::Kill(why) => {
                 State::Spawning { run, next, stop: Some(super::Halt { why, kill: true }), tried }
             }
-            Input::Child(of, ChildEvent::Spawned { pid }) if of == run => {
+            Input::Child(of, ChildEvent::Spawned { pid })
+                if of == run || cx.bugs.believe_late_spawns =>
+            {
                 let life = Life { run, pid, started: cx.now };
                 self.spawned(life, next, stop, cx)
             }
@@ -424,7 +433,8 @@ impl Slot {
         if tried.is_none() {
             cx.out.record(Record::of(self, What::NoRoom { text: failure.text, pause }));
         }
-        State::Retrying { at: cx.now + pause, pause: (pause * 2).min(LONGEST), since, next }
+        let late = Duration::from_secs(if cx.bugs.slow_retries { 3 } else { 0 });
+        State::Retrying { at: cx.now + pause + late, pause: (pause * 2).min(LONGEST), since, next }
     }
 }
 
@@ -465,6 +475,9 @@ impl Slot {
         let chance = cx.chance();
         let failures = self.history.failures;
         let mut decision = restart::decide(&self.program, &mut self.history, ended, cx.now, chance);
+        if let (true, restart::Decision::Again { delay }) = (cx.bugs.short_delays, &mut decision) {
+            *delay /= 2;
+        }
         if cx.bugs.keep_failures {
             self.history.failures = failures.saturating_add(1);
         }

@@ -41,7 +41,9 @@ impl Engine {
                 || operation.targets.iter().filter_map(|(t, mark)| Some((self.slot(*t)?, *mark)));
             if slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark)) {
                 let reply = Reply::Outcome(self.outcome_of(operation, true));
-                out.reply(id, reply);
+                if !self.bugs.lose_the_answer || operation.verb != Verb::Restart {
+                    out.reply(id, reply);
+                }
                 self.operations.remove(&id);
                 continue;
             }

@@ -63,6 +63,9 @@ impl Engine {
         difference.dry_run = order.dry_run;
         difference.warnings.clone_from(&order.warnings);
         if let Some(why) = self.removes_too_much(&difference, order) {
+            if self.bugs.apply_what_is_refused {
+                self.apply(plan, at, out);
+            }
             return Self::refuse_reload(order.request, RefusalCode::Failed, &why, out);
         }
         if !order.dry_run {
@@ -148,7 +151,7 @@ impl Engine {
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
-        let restart_unchanged = self.bugs.restart_unchanged;
+        let bugs = self.bugs;
         let mut kept = BTreeSet::new();
         let mut starting = Vec::new();
         let mut stopping = Vec::new();
@@ -164,12 +167,14 @@ impl Engine {
                 continue;
             };
             let (mut kind, _) = change(&slot.program, &planned.program);
-            if restart_unchanged {
+            if bugs.restart_unchanged || (bugs.restart_live_changes && kind == Change::Live) {
                 kind = Change::Restart;
             }
             let was_enabled = slot.program.enabled;
             let other_waits = slot.edges.waits != planned.edges.waits;
-            slot.program = planned.program;
+            if !bugs.keep_settings || kind != Change::NextStart {
+                slot.program = planned.program;
+            }
             slot.edges = planned.edges;
             let autostart = slot.program.enabled && slot.program.autostart;
             if slot.goal == Goal::Gone {
@@ -194,7 +199,7 @@ impl Engine {
                 slot.history.failures = 0;
                 starting.push(id);
             }
-            if kind != Change::None {
+            if kind != Change::None || bugs.reconfigure_unchanged {
                 out.push(Action::Reconfigure(id));
             }
             // Its deadline may follow from what changed.

@@ -290,9 +290,10 @@ impl Engine {
     }
 
     fn stop_by_hand(&mut self, targets: &[ProgramId], force: bool, at: At, out: &mut Actions) {
+        let keep = self.bugs.stop_keeps_the_goal;
         for id in targets {
             if let Some(slot) = self.slot_mut(*id) {
-                if slot.goal == Goal::Up {
+                if slot.goal == Goal::Up && !keep {
                     slot.goal = Goal::Down;
                 }
                 slot.variant = None;
@@ -351,6 +352,8 @@ impl Engine {
         self.asked(peer, "signal", &ids, out);
         for (program, life) in lives {
             let (run, signal) = (life.run, send.signal);
+            let first = ids.first().copied().filter(|_| self.bugs.signal_as_the_first);
+            let program = first.unwrap_or(program);
             out.push(Action::Signal {
                 program,
                 run,

@@ -79,7 +79,8 @@ impl Engine {
         if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
             return;
         }
-        ids.retain(|id| self.slot(*id).is_some_and(|slot| slot.program.enabled));
+        let any = self.bugs.start_the_disabled;
+        ids.retain(|id| self.slot(*id).is_some_and(|slot| slot.program.enabled || any));
         for id in &ids {
             if let Some(slot) = self.slot_mut(*id) {
                 slot.goal = Goal::Up;
@@ -114,6 +115,9 @@ impl Engine {
                 self.kill_site(0, at, out);
             }
             (Told::Stop | Told::Quit, Phase::Draining { code, .. }) => {
+                if self.bugs.second_stop_lengthens {
+                    self.ends_by = Some(at.now + self.budget());
+                }
                 self.kill_site(code, at, out);
             }
             (Told::Reload, Phase::Up) if self.supervisor.stop_on_hangup => {
