@@ -317,6 +317,11 @@ pub(super) fn classify(error: &SpawnError) -> SpawnFailure {
     SpawnFailure { text: error.to_string().into(), class, code }
 }
 
+/// A child that was killed before it could execute, as the engine counts it.
+pub(super) fn killed(at: &SpawnError) -> SpawnFailure {
+    failure(format!("killed while {at}"))
+}
+
 /// Removes the runtime directory of a program that is down.
 ///
 /// # Errors

@@ -10,7 +10,8 @@ use crate::{
     plan::ProgramId,
     sys::{
         child::Peeked,
-        spawn::{self, Prepared, Report},
+        spawn::{self, Prepared, Report, Stage},
+        tree,
     },
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Unreported {
     pub(super) pid: u32,
     pub(super) pipe: Arc<std::os::fd::OwnedFd>,
     pub(super) prepared: Prepared,
+    /// What may take long and is not over.
+    pub(super) stage: Stage,
 }
 
 impl Shell {
@@ -145,7 +148,8 @@ impl Shell {
             Some(pipe) => {
                 let pipe = Arc::new(pipe);
                 self.watcher.report(run, &pipe);
-                let unreported = Unreported { program: id, pid, pipe, prepared };
+                let stage = Stage::WorkingDirectory;
+                let unreported = Unreported { program: id, pid, pipe, prepared, stage };
                 self.unreported.insert(run, unreported);
             }
         }
@@ -171,23 +175,31 @@ impl Shell {
 
     /// What the report pipe of a forked child says by now.
     pub(super) fn read_report(&mut self, run: RunId) {
-        let Some(waiting) = self.unreported.remove(&run) else { return };
-        match spawn::read_report(&waiting.pipe, &waiting.prepared) {
-            Report::Pending => {
-                self.watcher.report(run, &waiting.pipe);
-                self.unreported.insert(run, waiting);
+        let Some(mut waiting) = self.unreported.remove(&run) else { return };
+        let pid = self.children.pid_of(children::key(run));
+        let what = loop {
+            match spawn::read_report(&waiting.pipe, &waiting.prepared) {
+                Report::Reached(stage) => waiting.stage = stage,
+                Report::Pending => {
+                    self.watcher.report(run, &waiting.pipe);
+                    self.unreported.insert(run, waiting);
+                    return;
+                }
+                Report::NotExecuted(error) => {
+                    break ChildEvent::SpawnFailed(children::classify(&error));
+                }
+                Report::Executed if pid.is_some_and(|pid| !tree::has_executed(pid)) => {
+                    let at = waiting.prepared.killed_at(waiting.stage);
+                    break ChildEvent::SpawnFailed(children::killed(&at));
+                }
+                Report::Executed => break ChildEvent::Spawned { pid: waiting.pid },
             }
-            Report::Executed => {
-                let pid = waiting.pid;
-                self.child_event(waiting.program, run, ChildEvent::Spawned { pid });
-            }
-            Report::NotExecuted(error) => {
-                // Its zombie is reaped as nobody's: the engine never knew it as alive.
-                self.stillborn.insert(run);
-                let failure = children::classify(&error);
-                self.child_event(waiting.program, run, ChildEvent::SpawnFailed(failure));
-            }
+        };
+        if matches!(what, ChildEvent::SpawnFailed(_)) {
+            // Its zombie is reaped as nobody's: the engine never knew it as alive.
+            self.stillborn.insert(run);
         }
+        self.child_event(waiting.program, run, what);
         self.drain_results();
     }
 
@@ -241,6 +253,7 @@ impl Shell {
         }
         if self.stillborn.remove(&run) {
             self.runs.remove(&run);
+            self.doomed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
             self.dying.insert(run);
             self.after_reap.insert(run, Vec::new());

@@ -33,9 +33,11 @@ use self::{children::Nursery, execute::Unreported, input::Input};
 use crate::{
     control::RequestId,
     engine::{Actions, Engine, Event, RunId, Told},
-    model::{LogLevel, Signal},
+    model::{LogLevel, Name, Signal},
     plan::ProgramId,
-    sys::{child::Children, clock, mountinfo::HangingMounts, stdio, tree::Trees},
+    sys::{
+        Pid, child::Children, clock, mountinfo::HangingMounts, signals::Arrived, stdio, tree::Trees,
+    },
 };
 
 /// The loop and everything it owns.
@@ -165,6 +167,20 @@ impl Shell {
                 }
                 _ => Told::Stop,
             };
+            let stops = match told {
+                Told::Reload => self.engine.supervisor().stop_on_hangup,
+                Told::Stop | Told::Quit => true,
+                Told::Reopen | Told::Fault => false,
+            };
+            if let Some(name) = stops.then(|| self.program_of(arrived)).flatten() {
+                let who = arrived.in_words();
+                let text = format!(
+                    "{who}, a process of {name}: ignored; \
+                     programs stop the site by: supervisor shutdown"
+                );
+                self.note(LogLevel::Warn, text);
+                continue;
+            }
             self.note(LogLevel::Info, arrived.in_words());
             #[cfg(debug_assertions)]
             if told == Told::Reopen {
@@ -175,6 +191,16 @@ impl Shell {
         if deaths {
             self.reap();
         }
+    }
+
+    /// The program that a signal comes from, when it is one of ours: by the session, as a sender
+    /// may be gone by now, else by its forebears.
+    fn program_of(&mut self, arrived: Arrived) -> Option<Name> {
+        let session = Pid::new(arrived.session).and_then(|leader| self.children.run_of(leader));
+        let run = session
+            .or_else(|| self.trees.run_of_process(&self.children, Pid::new(arrived.pid)?))?;
+        let program = self.runs.get(&RunId(run))?;
+        Some(self.engine.program(*program)?.name.clone())
     }
 
     /// Gives an event to the engine, carries out its actions, and then what they came to.

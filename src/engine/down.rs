@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Action, Again, Cause, ChildEvent, Ended, EndedAs, Goal, Life, Record, Role, RunId, Scope,
-    ServiceResult, Side, Slot, Spawn, State, StopWhy, What,
+    ServiceResult, Side, SiteStop, Slot, Spawn, State, StopWhy, What,
     machine::{Cx, Input},
     restart::{self, Decision},
 };
@@ -26,8 +26,8 @@ impl Slot {
 
     /// SIGKILL for everything, now.
     pub(super) fn begin_kill(&mut self, life: Life, why: StopWhy, cx: &mut Cx<'_>) -> State {
-        let rungs = self.program.stop.ladder.len();
-        self.take_rung(life, why, rungs, cx)
+        cx.out.record(Record::of(self, What::Killing { why }));
+        self.kill(life, why, self.program.stop.ladder.len(), cx)
     }
 
     /// Takes a rung of the ladder; above the last one, SIGKILL, again and again.
@@ -45,12 +45,17 @@ impl Slot {
             let next_at = next_at.or(cx.bugs.kill_at_once.then_some(cx.now));
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }
-        let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
-        cx.signal(self, life.run, Signal::KILL, scope);
         // Told once; the same again each few seconds would only fill the journal.
         if rung <= self.program.stop.ladder.len() {
             cx.out.record(Record::of(self, What::Escalated { signal: Signal::KILL }));
         }
+        self.kill(life, why, rung, cx)
+    }
+
+    /// SIGKILL, and the wait before the next one.
+    fn kill(&mut self, life: Life, why: StopWhy, rung: usize, cx: &mut Cx<'_>) -> State {
+        let scope = if self.ends_tree() { Scope::Tree } else { Scope::Main };
+        cx.signal(self, life.run, Signal::KILL, scope);
         if rung == self.program.stop.ladder.len() + 4 {
             cx.out.record(Record::of(self, What::Unkillable));
         }
@@ -336,17 +341,17 @@ impl Slot {
         }
         let asked = matches!(&ended.cause, Cause::Stopped(why, _) if !why.is_failure());
         if asked || start_over {
-            return self.start_again(cx);
+            return self.wait(cx);
         }
         match self.decision(&ended, cx) {
-            Decision::Rest { .. } if cx.bugs.restart_what_rests => self.start_again(cx),
+            Decision::Rest { .. } if cx.bugs.restart_what_rests => self.wait(cx),
             Decision::Again { delay } => {
                 let attempt = self.history.failures;
                 let cause = ended.cause.clone();
                 cx.out.record(Record::of(self, What::Backoff { cause, attempt, delay }));
                 if delay.is_zero() {
                     self.history.restarts = self.history.restarts.saturating_add(1);
-                    return self.start_again(cx);
+                    return self.wait(cx);
                 }
                 State::Backoff { at: cx.now + cx.bugs.other_delay(delay, cx.wall), ended }
             }
@@ -355,9 +360,10 @@ impl Slot {
                 self.history.troubled = true;
                 let retry_at = (action == LimitAction::Retry).then(|| cx.now + retry_every);
                 if let Some(code) = Self::limit_exit(action, &ended) {
-                    *cx.ends_site = Some(code);
+                    *cx.ends_site = Some((SiteStop::Limit, code));
                 } else if self.program.essential && retry_at.is_none() {
-                    *cx.ends_site = Some(super::exit_code(&ended.cause));
+                    let code = super::exit_code(&ended.cause);
+                    *cx.ends_site = Some((SiteStop::Essential, code));
                 }
                 let retry = retry_at.map(|_| retry_every);
                 let cause = ended.cause.clone();
@@ -376,21 +382,10 @@ impl Slot {
         self.program.start_timeout.from(now).filter(|_| any)
     }
 
-    fn start_again(&mut self, cx: &mut Cx<'_>) -> State {
-        self.history.attempts += 1;
-        State::Waiting {
-            since: cx.now,
-            patience: self.patience_at_the_gate(cx.now),
-            patient: true,
-            waits_done: 0,
-            wait_until: None,
-        }
-    }
-
     /// It stays down although the goal is up.
     fn rest(&mut self, ended: Ended, success: bool, cx: &mut Cx<'_>) -> State {
         if self.program.essential {
-            *cx.ends_site = Some(super::exit_code(&ended.cause));
+            *cx.ends_site = Some((SiteStop::Essential, super::exit_code(&ended.cause)));
         }
         let ran = match ended.cause {
             Cause::Exit(_) | Cause::Stopped(..) => true,

@@ -112,6 +112,8 @@ pub enum FailureClass {
     Busy,
     /// It is the program's own: counted.
     Own,
+    /// It had not executed when its time was over: counted, as a timeout.
+    Late,
 }
 
 /// What a signal asks of the supervisor.

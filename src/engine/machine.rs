@@ -6,8 +6,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use super::{
-    Action, Actions, Again, Cause, ChildEvent, Ended, FailureClass, Goal, Life, Next, Record, Role,
-    RunId, Scope, Side, Slot, Spawn, State, StopWhy, What, restart,
+    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
+    SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
 };
 use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
@@ -19,7 +19,7 @@ pub(super) struct Cx<'a> {
     pub(super) next_run: &'a mut u64,
     pub(super) random: &'a mut u64,
     /// Set when a start limit with `action: exit`, or an essential program, ends the site.
-    pub(super) ends_site: &'a mut Option<u8>,
+    pub(super) ends_site: &'a mut Option<(SiteStop, u8)>,
     pub(super) bugs: super::Bugs,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Input {
 }
 
 impl Cx<'_> {
-    fn run(&mut self) -> RunId {
+    pub(super) fn run(&mut self) -> RunId {
         *self.next_run += 1;
         RunId(*self.next_run)
     }
@@ -81,8 +81,8 @@ impl Slot {
             State::Retrying { at, pause, since, next } => {
                 self.when_retrying((at, pause, since, next), input, cx)
             }
-            State::Spawning { run, next, stop, tried } => {
-                self.when_spawning((run, next, stop, tried), input, cx)
+            State::Spawning { run, next, stop, tried, again } => {
+                self.when_spawning(Birth { run, next, stop, tried, again }, input, cx)
             }
             State::Preparing { life, index, kill_at } => {
                 self.when_preparing(life, index, kill_at, input, cx)
@@ -166,7 +166,8 @@ impl Slot {
 
     /// WAITING: the gate decides; see [`super::Engine`].
     fn when_waiting(&mut self, state: State, input: Input, cx: &mut Cx<'_>) -> State {
-        let State::Waiting { since, mut patience, mut patient, waits_done, wait_until } = state
+        let State::Waiting { since, mut patience, mut patient, waits_done, wait_until, told } =
+            state
         else {
             return state;
         };
@@ -193,7 +194,7 @@ impl Slot {
                 if patience.is_some_and(|at| at <= cx.now) {
                     (patience, patient) = (None, false); // the gate is asked after each step
                 }
-                State::Waiting { since, patience, patient, waits_done, wait_until }
+                State::Waiting { since, patience, patient, waits_done, wait_until, told }
             }
             Input::GateOpen
             | Input::Start
@@ -201,7 +202,7 @@ impl Slot {
             | Input::Kill(_)
             | Input::Free
             | Input::Child(..) => {
-                State::Waiting { since, patience, patient, waits_done, wait_until }
+                State::Waiting { since, patience, patient, waits_done, wait_until, told }
             }
         }
     }
@@ -211,7 +212,7 @@ impl Slot {
         if attempt != self.history.attempts {
             return;
         }
-        if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_) } =
+        if let State::Waiting { since, patience, patient, waits_done, wait_until: Some(_), .. } =
             self.state
             && waits_done == index
         {
@@ -228,7 +229,15 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         let Some(wait) = self.edges.waits.get(waits_done) else {
-            return State::Waiting { since, patience, patient, waits_done, wait_until: None };
+            let wait_until = None;
+            return State::Waiting {
+                since,
+                patience,
+                patient,
+                waits_done,
+                wait_until,
+                told: false,
+            };
         };
         // A wait without limit still needs a mark that it is under way.
         let until = wait.timeout.from(cx.now).unwrap_or(Instant(u64::MAX));
@@ -237,30 +246,12 @@ impl Slot {
             attempt: self.history.attempts,
             index: waits_done,
         });
-        State::Waiting { since, patience, patient, waits_done, wait_until: Some(until) }
-    }
-
-    /// What it waits for is no longer the same: a patience that it did not need begins, and its
-    /// waits for the world begin anew.
-    pub(super) fn edges_changed(&mut self, other_waits: bool, cx: &mut Cx<'_>) {
-        let limit = self.patience_at_the_gate(cx.now);
-        let State::Waiting { patience, patient, waits_done, wait_until, .. } = &mut self.state
-        else {
-            return;
-        };
-        if patience.is_none() && *patient {
-            *patience = limit;
-        }
-        if other_waits {
-            (*waits_done, *wait_until) = (0, None);
-            // An answer to an earlier wait is late from now on.
-            self.history.attempts += 1;
-            cx.out.push(Action::AwaitNothing(self.id));
-        }
+        let wait_until = Some(until);
+        State::Waiting { since, patience, patient, waits_done, wait_until, told: false }
     }
 
     /// Wants to start: at the gate.
-    fn wait(&mut self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn wait(&mut self, cx: &mut Cx<'_>) -> State {
         self.history.attempts += 1;
         State::Waiting {
             since: cx.now,
@@ -268,6 +259,7 @@ impl Slot {
             patient: true,
             waits_done: 0,
             wait_until: None,
+            told: false,
         }
     }
 
@@ -282,159 +274,9 @@ impl Slot {
             self.history.starts.push_back(cx.now);
         }
         if cx.bugs.spawn_twice {
-            let run = cx.run();
-            self.spawn(run, Next::Main, cx);
+            let _twice: State = self.spawn_next(0, cx);
         }
-        self.spawn_next(0, None, cx)
-    }
-
-    /// Spawns `start_pre[index]`, or the program when there are no more.
-    pub(super) fn spawn_next(
-        &mut self,
-        index: usize,
-        tried: Option<(std::time::Duration, Instant)>,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        let next = if index < self.program.start_pre.len() { Next::Pre(index) } else { Next::Main };
-        let run = cx.run();
-        self.spawn(run, next, cx);
-        State::Spawning { run, next, stop: None, tried }
-    }
-
-    fn spawn(&self, run: RunId, next: Next, cx: &mut Cx<'_>) {
-        let role = match next {
-            Next::Pre(index) => Role::StartPre(index),
-            Next::Main => Role::Main,
-        };
-        let variant = match next {
-            Next::Main => self.variant.clone(),
-            Next::Pre(_) => None,
-        };
-        cx.out.push(Action::Spawn(Spawn {
-            program: self.id,
-            run,
-            role,
-            ended: None,
-            variant,
-            main_pid: None,
-        }));
-    }
-
-    /// The system had no room; waits for the moment of the next try.
-    fn when_retrying(
-        &mut self,
-        (at, pause, since, next): (Instant, std::time::Duration, Instant, Next),
-        input: Input,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        match input {
-            Input::Stop(why) | Input::Kill(why) => self.ended(Cause::Stopped(why, None), None, cx),
-            Input::Deadline if at <= cx.now => {
-                // A reload may have changed what there is before the program.
-                let index = match next {
-                    Next::Pre(index) => index,
-                    Next::Main => self.program.start_pre.len(),
-                };
-                self.spawn_next(index, Some((pause, since)), cx)
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline => {
-                State::Retrying { at, pause, since, next }
-            }
-        }
-    }
-
-    /// Spawned is not yet known; a stop is kept until it is.
-    fn when_spawning(
-        &mut self,
-        (run, next, stop, tried): (
-            RunId,
-            Next,
-            Option<super::Halt>,
-            Option<(std::time::Duration, Instant)>,
-        ),
-        input: Input,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        match input {
-            Input::Stop(_) | Input::Kill(_) if cx.bugs.forget_stop_while_spawning => {
-                State::Spawning { run, next, stop, tried }
-            }
-            Input::Stop(why) => {
-                let kill = stop.is_some_and(|halt| halt.kill);
-                State::Spawning { run, next, stop: Some(super::Halt { why, kill }), tried }
-            }
-            Input::Kill(why) => {
-                State::Spawning { run, next, stop: Some(super::Halt { why, kill: true }), tried }
-            }
-            Input::Child(of, ChildEvent::Spawned { pid })
-                if of == run || cx.bugs.believe_late_spawns =>
-            {
-                let life = Life { run, pid, started: cx.now };
-                self.spawned(life, next, stop, cx)
-            }
-            Input::Child(of, ChildEvent::SpawnFailed(failure)) if of == run => {
-                if let Some(halt) = stop {
-                    return self.ended(Cause::Stopped(halt.why, None), None, cx);
-                }
-                self.not_spawned(failure, next, tried, cx)
-            }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
-                State::Spawning { run, next, stop, tried }
-            }
-        }
-    }
-
-    /// A child executes; perhaps it is no longer wanted.
-    fn spawned(
-        &mut self,
-        life: Life,
-        next: Next,
-        stop: Option<super::Halt>,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        match (next, stop) {
-            (Next::Pre(index), None) => self.prepare(life, index, cx),
-            (Next::Main, None) => self.started(life, cx),
-            (Next::Pre(_), Some(halt)) if !halt.kill => self.begin_stop(life, halt.why, cx),
-            (Next::Pre(_), Some(halt)) => self.begin_kill(life, halt.why, cx),
-            (Next::Main, Some(halt)) => {
-                self.main = Some(life.run);
-                cx.out.record(Record::of(self, What::Started { pid: life.pid }));
-                if halt.kill {
-                    return self.begin_kill(life, halt.why, cx);
-                }
-                // What needs it may still be up from its run before: that goes first.
-                State::Draining { life, why: halt.why }
-            }
-        }
-    }
-
-    /// Transient causes are tried again soon and do not count (N15); a busy file for ten seconds.
-    fn not_spawned(
-        &mut self,
-        failure: super::SpawnFailure,
-        next: Next,
-        tried: Option<(std::time::Duration, Instant)>,
-        cx: &mut Cx<'_>,
-    ) -> State {
-        use std::time::Duration;
-        const FIRST: Duration = Duration::from_millis(100);
-        const LONGEST: Duration = Duration::from_secs(2);
-        const BUSY: Duration = Duration::from_secs(10);
-        let (pause, since) = tried.unwrap_or((FIRST, cx.now));
-        let again = match failure.class {
-            FailureClass::Resources => !cx.bugs.count_fork_failures,
-            FailureClass::Busy => cx.now.since(since) < BUSY,
-            FailureClass::Own => false,
-        };
-        if !again {
-            return self.ended(Cause::NotSpawned(failure), None, cx);
-        }
-        if tried.is_none() {
-            cx.out.record(Record::of(self, What::NoRoom { text: failure.text, pause }));
-        }
-        let late = Duration::from_secs(if cx.bugs.slow_retries { 3 } else { 0 });
-        State::Retrying { at: cx.now + pause + late, pause: (pause * 2).min(LONGEST), since, next }
+        self.spawn_next(0, cx)
     }
 }
 
@@ -482,7 +324,9 @@ impl Slot {
             self.history.failures = failures.saturating_add(1);
         }
         if cx.bugs.ignore_the_limit && matches!(decision, restart::Decision::GiveUp { .. }) {
-            decision = restart::Decision::Again { delay: self.program.restart.max_delay };
+            let (of, failures) = (&self.program.restart, self.history.failures);
+            let delay = restart::delay(of.delay, of.max_delay, of.factor, failures);
+            decision = restart::Decision::Again { delay };
         }
         decision
     }

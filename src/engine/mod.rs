@@ -6,6 +6,7 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod birth;
 mod bugs;
 mod down;
 mod event;
@@ -218,8 +219,8 @@ impl Engine {
             slot.armed = deadline;
         }
         self.touched.push(id);
-        if let Some(code) = ends_site {
-            self.end_site(SiteStop::Essential, code, at, out);
+        if let Some((why, code)) = ends_site {
+            self.end_site(why, code, at, out);
         }
     }
 
@@ -240,7 +241,11 @@ impl Engine {
                 break;
             }
         }
-        self.touched.clear();
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            self.record_waiting(id, at, out);
+        }
+        self.touched = touched;
         if self.bugs.tell_everyone {
             self.tell_everyone(out);
         }

@@ -63,6 +63,8 @@ pub enum What {
     Stopping { why: StopWhy },
     /// Asked harder.
     Escalated { signal: Signal },
+    /// Ended without being asked.
+    Killing { why: StopWhy },
     /// Down.
     Stopped,
     /// Processes outlive SIGKILL.
@@ -73,6 +75,8 @@ pub enum What {
     HookNotStarted { role: Role, text: Arc<str> },
     /// A time limit was reached.
     TimedOut { role: Role },
+    /// A child hangs before its exec.
+    NotExecuted { role: Role, after: Duration },
     /// The system has no room for a child.
     NoRoom { text: Arc<str>, pause: Duration },
     /// A cell of the machine that cannot be reached was reached.
@@ -88,9 +92,9 @@ pub enum SiteStop {
     Asked,
     /// An essential program has ended.
     Essential,
-    /// Everything has ended.
+    /// No program runs or will run again.
     AllExited,
-    /// A start limit says so, or an essential program.
+    /// A start limit says so.
     Limit,
     /// A fault of our own.
     Fault,
@@ -132,10 +136,11 @@ impl Record {
             What::Fatal { .. } => "program.fatal",
             What::Stopping { .. } => "program.stopping",
             What::Escalated { .. } => "program.escalated",
+            What::Killing { .. } => "program.killing",
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
-            What::TimedOut { .. } => "program.timeout",
+            What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
             What::NoRoom { .. } => "program.delayed",
         }
     }
@@ -150,9 +155,11 @@ impl Record {
             What::Note { level, .. } => *level,
             What::Backoff { .. }
             | What::Escalated { .. }
+            | What::Killing { .. }
             | What::HookEnded { .. }
             | What::HookNotStarted { .. }
             | What::TimedOut { .. }
+            | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::SupervisorKilling { .. }
             | What::Rested { success: false } => LogLevel::Warn,
@@ -218,6 +225,7 @@ impl fmt::Display for What {
             }
             Self::Stopping { why } => write!(f, "stopping ({why})"),
             Self::Escalated { signal } => write!(f, "still alive, sending {signal}"),
+            Self::Killing { why } => write!(f, "killing ({why})"),
             Self::Stopped => f.write_str("stopped"),
             Self::Unkillable => f.write_str("has processes that outlive SIGKILL; waiting for them"),
             Self::HookEnded { role, exit, ignored } => {
@@ -225,6 +233,9 @@ impl fmt::Display for What {
             }
             Self::HookNotStarted { role, text } => write!(f, "{role}: cannot start: {text}"),
             Self::TimedOut { role } => write!(f, "{role} took too long"),
+            Self::NotExecuted { role, after } => {
+                write!(f, "{role}: no exec within {}, sending SIGKILL", Human(*after))
+            }
             Self::NoRoom { text, pause } => {
                 write!(f, "cannot start now: {text}; trying again in {}", Human(*pause))
             }
@@ -241,6 +252,7 @@ impl What {
             Self::SupervisorStarted { programs: 1 } => f.write_str("supervising 1 program"),
             Self::SupervisorStarted { programs } => write!(f, "supervising {programs} programs"),
             Self::SupervisorStopping { why } => write!(f, "stopping the site ({why})"),
+            Self::SupervisorKilling { left: 1 } => f.write_str("killing what is left: 1 program"),
             Self::SupervisorKilling { left } => write!(f, "killing what is left: {left} programs"),
             Self::SupervisorStopped { code } => write!(f, "stopped, exit {code}"),
             Self::Reloaded { added, removed, restarted, changed } => write!(
@@ -249,7 +261,8 @@ impl What {
             ),
             Self::NotReloaded { why } => write!(f, "reload refused, nothing changed: {why}"),
             Self::Asked { peer, verb, names } => {
-                write!(f, "{verb} {names} (asked by uid {}, pid {})", peer.uid, peer.pid)
+                let space = if names.is_empty() { "" } else { " " };
+                write!(f, "{verb}{space}{names} (asked by uid {}, pid {})", peer.uid, peer.pid)
             }
             Self::Reopened => f.write_str("log files reopened"),
             Self::Note { text, .. } => f.write_str(text),
@@ -306,8 +319,8 @@ impl fmt::Display for SiteStop {
             Self::Signal => "signal",
             Self::Asked => "asked",
             Self::Essential => "an essential program has ended",
-            Self::AllExited => "every program has ended",
-            Self::Limit => "a program's start limit or end says so",
+            Self::AllExited => "no program runs or will run again",
+            Self::Limit => "a program has hit its start limit",
             Self::Fault => "a fault of the supervisor",
         })
     }

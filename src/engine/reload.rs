@@ -23,6 +23,24 @@ fn of_socket(control: &Control) -> impl PartialEq + '_ {
     (socket, owner, group, mode)
 }
 
+/// How many mistakes of a refused site are in the log.
+const MISTAKES_MAX: usize = 20;
+
+/// One line each; a hint on a line of its own belongs to the line before.
+fn mistakes(why: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for line in why.lines().filter(|line| !line.trim().is_empty()) {
+        match (line.strip_prefix("hint: "), all.last_mut()) {
+            (Some(hint), Some(last)) => last.push_str(&format!(" (hint: {hint})")),
+            _ => all.push(line.to_owned()),
+        }
+    }
+    if all.is_empty() {
+        all.push("the site file is invalid".to_owned());
+    }
+    all
+}
+
 /// How a reload was asked for.
 pub(super) struct Order {
     pub(super) request: Option<RequestId>,
@@ -37,8 +55,15 @@ impl Engine {
     }
 
     fn refuse_reload(request: Option<RequestId>, code: RefusalCode, why: &str, out: &mut Actions) {
-        let first = why.lines().next().unwrap_or("the site file is invalid");
-        out.record(Record::site(What::NotReloaded { why: first.into() }));
+        let mistakes = mistakes(why);
+        let more = mistakes.len().saturating_sub(MISTAKES_MAX);
+        for why in mistakes.into_iter().take(MISTAKES_MAX) {
+            out.record(Record::site(What::NotReloaded { why: why.into() }));
+        }
+        if more > 0 {
+            let why = format!("and {more} more mistakes; see supervisor check").into();
+            out.record(Record::site(What::NotReloaded { why }));
+        }
         if let Some(id) = request {
             out.reply(
                 id,
@@ -171,11 +196,8 @@ impl Engine {
                 kind = Change::Restart;
             }
             let was_enabled = slot.program.enabled;
-            let other_waits = slot.edges.waits != planned.edges.waits;
-            if !bugs.keep_settings || kind != Change::NextStart {
-                slot.program = planned.program;
-            }
-            slot.edges = planned.edges;
+            let keep = bugs.keep_settings && kind == Change::NextStart;
+            let other_waits = slot.renew(planned, keep);
             let autostart = slot.program.enabled && slot.program.autostart;
             if slot.goal == Goal::Gone {
                 // It was removed, is not down yet, and is wanted again.

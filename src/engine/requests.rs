@@ -30,6 +30,9 @@ impl Engine {
             Request::Stop(change) => self.change(id, peer, Verb::Stop, &change, at, out),
             Request::Restart(change) => self.change(id, peer, Verb::Restart, &change, at, out),
             Request::Reload(order) => {
+                if let Some(refusal) = self.refusal_while_stopping() {
+                    return out.reply(id, refusal);
+                }
                 out.push(Action::Load {
                     request: Some(id),
                     dry_run: order.dry_run,
@@ -117,6 +120,10 @@ impl Engine {
     }
 
     fn no_such_name(&self, word: &str) -> Reply {
+        if self.names.keys().any(|name| name.as_str() == word) {
+            let message = format!("{word} is no longer in the site; it is being stopped");
+            return refuse(RefusalCode::NoSuchName, message, None);
+        }
         let near = self
             .members()
             .map(|slot| &slot.program.name)
@@ -149,7 +156,7 @@ impl Engine {
             Ok(targets) => targets,
             Err(reply) => return out.reply(id, reply),
         };
-        let variants = match self.choose_variants(&targets, change) {
+        let variants = match self.choose_variants(verb, &targets, change) {
             Ok(variants) => variants,
             Err(reply) => return out.reply(id, reply),
         };
@@ -207,6 +214,7 @@ impl Engine {
 
     fn choose_variants(
         &self,
+        verb: Verb,
         targets: &[ProgramId],
         change: &Change,
     ) -> Result<Vec<(ProgramId, Name)>, Reply> {
@@ -223,6 +231,12 @@ impl Engine {
             if !change.extra_args.is_empty() && !variant.extra_args {
                 let message = format!("variant {wanted} takes no further arguments");
                 return Err(refuse(RefusalCode::BadRequest, message, None));
+            }
+            let other = slot.variant.as_ref() != Some(&(name.clone(), change.extra_args.clone()));
+            if verb == Verb::Start && slot.is_live() && other {
+                let message = format!("{} runs already, not as {wanted}", slot.program.name);
+                let hint = "restart takes --variant too".to_owned();
+                return Err(refuse(RefusalCode::Failed, message, Some(hint)));
             }
             chosen.push((*id, name.clone()));
         }
@@ -428,7 +442,11 @@ fn cannot_reload(slot: &Slot) -> Option<Reply> {
         return Some(refuse(RefusalCode::Failed, message, Some(hint)));
     }
     let up = matches!(slot.state, State::Running { .. });
-    if !up || slot.side.is_some() {
+    if up && slot.side.is_some() {
+        let message = format!("a reload of {name} is under way");
+        return Some(refuse(RefusalCode::Failed, message, None));
+    }
+    if !up {
         let message = format!("{name} is {}", slot.word().as_str().to_ascii_lowercase());
         return Some(refuse(RefusalCode::Failed, message, None));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cause, Ended, History, StopWhy};
+use super::{Cause, Ended, FailureClass, History, StopWhy};
 use crate::model::{
     Exit, Instant, Limit, LimitAction, Program, ProgramType, RestartPolicy, Signal,
 };
@@ -61,6 +61,7 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
         Cause::WaitedInVain(_) => Class::Timeout,
+        Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
             Class::UncleanCode
         }

@@ -1,6 +1,6 @@
 //! The supervisor's own states: up, draining, killing, done.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     control::{Refusal, RefusalCode, Reply},
     model::{ExitWhen, Instant},
+    plan::ProgramId,
 };
 
 /// Where the whole site is.
@@ -48,6 +49,9 @@ impl Phase {
 /// How long SIGKILL may take before what is left is given up.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// Why nothing new is begun.
+const IS_STOPPING: &str = "the supervisor is stopping";
+
 impl Engine {
     pub(super) fn boot(&mut self, at: At, out: &mut Actions) {
         let programs = self.names.len();
@@ -68,12 +72,7 @@ impl Engine {
     }
 
     /// Brings these up, all goals first.
-    pub(super) fn start_all(
-        &mut self,
-        mut ids: Vec<crate::plan::ProgramId>,
-        at: At,
-        out: &mut Actions,
-    ) {
+    pub(super) fn start_all(&mut self, mut ids: Vec<ProgramId>, at: At, out: &mut Actions) {
         ids.sort_unstable();
         ids.dedup();
         if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
@@ -90,19 +89,23 @@ impl Engine {
             self.step(*id, Input::Start, at, out);
         }
         self.settle(at, out);
-        for id in ids {
-            self.record_waiting(id, at, out);
-        }
     }
 
-    fn record_waiting(&self, id: crate::plan::ProgramId, at: At, out: &mut Actions) {
+    /// Says once what a program waits for.
+    pub(super) fn record_waiting(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let untold = |slot: &super::Slot| matches!(slot.state, State::Waiting { told: false, .. });
+        if !self.slot(id).is_some_and(untold) {
+            return;
+        }
         let on = self.blockers(id, at.now);
-        if let (false, Some(slot)) = (on.is_empty(), self.slot(id)) {
+        let Some(slot) = self.slot_mut(id).filter(|_| !on.is_empty()) else { return };
+        if let State::Waiting { told: told @ false, .. } = &mut slot.state {
+            *told = true;
             out.record(Record::of(slot, What::Waiting { on: on.join(", ").into() }));
         }
     }
 
-    pub(super) fn slot_mut(&mut self, id: crate::plan::ProgramId) -> Option<&mut super::Slot> {
+    pub(super) fn slot_mut(&mut self, id: ProgramId) -> Option<&mut super::Slot> {
         self.slots.get_mut(id.index()).and_then(Option::as_deref_mut)
     }
 
@@ -126,15 +129,16 @@ impl Engine {
             (Told::Reload, Phase::Up) => {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
             }
+            (Told::Reload, Phase::Draining { .. } | Phase::Killing { .. } | Phase::Done) => {
+                let why = Arc::from(IS_STOPPING);
+                out.record(Record::site(What::NotReloaded { why }));
+            }
             (Told::Reopen, _) => {
                 out.push(Action::ReopenLogs);
                 out.record(Record::site(What::Reopened));
             }
             (Told::Stop | Told::Quit, Phase::Killing { .. } | Phase::Done)
-            | (
-                Told::Reload | Told::Fault,
-                Phase::Draining { .. } | Phase::Killing { .. } | Phase::Done,
-            ) => {}
+            | (Told::Fault, Phase::Draining { .. } | Phase::Killing { .. } | Phase::Done) => {}
         }
     }
 
@@ -210,27 +214,13 @@ impl Engine {
         out.push(Action::Exit(code));
     }
 
-    /// `exit_when: all-exited`.
+    /// `exit_when: all-exited`: nothing runs and nothing is scheduled. What waits for a program
+    /// that is down for good is part of that.
     fn look_for_end(&mut self, at: At, out: &mut Actions) {
         if self.supervisor.exit_when != Some(ExitWhen::AllExited) {
             return;
         }
-        let over = |slot: &super::Slot| match &slot.state {
-            State::Stopped | State::Exited { .. } => true,
-            State::Fatal { retry_at, .. } => retry_at.is_none(),
-            State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Settling { .. }
-            | State::Running { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. }
-            | State::Backoff { .. } => false,
-        };
+        let over = |slot: &super::Slot| !slot.is_live() && slot.deadline().is_none();
         let ran = self.programs().any(|slot| slot.history.attempts > 0);
         if ran && self.programs().all(over) {
             let code = self.programs().find_map(first_failure).unwrap_or(0);
@@ -244,7 +234,7 @@ impl Engine {
         (self.phase != Phase::Up && !self.bugs.start_in_shutdown).then(|| {
             Reply::Error(Refusal {
                 code: RefusalCode::ShuttingDown,
-                message: "the supervisor is stopping".to_owned(),
+                message: IS_STOPPING.to_owned(),
                 hint: None,
             })
         })

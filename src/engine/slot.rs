@@ -4,11 +4,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Goal, Life, Role, RunId, State};
+use super::{Action, Goal, Life, Role, RunId, State, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
-    plan::{Edges, ProgramId},
+    plan::{Edges, Planned, ProgramId},
 };
 
 /// When to signal a stubborn tree again, and the pause after that (doubled each time, up to a
@@ -24,6 +24,8 @@ pub struct Again {
 impl Again {
     /// What is left behind is left alone; settings that change meanwhile do not matter.
     pub const NEVER: Self = Self { at: None, pause: Duration::ZERO };
+    /// Nothing was tried, and nothing is due.
+    pub(super) const UNTRIED: Self = Self { at: None, pause: Self::FIRST };
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,6 @@ impl Slot {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
-            | State::Spawning { .. }
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
@@ -152,7 +153,8 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
-            State::Sweeping { again, .. }
+            State::Spawning { again, .. }
+            | State::Sweeping { again, .. }
             | State::Emptying { again, .. }
             | State::Cleaning { again, .. } => again.at,
             State::Fatal { retry_at, .. } => *retry_at,
@@ -252,18 +254,56 @@ impl Slot {
             State::Stopped => StateWord::Stopped,
             State::Waiting { .. } => StateWord::Waiting,
             State::Retrying { .. }
-            | State::Spawning { .. }
+            | State::Spawning { stop: None, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
-            State::Draining { .. }
+            State::Spawning { stop: Some(_), .. }
+            | State::Draining { .. }
             | State::Stopping { .. }
             | State::Emptying { .. }
             | State::Cleaning { .. } => StateWord::Stopping,
             State::Backoff { .. } => StateWord::Backoff,
             State::Exited { .. } => StateWord::Exited,
             State::Fatal { .. } => StateWord::Fatal,
+        }
+    }
+}
+
+/// What a new site means for a program that is there.
+impl Slot {
+    /// Takes its new settings and edges; whether it now waits for other things of the world.
+    pub(super) fn renew(&mut self, new: Planned, keep: bool) -> bool {
+        let (old, rungs) = (self.program.stop.ladder.len(), new.program.stop.ladder.len());
+        if let State::Stopping { rung, .. } = &mut self.state {
+            // What was not killed yet is killed after the last rung that there is now.
+            *rung = if *rung <= old { (*rung).min(rungs) } else { *rung - old + rungs };
+        }
+        let other_waits = self.edges.waits != new.edges.waits;
+        if !keep {
+            self.program = new.program;
+        }
+        self.edges = new.edges;
+        other_waits
+    }
+
+    /// What it waits for is no longer the same: a patience that it did not need begins, and its
+    /// waits for the world begin anew.
+    pub(super) fn edges_changed(&mut self, other_waits: bool, cx: &mut Cx<'_>) {
+        let limit = self.patience_at_the_gate(cx.now);
+        let State::Waiting { patience, patient, waits_done, wait_until, .. } = &mut self.state
+        else {
+            return;
+        };
+        if patience.is_none() && *patient {
+            *patience = limit;
+        }
+        if other_waits {
+            (*waits_done, *wait_until) = (0, None);
+            // An answer to an earlier wait is late from now on.
+            self.history.attempts += 1;
+            cx.out.push(Action::AwaitNothing(self.id));
         }
     }
 }

@@ -146,6 +146,8 @@ pub enum State {
         waits_done: usize,
         /// When the wait for the world that is under way has lasted too long.
         wait_until: Option<Instant>,
+        /// Whether the log has what is waited for.
+        told: bool,
     },
     /// The system had no room for a child; tried again soon, without counting.
     Retrying {
@@ -168,6 +170,8 @@ pub enum State {
         stop: Option<Halt>,
         /// Pause and begin of earlier tries.
         tried: Option<(Duration, Instant)>,
+        /// When it has hung for too long before its exec; then the pause between kills.
+        again: Again,
     },
     /// A `start_pre` command runs.
     Preparing {

@@ -48,7 +48,10 @@ impl Engine {
             },
             State::Waiting { .. } => "waiting".to_owned(),
             State::Retrying { .. } => "the system has no room for a process".to_owned(),
-            State::Spawning { .. } => "being started".to_owned(),
+            State::Spawning { stop: None, .. } => "being started".to_owned(),
+            State::Spawning { stop: Some(halt), .. } => {
+                format!("stopping ({}) before its exec", self.why(halt.why))
+            }
             State::Preparing { index, .. } | State::Sweeping { index, .. } => {
                 format!("start_pre[{index}] runs")
             }
@@ -104,6 +107,9 @@ impl Engine {
 
 /// How long a stop has been given, in seconds, and the signal that follows.
 fn escalation(slot: &Slot) -> Option<(Option<f64>, Signal)> {
+    if let State::Spawning { stop: Some(_), .. } = &slot.state {
+        return Some((None, Signal::KILL));
+    }
     let State::Stopping { rung, .. } = &slot.state else { return None };
     let ladder = &slot.program.stop.ladder;
     let total = ladder.get(rung.saturating_sub(1)).and_then(|step| match step.wait {

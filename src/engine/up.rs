@@ -58,9 +58,7 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         match input {
-            Input::Child(of, ChildEvent::TreeEmpty) if of == run => {
-                self.spawn_next(index + 1, None, cx)
-            }
+            Input::Child(of, ChildEvent::TreeEmpty) if of == run => self.spawn_next(index + 1, cx),
             Input::Stop(why) | Input::Kill(why) => {
                 let ended = Ended { cause: Cause::Stopped(why, None), lived: None };
                 State::Emptying { run, ended, again, empty: false }

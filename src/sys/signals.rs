@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         OnceLock,
-        atomic::{AtomicI32, AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -30,12 +30,17 @@ pub struct Arrived {
     pub pid: i32,
     /// The user who sent it.
     pub uid: u32,
+    /// The session of the sender, asked while it surely lived; 0 is unknown.
+    pub session: i32,
 }
 
 const LAST: usize = 65;
-static COUNTS: [AtomicU32; LAST] = [const { AtomicU32::new(0) }; LAST];
-static SENDERS: [AtomicI32; LAST] = [const { AtomicI32::new(0) }; LAST];
-static USERS: [AtomicU32; LAST] = [const { AtomicU32::new(0) }; LAST];
+/// How often the same signal is remembered until the next look.
+const TIMES: usize = 4;
+/// Sender and session of each arrival, packed; 0: none.
+static ARRIVALS: [[AtomicU64; TIMES]; LAST] =
+    [const { [const { AtomicU64::new(0) }; TIMES] }; LAST];
+static USERS: [[AtomicU32; TIMES]; LAST] = [const { [const { AtomicU32::new(0) }; TIMES] }; LAST];
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
 /// What we listen to: stop, reload, reopen, deaths.
@@ -94,20 +99,45 @@ fn heard(number: i32, info: &libc::siginfo_t) {
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above, the user.
     let uid = unsafe { info.si_uid() };
-    if let (Some(sender), Some(user), Some(count)) =
-        (SENDERS.get(index), USERS.get(index), COUNTS.get(index))
-    {
-        sender.store(pid, Ordering::Relaxed);
-        user.store(uid, Ordering::Relaxed);
-        count.fetch_add(1, Ordering::Release);
+    // The thread that we interrupt may be about to read its errno.
+    let before = Errno::last_raw();
+    let session = if number == libc::SIGCHLD { 0 } else { session_of(pid) };
+    if let (Some(arrivals), Some(users)) = (ARRIVALS.get(index), USERS.get(index)) {
+        let packed = pack(pid, session);
+        // With no place free it has arrived often enough.
+        for (arrival, user) in arrivals.iter().zip(users) {
+            let free = arrival.compare_exchange(0, packed, Ordering::AcqRel, Ordering::Relaxed);
+            if free.is_ok() {
+                user.store(uid, Ordering::Release);
+                break;
+            }
+        }
     }
     if let Some((_, writer)) = PIPE.get() {
-        // The thread that we interrupt may be about to read its errno.
-        let before = Errno::last_raw();
         // A full pipe is awake anyway.
         nix::unistd::write(writer, &[1]).ok();
-        Errno::set_raw(before);
     }
+    Errno::set_raw(before);
+}
+
+/// The session of a living process, 0 when there is none. A mere system call: the handler may.
+fn session_of(pid: i32) -> i32 {
+    if pid <= 0 {
+        return 0; // getsid(2) would tell our own
+    }
+    // SAFETY: a plain system call on a number.
+    unsafe { libc::getsid(pid) }.max(0)
+}
+
+/// Never 0; both are below 2^22 (`proc_sys_kernel(5)`, `pid_max`).
+fn pack(pid: i32, session: i32) -> u64 {
+    let number = |id: i32| u64::try_from(id).unwrap_or(0) & 0x7fff_ffff;
+    1 << 63 | number(session) << 32 | number(pid)
+}
+
+fn unpack(packed: u64) -> (i32, i32) {
+    let number = |bits: u64| i32::try_from(bits & 0x7fff_ffff).unwrap_or(0);
+    (number(packed), number(packed >> 32))
 }
 
 /// What has arrived since the last call: requests first, deaths last, each request as often as it
@@ -121,20 +151,21 @@ pub fn drain() -> Vec<Arrived> {
     let mut arrived = Vec::new();
     for number in HEARD {
         let Some(index) = usize::try_from(number).ok() else { continue };
-        let (Some(count), Some(sender), Some(user)) =
-            (COUNTS.get(index), SENDERS.get(index), USERS.get(index))
-        else {
+        let (Some(arrivals), Some(users)) = (ARRIVALS.get(index), USERS.get(index)) else {
             continue;
         };
-        let times = count.swap(0, Ordering::Acquire);
         let Some(signal) = Signal::from_number(i64::from(number)) else { continue };
-        let one = Arrived {
-            signal,
-            pid: sender.load(Ordering::Relaxed),
-            uid: user.load(Ordering::Relaxed),
-        };
-        let times = if number == libc::SIGCHLD { times.min(1) } else { times.min(4) };
-        arrived.extend((0..times).map(|_| one));
+        let mut known = false;
+        for (arrival, user) in arrivals.iter().zip(users) {
+            let packed = arrival.swap(0, Ordering::AcqRel);
+            if packed == 0 || (signal == Signal::CHLD && known) {
+                continue;
+            }
+            known = true;
+            let (pid, session) = unpack(packed);
+            let uid = user.load(Ordering::Acquire);
+            arrived.push(Arrived { signal, pid, uid, session });
+        }
     }
     // Deaths last: what dies because we were told to stop is no crash.
     arrived.sort_by_key(|one| one.signal == Signal::CHLD);

@@ -37,6 +37,17 @@ pub struct Process {
     group: i32,
     session: i32,
     zombie: bool,
+    executed: bool,
+}
+
+/// `PF_FORKNOEXEC`, a flag in `proc_pid_stat(5)`: no execve(2) since the fork.
+const NOT_EXECUTED: i64 = 0x40;
+
+/// Whether the process has executed a program since it was forked; its zombie knows too. Without
+/// /proc nobody knows, so: yes.
+#[must_use]
+pub fn has_executed(pid: Pid) -> bool {
+    stat(pid).is_none_or(|process| process.executed)
 }
 
 /// The runs whose main process is dead, and how their processes are recognised.
@@ -130,6 +141,21 @@ impl Trees {
     #[must_use]
     pub fn processes_of(&mut self, children: &Children, run: u64) -> Vec<Process> {
         self.members(children, run)
+    }
+
+    /// The run that a process belongs to, when it is a descendant of ours and alive.
+    pub fn run_of_process(&mut self, children: &Children, pid: Pid) -> Option<u64> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut process = stat(pid).filter(|_| self.usable)?;
+        // Up to the child of ours that it descends from; nobody has so many forebears.
+        for _ in 0..10_000 {
+            if process.parent == own {
+                let run = children.run_of(process.pid);
+                return run.or_else(|| self.run_of(children, &process));
+            }
+            process = stat(Pid::new(process.parent)?)?;
+        }
+        None
     }
 
     /// Every living child of ours that we did not make, whoever left it behind, and everything
@@ -308,6 +334,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
         group: i32::try_from(number(2)?).ok()?,
         session: i32::try_from(number(3)?).ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
+        executed: number(6)? & NOT_EXECUTED == 0,
     })
 }
 

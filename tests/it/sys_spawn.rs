@@ -39,7 +39,15 @@ fn failures(spec: impl Fn() -> SpawnSpec) -> [SpawnError; 2] {
         PollTimeout::from(10_000_u16),
     )
     .unwrap();
-    let Report::NotExecuted(later) = read_report(&report, &prepared) else { panic!("no report") };
+    let later = loop {
+        match read_report(&report, &prepared) {
+            Report::NotExecuted(later) => break later,
+            Report::Reached(stage) => assert_eq!(stage, Stage::Exec),
+            // It has come to its exec, and the report is on its way.
+            Report::Pending => std::thread::yield_now(),
+            Report::Executed => panic!("no report"),
+        }
+    };
     let mut children = Children::new();
     children.insert(1, child);
     assert_eq!(next_exit(&mut children).exit, Exit::Code(127));

@@ -93,6 +93,16 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     }
     // As the user: root's permission to enter a directory must not be lent.
     at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))?;
+    if report {
+        // Should it hang now, it does not hang in the directory. No errno: not a failure.
+        let words = [Stage::Exec.code(), 0];
+        let number = prepared.first_free();
+        let _lost = call!(SYS_write, number, words.as_ptr(), size_of_val(&words));
+        // With nobody to read it there is a SIGPIPE now, waiting to be unblocked: being ignored
+        // for a moment takes it away (signal(7)).
+        set_action(libc::SIGPIPE, libc::SIG_IGN);
+        set_action(libc::SIGPIPE, libc::SIG_DFL);
+    }
     let none = 0_u64;
     at(
         Stage::Preparation,
@@ -108,12 +118,18 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
 
 /// Every signal to its default, the two of glibc included. KILL and STOP refuse, and are so anyway.
 fn reset_signals() {
-    // All of the kernel's struct sigaction zero: SIG_DFL, no flags, no restorer, an empty mask.
-    let default = [0_u64; 8];
     for signal in 1_i32..=64 {
-        let _refused =
-            call!(SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8_usize);
+        set_action(signal, libc::SIG_DFL);
     }
+}
+
+fn set_action(signal: i32, action: libc::sighandler_t) {
+    // The kernel's struct sigaction: the action; no flags, no restorer, an empty mask.
+    let mut words = [0_usize; 8];
+    let [first, ..] = &mut words;
+    *first = action;
+    let _refused =
+        call!(SYS_rt_sigaction, signal, words.as_ptr(), ptr::null_mut::<usize>(), 8_usize);
 }
 
 fn schedule(prepared: &Prepared) -> Result<(), Failure> {

@@ -20,7 +20,10 @@ use crate::sys::{Pid, child::LiveChild};
 pub enum Report {
     /// The child is still on its way.
     Pending,
-    /// The program runs, or was killed before it could say why not.
+    /// The child has come so far; there is more to be read, now or later.
+    Reached(Stage),
+    /// The program runs, or was killed before it could say why not
+    /// ([`has_executed`](super::super::tree::has_executed) knows).
     Executed,
     /// There is no program; the child ends by itself with code 127, which means nothing.
     NotExecuted(SpawnError),
@@ -127,8 +130,11 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
         return match nix::unistd::read(pipe, &mut bytes) {
             Ok(8) => {
                 let [stage, errno] = words(bytes);
-                let stage = Stage::from_code(stage);
-                Report::NotExecuted(prepared.error(stage.unwrap_or(Stage::Preparation), errno))
+                let stage = Stage::from_code(stage).unwrap_or(Stage::Preparation);
+                if errno == 0 {
+                    return Report::Reached(stage);
+                }
+                Report::NotExecuted(prepared.error(stage, errno))
             }
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Report::Pending,
@@ -137,7 +143,7 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
     }
 }
 
-/// The two numbers that `fork_child` wrote.
+/// The two numbers that the child wrote.
 fn words(bytes: [u8; 8]) -> [i32; 2] {
     let mut words = bytes.chunks_exact(4).filter_map(|half| half.try_into().ok());
     [(); 2].map(|()| words.next().map_or(0, i32::from_ne_bytes))

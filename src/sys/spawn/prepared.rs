@@ -89,6 +89,12 @@ impl Prepared {
         })
     }
 
+    /// What the child was doing when it was killed before it could execute.
+    #[must_use]
+    pub fn killed_at(&self, stage: Stage) -> SpawnError {
+        self.error(stage, 0)
+    }
+
     /// The object of an error at this stage, in the user's words.
     pub(super) fn error(&self, stage: Stage, errno: i32) -> SpawnError {
         let object = match stage {

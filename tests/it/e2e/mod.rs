@@ -18,6 +18,7 @@ mod control;
 mod debian;
 mod execution;
 mod faults;
+mod hangs;
 mod harness;
 mod init;
 mod instance;

@@ -27,6 +27,24 @@ fn term_int_and_quit_end_the_site_with_code_0() {
 }
 
 #[test]
+fn a_stop_is_not_taken_from_a_process_of_a_program() {
+    let mut site = Plan::new("  bold: {command: [DIR/bold]}")
+        .script(
+            "bold",
+            "up=$PPID; kill -TERM $up; sh -c \"kill -QUIT $up\"
+             (setsid sh -c \"kill -INT $up; exec sleep 1000\" &)
+             sleep 1000",
+        )
+        .start();
+    for signal in ["SIGTERM", "SIGQUIT", "SIGINT"] {
+        let line = site.stderr.wait_for("the refusal", |line| line.contains(signal));
+        assert!(line.contains("a process of bold: ignored"), "{line}");
+    }
+    site.all_running();
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
 fn a_second_term_kills_at_once() {
     let mut site = deaf("  deaf: {command: [DIR/deaf], stop: {timeout: 1m}}");
     site.signal(Signal::SIGTERM);

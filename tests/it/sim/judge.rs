@@ -132,12 +132,17 @@ impl World {
             return;
         };
         let (of, role, reaped, exited, asked) = (p.program, p.role, p.reaped, p.exited, p.asked);
-        let forced = self.forced || p.forced;
+        let (forced, spawned) = (self.forced || p.forced, p.spawned);
         let changed = p.changed;
         let fits = scope == Scope::Tree || !reaped;
         self.hold(4, fits, || format!("{signal} to the reaped main process of {id:?}"));
         self.hold(5, of == id, || format!("{signal} for {id:?} to {run:?} of {of:?}"));
         if role != Role::Main || reaped || exited {
+            return;
+        }
+        if !spawned {
+            // What has not executed in time is killed, and may have executed just then.
+            self.procs.get_mut(&run).unwrap().forced |= signal == Signal::KILL;
             return;
         }
         let polite = signal == Signal::TERM || signal == Signal::INT;
@@ -173,7 +178,8 @@ impl World {
         let Some(by) = p.stop_by else { return };
         // Its end may have been put off: by a pause of ours, or by new settings.
         let shown = by + Duration::from_secs(16);
-        let last = by + p.lag;
+        // Its main process, and then what it left behind, may each take their time to die.
+        let last = by + p.lag * 2;
         let next = if now < by {
             by
         } else if now < shown && shown < last {

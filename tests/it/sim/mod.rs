@@ -58,11 +58,11 @@ fn run(with: Run) -> World {
     while world.events < amount && world.wrong.is_none() && world.exit.is_none() {
         world.turn();
         match world.chance.below(6000) {
-            0..=2 => {
+            0..=3 => {
                 world.nothing_new();
                 world.round_trip();
             }
-            3..=6 => world.same_site(),
+            4..=7 => world.same_site(),
             _ => {}
         }
     }

@@ -36,7 +36,8 @@ pub(super) struct Proc {
     pub(super) forced: bool,
     /// Its settings changed on the way.
     pub(super) changed: bool,
-    /// Left behind on purpose.
+    /// What is left of it stays, and whether that is all there is of it.
+    pub(super) leaves: bool,
     pub(super) left: bool,
     /// When its stop has to be over, and what was found out about it.
     pub(super) stop_by: Option<Instant>,
@@ -70,7 +71,7 @@ impl World {
             role,
             pid: self.pid(),
             spawned: false,
-            hangs: self.chance.is(faults.hangs) && may_hang(role),
+            hangs: self.chance.is(faults.hangs),
             exited: false,
             reaped: false,
             members: if self.chance.is(faults.forks) { 1 + self.chance.below(3) } else { 0 },
@@ -80,6 +81,7 @@ impl World {
             asked: None,
             forced: false,
             changed: false,
+            leaves: false,
             left: false,
             stop_by: None,
             unkillable: false,
@@ -130,12 +132,18 @@ impl World {
         let polite = signal == Signal::TERM || signal == Signal::INT;
         let Some(p) = self.procs.get_mut(&run) else { return };
         if !p.spawned {
-            // Before exec only SIGKILL works; the shell then sees that it was there, and its end.
+            // Before exec only SIGKILL works; sometimes it executes at the last moment.
             if p.hangs && signal == Signal::KILL && !p.dying {
                 let (pid, lag) = (p.pid, p.lag);
                 p.dying = true;
-                self.child(lag, run, ChildEvent::Spawned { pid });
-                self.child(lag, run, ChildEvent::Exited(signalled(signal)));
+                if self.chance.is(20) {
+                    self.child(lag, run, ChildEvent::Spawned { pid });
+                    self.child(lag, run, ChildEvent::Exited(signalled(signal)));
+                } else {
+                    let class = FailureClass::Own;
+                    let failure = SpawnFailure { text: "killed".into(), class, code: 127 };
+                    self.child(lag, run, ChildEvent::SpawnFailed(failure));
+                }
             }
             return;
         }
@@ -212,7 +220,8 @@ impl World {
                 known.no_room = (again && starts).then_some(now);
                 p.good = ignores;
             }
-            ChildEvent::TreeEmpty | ChildEvent::Reaped => {}
+            ChildEvent::Reaped => p.left = p.leaves,
+            ChildEvent::TreeEmpty => {}
         }
         if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
             match role {
@@ -248,7 +257,7 @@ impl World {
         let left = begins && (self.leaves(p.program) || self.engine.slot(p.program).is_none());
         let Some(p) = self.procs.get_mut(&run).filter(|p| p.exited) else { return };
         p.reaped = true;
-        p.left = left;
+        p.leaves = left;
         let empty = p.members == 0;
         self.child(Duration::ZERO, run, ChildEvent::Reaped);
         if empty {
@@ -284,14 +293,6 @@ impl World {
             (Some(_), Some(Limit::After(wait))) => wait,
             _ => Duration::ZERO,
         }
-    }
-}
-
-/// A hanging child of these is killed at its limit.
-fn may_hang(role: Role) -> bool {
-    match role {
-        Role::StopPost(_) | Role::StartPost(_) | Role::StopCommand | Role::ReloadCommand => true,
-        Role::Main | Role::StartPre(_) => false,
     }
 }
 

@@ -13,6 +13,8 @@ use super::world::World;
 /// What the world remembers over a reload.
 pub(super) struct Before {
     site: Arc<Site>,
+    /// A deadline is due at this very moment: whatever is asked first acts on it.
+    due: bool,
     /// Programs that run and have nothing to do with what changed.
     apart: Vec<(ProgramId, RunId)>,
 }
@@ -56,7 +58,7 @@ impl World {
         };
         let ids = self.ids.values().filter(|id| !bound.contains(id));
         let apart = ids.filter_map(running).collect();
-        Before { site: Arc::clone(site), apart }
+        Before { site: Arc::clone(site), due: self.is_due(), apart }
     }
 
     /// I-13, I-14, then: new settings; promises of the old ones are over.
@@ -66,7 +68,7 @@ impl World {
         }
         if Arc::ptr_eq(&before.site, &self.site) || before.site == self.site {
             let many = out.as_slice().iter().filter(|a| !matches!(a, Action::Reply(..))).count();
-            self.hold(13, many == 1, || format!("an equal site does {:?}", out.as_slice()));
+            self.hold(13, many == 1 || before.due, || format!("an equal site does {:?}", out.as_slice()));
             return;
         }
         let named = |id: ProgramId| {
@@ -146,6 +148,9 @@ impl World {
 
     /// I-3, I-12: a run that never was, and a site that is refused, change nothing.
     pub(super) fn nothing_new(&mut self) {
+        if self.is_due() {
+            return;
+        }
         let Some(program) = self.engine.names().values().next().copied() else { return };
         let before = self.written();
         let run = RunId(u64::MAX);
@@ -214,9 +219,13 @@ impl World {
         self.hold(48, kept == open, || format!("{kept} operations of {open} open requests"));
     }
 
+    fn is_due(&self) -> bool {
+        self.engine.next_deadline().is_some_and(|at| at <= self.now)
+    }
+
     /// I-13: an equal site changes nothing.
     pub(super) fn same_site(&mut self) {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.is_due() {
             return;
         }
         let mut out = Actions::new();

@@ -126,7 +126,7 @@ fn a_start_limit_can_end_the_site() {
             0s web: exit 9 after 0s
             0s   SIGKILL to tree of web
             0s web: given up (exit 9; too many starts)
-            0s stopping the site (an essential program has ended)
+            0s stopping the site (a program has hit its start limit)
             0s web: stopped
             0s db: stopping (shutdown)
             0s   SIGTERM to main of db
@@ -319,8 +319,56 @@ fn the_site_may_end_when_all_programs_have() {
         1s web: exit 4 after 1s
         1s   SIGKILL to tree of web
         1s web: ended badly, not started again (restart policy)
-        1s stopping the site (every program has ended)
+        1s stopping the site (no program runs or will run again)
         1s   EXIT 4
     "#]]
     .assert_eq(&play_sites(vec![one], "0s boot; 1s end web 4"));
+}
+
+#[test]
+fn the_site_ends_although_a_program_waits_for_one_that_was_given_up() {
+    let mut one = site([
+        with(program("a"), |p| p.requires = Box::new([on("b")])),
+        with(program("b"), |p| p.requires = Box::new([on("c")])),
+        with(program("c"), |p| again(p, |r| r.policy = RestartPolicy::Never)),
+        with(program("d"), |p| again(p, |r| r.policy = RestartPolicy::Never)),
+    ]);
+    one.supervisor.exit_when = Some(ExitWhen::AllExited);
+    let script = "0s manual; boot; spawned d; 1s fails c ENOENT; state; 2s end d 0";
+    expect![[r#"
+        0s supervising 4 programs
+        0s   spawn c command
+        0s   spawn d command
+        0s a: waiting for b (waiting)
+        0s b: waiting for c (starting)
+        0s d: started (pid 1)
+        0s d: ready
+        1s c: given up (cannot start: ENOENT)
+        1s a WAITING, b WAITING, c FATAL, d RUNNING
+        2s d: exit 0 after 2s
+        2s   SIGKILL to tree of d
+        2s d: ended, not started again
+        2s stopping the site (no program runs or will run again)
+        2s a: stopped
+        2s b: stopped
+        2s c: stopped
+        2s   EXIT 127
+    "#]]
+    .assert_eq(&play_sites(vec![one], script));
+}
+
+#[test]
+fn the_site_does_not_end_while_something_is_scheduled() {
+    let retry = with(program("a"), |p| again(p, |r| r.start_limit = limit(1, LimitAction::Retry)));
+    let mut one = site([retry, with(program("b"), |p| p.requires = Box::new([on("a")]))]);
+    one.supervisor.exit_when = Some(ExitWhen::AllExited);
+    let mut world = site([with(super::waiter(), |p| {
+        let what = Awaited::File("/x".into());
+        p.wait_for = Box::new([WaitFor { what, timeout: Limit::Never }]);
+    })]);
+    world.supervisor.exit_when = Some(ExitWhen::AllExited);
+    for (one, script) in [(one, "0s boot; end a 1; end b 0; 99s state"), (world, "0s boot; 99s")] {
+        let story = play_sites(vec![one], script);
+        assert!(!story.contains("EXIT"), "{story}");
+    }
 }

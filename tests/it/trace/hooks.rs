@@ -66,8 +66,8 @@ fn a_start_pre_that_hangs_is_killed() {
             0s supervising 1 program
             0s   spawn web start_pre[0]
             5s web: start_pre[0] took too long
+            5s web: killing (start took too long)
             5s   SIGKILL to tree of web
-            5s web: still alive, sending SIGKILL
             6s   SIGKILL to tree of web
             6s   SIGKILL to tree of web
             6s web: start took too long; attempt 2 in 0.5s

@@ -13,6 +13,7 @@
     reason = "helpers of tests"
 )]
 
+mod births;
 mod ends;
 mod hooks;
 mod order;
@@ -24,7 +25,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, Outcome, Peer, Reply, Request, RequestId, Shutdown, Targets},
+    control::{Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
         Surroundings, Told,
@@ -130,7 +131,10 @@ impl Story {
                     let what = ChildEvent::Spawned { pid: self.pids };
                     events.push(Event::Child { program: spawn.program, run: spawn.run, what });
                 }
-                let variant = spawn.variant.map_or(String::new(), |(v, _)| format!(" as {v}"));
+                let variant = spawn.variant.map_or(String::new(), |(v, args)| {
+                    let args: String = args.iter().map(|arg| format!(" {arg}")).collect();
+                    format!(" as {v}{args}")
+                });
                 format!("  spawn {who} {}{variant}", spawn.role)
             }
             Action::Signal { program, signal, scope, .. } => {
@@ -201,6 +205,10 @@ impl Story {
                     warnings: Vec::new(),
                 });
             }
+            ["bad", lines @ ..] => {
+                let why = lines.join(" ").replace(" | ", "\n");
+                self.give(Event::NotLoaded { request: Some(RequestId(100)), why });
+            }
             ["state"] => {
                 let states: Vec<String> = self
                     .engine
@@ -225,7 +233,7 @@ impl Story {
             dry_run: words.contains(&"--dry-run"),
             timeout: value("timeout=").map(|n| Duration::from_secs(n.parse().unwrap())),
             variant: value("variant=").map(str::to_owned),
-            extra_args: Vec::new(),
+            extra_args: value("args=").map(str::to_owned).into_iter().collect(),
             ..Change::default()
         };
         let request = match verb {
@@ -234,6 +242,7 @@ impl Story {
             "restart" => Request::Restart(change),
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
+            "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
         };

@@ -51,6 +51,7 @@ fn dependants_of_a_failed_program_stop_wait_and_come_back() {
             1s   SIGTERM to main of web
             1s db FATAL, web STOPPING
             2s   SIGKILL to tree of web
+            2s web: waiting for db (fatal)
             2s db FATAL, web WAITING
             61s   spawn db command
             61s db: started (pid 3)
@@ -175,6 +176,7 @@ fn a_restart_takes_dependants_along() {
             2s   SIGKILL to tree of web
             2s db: stopping (restart)
             2s   SIGTERM to main of db
+            2s web: waiting for db (stopping)
             3s   SIGKILL to tree of db
             3s   spawn db command
             3s db: started (pid 3)
@@ -228,6 +230,7 @@ fn a_wait_for_the_world_that_is_in_vain_is_a_failed_start() {
             5s   await nothing for web
             5s web: wait_for[0] took too long; attempt 2 in 0.5s
             5500ms   await web wait_for[0]
+            5500ms web: waiting for file /x
             6s web WAITING
             7s   spawn web command
             7s web: started (pid 1)
@@ -249,12 +252,14 @@ fn after_a_wait_the_gate_is_asked_again() {
             0s db: started (pid 1)
             0s db: ready
             0s   await web wait_for[0]
+            0s web: waiting for file /x
             1s stop db (asked by uid 0, pid 0)
             1s db: stopping (asked)
             1s   SIGTERM to main of db
             1s   SIGKILL to tree of db
             1s db: stopped
             1s   reply 1: db STOPPED (ok)
+            2s web: waiting for db (stopped)
             2s db STOPPED, web WAITING
             3s start db (asked by uid 0, pid 0)
             3s   spawn db command
@@ -300,12 +305,14 @@ fn what_requires_a_program_held_by_a_failed_one_stops_too() {
             1s b: exit 1 after 1s
             1s   SIGKILL to tree of b
             1s b: exit 1; attempt 2 in 0.5s
+            1500ms b: waiting for a (stopping)
             2s   SIGKILL to tree of a
             2s a STOPPING, b WAITING, c RUNNING
             3s a: ended badly, not started again (restart policy)
             3s c: stopping (something it requires is down)
             3s   SIGTERM to main of c
             3s   SIGKILL to tree of c
+            3s c: waiting for b (waiting)
             4s a EXITED, b WAITING, c WAITING
         "#]],
     );

@@ -139,3 +139,125 @@ fn a_given_up_program_gets_a_chance_with_new_settings() {
         1s web RUNNING
     "#]].assert_eq(&play_sites(vec![site([bad]), site([good])], script));
 }
+
+#[test]
+fn a_removed_program_that_still_stops_starts_again_when_it_is_back() {
+    let old = [program("a"), program("b")];
+    let script = "0s boot; 1s load 1; state; stop b; start b; 2s load 0; state; 3s exit b TERM; \
+                  state; gone b; state";
+    expect![[r#"
+        0s supervising 2 programs
+        0s   spawn a command
+        0s   spawn b command
+        0s a: started (pid 1)
+        0s a: ready
+        0s b: started (pid 2)
+        0s b: ready
+        1s b: stopping (removed from the site)
+        1s   SIGTERM to main of b
+        1s reloaded: 0 added, 1 removed, 0 restarted, 0 changed
+        1s   reply 100: { added: [], removed: ["b"], restarted: [], next_start: [], live: [], supervisor: [], dry_run: false, warnings: [] }
+        1s a RUNNING, b STOPPING
+        1s   reply 1: b is no longer in the site; it is being stopped []
+        1s   reply 2: b is no longer in the site; it is being stopped []
+        2s reloaded: 1 added, 0 removed, 0 restarted, 0 changed
+        2s   reply 100: { added: ["b"], removed: [], restarted: [], next_start: [], live: [], supervisor: [], dry_run: false, warnings: [] }
+        2s a RUNNING, b STOPPING
+        3s   SIGKILL to tree of b
+        3s a RUNNING, b STOPPING
+        3s   spawn b command
+        3s b: started (pid 3)
+        3s b: ready
+        3s a RUNNING, b RUNNING
+    "#]].assert_eq(&play_sites(vec![site(old), site([program("a")])], script));
+}
+
+#[test]
+fn a_removed_program_that_comes_back_without_autostart_stays_down() {
+    let old = [program("a"), program("b")];
+    let new = [program("a"), with(program("b"), |p| p.autostart = false)];
+    let sites = vec![site(old), site([program("a")]), site(new)];
+    let script = "0s boot; 1s load 1; 2s load 2; 3s end b TERM; state";
+    expect![[r#"
+        0s supervising 2 programs
+        0s   spawn a command
+        0s   spawn b command
+        0s a: started (pid 1)
+        0s a: ready
+        0s b: started (pid 2)
+        0s b: ready
+        1s b: stopping (removed from the site)
+        1s   SIGTERM to main of b
+        1s reloaded: 0 added, 1 removed, 0 restarted, 0 changed
+        1s   reply 100: { added: [], removed: ["b"], restarted: [], next_start: [], live: [], supervisor: [], dry_run: false, warnings: [] }
+        2s   reconfigure b
+        2s reloaded: 1 added, 0 removed, 0 restarted, 0 changed
+        2s   reply 100: { added: ["b"], removed: [], restarted: [], next_start: [], live: [], supervisor: [], dry_run: false, warnings: [] }
+        3s   SIGKILL to tree of b
+        3s b: stopped
+        3s a RUNNING, b STOPPED
+    "#]].assert_eq(&play_sites(sites, script));
+}
+
+#[test]
+fn every_mistake_of_a_refused_site_is_in_the_log() {
+    let lines: Vec<String> =
+        (1..=23).map(|n| format!("site.yaml:{n}:1: error: no such key")).collect();
+    let script = format!(
+        "0s bad {} | hint: see site.yaml(5); bad x.yaml: is a directory | hint: y; bad",
+        lines.join(" | ")
+    );
+    expect![[r#"
+        0s reload refused, nothing changed: site.yaml:1:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:2:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:3:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:4:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:5:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:6:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:7:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:8:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:9:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:10:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:11:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:12:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:13:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:14:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:15:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:16:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:17:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:18:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:19:1: error: no such key
+        0s reload refused, nothing changed: site.yaml:20:1: error: no such key
+        0s reload refused, nothing changed: and 3 more mistakes; see supervisor check
+        0s   reply 100: site.yaml:1:1: error: no such key
+        site.yaml:2:1: error: no such key
+        site.yaml:3:1: error: no such key
+        site.yaml:4:1: error: no such key
+        site.yaml:5:1: error: no such key
+        site.yaml:6:1: error: no such key
+        site.yaml:7:1: error: no such key
+        site.yaml:8:1: error: no such key
+        site.yaml:9:1: error: no such key
+        site.yaml:10:1: error: no such key
+        site.yaml:11:1: error: no such key
+        site.yaml:12:1: error: no such key
+        site.yaml:13:1: error: no such key
+        site.yaml:14:1: error: no such key
+        site.yaml:15:1: error: no such key
+        site.yaml:16:1: error: no such key
+        site.yaml:17:1: error: no such key
+        site.yaml:18:1: error: no such key
+        site.yaml:19:1: error: no such key
+        site.yaml:20:1: error: no such key
+        site.yaml:21:1: error: no such key
+        site.yaml:22:1: error: no such key
+        site.yaml:23:1: error: no such key
+        hint: see site.yaml(5) [nothing was changed; the site goes on as it was]
+        0s reload refused, nothing changed: x.yaml: is a directory (hint: y)
+        0s   reply 100: x.yaml: is a directory
+        hint: y [nothing was changed; the site goes on as it was]
+        0s reload refused, nothing changed: the site file is invalid
+        0s   reply 100:  [nothing was changed; the site goes on as it was]
+    "#]]
+    .assert_eq(&play_sites(vec![site([])], &script));
+}

@@ -19,8 +19,8 @@ fn who_ignores_the_stop_signal_is_killed() {
             1s stop web (asked by uid 0, pid 0)
             1s web: stopping (asked)
             1s   SIGTERM to main of web
-            11s   SIGKILL to tree of web
             11s web: still alive, sending SIGKILL
+            11s   SIGKILL to tree of web
             12s   SIGKILL to tree of web
             12s   SIGKILL to tree of web
             12s web: stopped
@@ -43,8 +43,8 @@ fn kill_mode_group_asks_the_whole_tree() {
             1s stop web (asked by uid 0, pid 0)
             1s web: stopping (asked)
             1s   SIGTERM to tree of web
-            11s   SIGKILL to tree of web
             11s web: still alive, sending SIGKILL
+            11s   SIGKILL to tree of web
             12s   SIGKILL to tree of web
             12s   SIGKILL to tree of web
             12s web: stopped
@@ -103,9 +103,12 @@ fn a_forced_stop_while_spawning_kills() {
             0s supervising 1 program
             0s   spawn web command
             1s stop web (asked by uid 0, pid 0)
+            1s web: killing (asked)
+            1s   SIGKILL to main of web
+            2s   SIGKILL to main of web
             2s web: started (pid 1)
+            2s web: killing (asked)
             2s   SIGKILL to tree of web
-            2s web: still alive, sending SIGKILL
             2s   SIGKILL to tree of web
             2s web: stopped
             2s   reply 1: web STOPPED (ok)
@@ -201,10 +204,10 @@ fn a_second_term_kills() {
             1s web: stopping (shutdown)
             1s   SIGTERM to main of web
             2s killing what is left: 2 programs
+            2s db: killing (shutdown)
             2s   SIGKILL to tree of db
-            2s db: still alive, sending SIGKILL
+            2s web: killing (shutdown)
             2s   SIGKILL to tree of web
-            2s web: still alive, sending SIGKILL
             3s   SIGKILL to tree of db
             3s   SIGKILL to tree of web
             3s   SIGKILL to tree of web
@@ -222,26 +225,26 @@ fn quit_kills_at_once() {
         db_and_web(),
         "0s boot; 1s quit; end web KILL; end db KILL",
         expect![[r#"
-        0s supervising 2 programs
-        0s   spawn db command
-        0s web: waiting for db (starting)
-        0s db: started (pid 1)
-        0s db: ready
-        0s   spawn web command
-        0s web: started (pid 2)
-        0s web: ready
-        1s stopping the site (signal)
-        1s killing what is left: 2 programs
-        1s   SIGKILL to tree of db
-        1s db: still alive, sending SIGKILL
-        1s   SIGKILL to tree of web
-        1s web: still alive, sending SIGKILL
-        1s   SIGKILL to tree of web
-        1s web: stopped
-        1s   SIGKILL to tree of db
-        1s db: stopped
-        1s   EXIT 0
-    "#]],
+            0s supervising 2 programs
+            0s   spawn db command
+            0s web: waiting for db (starting)
+            0s db: started (pid 1)
+            0s db: ready
+            0s   spawn web command
+            0s web: started (pid 2)
+            0s web: ready
+            1s stopping the site (signal)
+            1s killing what is left: 2 programs
+            1s db: killing (shutdown)
+            1s   SIGKILL to tree of db
+            1s web: killing (shutdown)
+            1s   SIGKILL to tree of web
+            1s   SIGKILL to tree of web
+            1s web: stopped
+            1s   SIGKILL to tree of db
+            1s db: stopped
+            1s   EXIT 0
+        "#]],
     );
 }
 
@@ -258,9 +261,9 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
             1s stopping the site (signal)
             1s web: stopping (shutdown)
             1s   SIGTERM to main of web
-            89s killing what is left: 1 programs
+            89s killing what is left: 1 program
+            89s web: killing (shutdown)
             89s   SIGKILL to tree of web
-            89s web: still alive, sending SIGKILL
             90s   SIGKILL to tree of web
             91s   EXIT 1
             92s   SIGKILL to tree of web
@@ -279,10 +282,13 @@ fn a_second_term_while_spawning_kills() {
             0s supervising 1 program
             0s   spawn web command
             1s stopping the site (signal)
-            1s killing what is left: 1 programs
+            1s killing what is left: 1 program
+            1s web: killing (shutdown)
+            1s   SIGKILL to main of web
+            2s   SIGKILL to main of web
             2s web: started (pid 1)
+            2s web: killing (shutdown)
             2s   SIGKILL to tree of web
-            2s web: still alive, sending SIGKILL
             2s   SIGKILL to tree of web
             2s web: stopped
             2s   EXIT 0
