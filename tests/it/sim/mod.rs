@@ -57,12 +57,10 @@ fn run(with: Run) -> World {
     let amount = 300 + world.chance.below(1500);
     while world.events < amount && world.wrong.is_none() && world.exit.is_none() {
         world.turn();
-        match world.chance.below(6000) {
-            0..=3 => {
-                world.nothing_new();
-                world.round_trip();
-            }
-            4..=7 => world.same_site(),
+        match world.chance.below(10_000) {
+            0..=4 => world.nothing_new(),
+            5..=9 => world.round_trip(),
+            10..=15 => world.same_site(),
             _ => {}
         }
     }

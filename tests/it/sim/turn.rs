@@ -108,13 +108,14 @@ impl World {
             0..=49 => self.start_at_once(id, 43),
             50..=129 => self.ask_for_change(id),
             130..=159 => self.ask_one(id),
-            160..=179 => {
+            160..=169 => {
                 let request = Request::Reload(ReloadSite {
                     dry_run: self.chance.is(10),
                     allow_removal: self.chance.is(50),
                 });
                 self.ask(request, Some(Duration::ZERO), false);
             }
+            170..=179 => self.ask_for_change(id),
             180..=193 => self.go_away(),
             194 => {
                 let force = self.chance.is(30);
