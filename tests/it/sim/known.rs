@@ -55,6 +55,7 @@ pub(super) struct Known {
     pub(super) up_since: Instant,
     /// It ended well, and was not wanted again since.
     pub(super) done: bool,
+    pub(super) done_since: Instant,
     /// How many `start_post` commands of this run ended well.
     pub(super) posts: usize,
     /// Its last run was shown as unkillable and is dead now.
@@ -203,7 +204,7 @@ impl World {
                 self.ended(id);
                 let good = !matches!(what, What::Rested { success: false });
                 let known = &mut self.known[id.index()];
-                (known.rests, known.done) = (true, good);
+                (known.rests, known.done, known.done_since) = (true, good, now);
                 if !good {
                     self.excuse([id]);
                 }

@@ -57,10 +57,12 @@ fn run(with: Run) -> World {
     let amount = 300 + world.chance.below(1500);
     while world.events < amount && world.wrong.is_none() && world.exit.is_none() {
         world.turn();
+        // What is written is longer the more programs there are: not so often then.
+        let many = world.ids.len() > 8 && world.chance.is(80);
         match world.chance.below(10_000) {
-            0..=4 => world.nothing_new(),
-            5..=9 => world.round_trip(),
-            10..=15 => world.same_site(),
+            0..=5 if !many => world.nothing_new(),
+            6..=12 if !many => world.round_trip(),
+            13..=18 => world.same_site(),
             _ => {}
         }
     }

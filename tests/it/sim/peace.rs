@@ -48,7 +48,7 @@ impl World {
     fn judge_peace(&mut self, begin: Instant) {
         let all: Vec<ProgramId> = self.ids.values().copied().collect();
         for id in all {
-            let Some(within) = self.time_to_be_up(id) else { continue };
+            let Some(within) = self.time_to_be_up(id, begin) else { continue };
             if self.settings(id).is_none_or(|of| is_oneshot(of)) || self.now < begin + within {
                 continue;
             }
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// How long it may take until it is up; `None`: nothing says that it has to be.
-    fn time_to_be_up(&self, id: ProgramId) -> Option<Duration> {
+    fn time_to_be_up(&self, id: ProgramId, begin: Instant) -> Option<Duration> {
         let known = self.known.get(id.index())?;
         let of = known.settings.as_ref()?;
         let never = known.given_up && known.retry_at.is_none();
@@ -78,9 +78,9 @@ impl World {
             let target = &self.known[to.index()];
             let ends = target.settings.as_ref().is_none_or(|of| is_oneshot(of));
             if ends || *condition == Condition::Completed {
-                target.done.then_some(())?;
+                (target.done && target.done_since <= begin).then_some(())?;
             } else {
-                before = before.max(self.time_to_be_up(*to)?);
+                before = before.max(self.time_to_be_up(*to, begin)?);
             }
         }
         let cap = of.restart.max_delay.mul_f64(1.0 + of.restart.jitter);

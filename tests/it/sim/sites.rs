@@ -227,7 +227,8 @@ impl World {
         self.hold(48, kept == open, || format!("{kept} operations of {open} open requests"));
     }
 
-    fn is_due(&self) -> bool {
+    /// Whether a deadline is due by now: whatever comes first acts on it.
+    pub(super) fn is_due(&self) -> bool {
         self.engine.next_deadline().is_some_and(|at| at <= self.now)
     }
 

@@ -359,6 +359,9 @@ impl World {
 
     /// I-10: what is late or of an earlier life changes nothing.
     fn stale(&mut self) {
+        if self.is_due() {
+            return;
+        }
         let event = match self.chance.below(6) {
             0 => {
                 let index = self.chance.below(self.awaited.len() as u64);
@@ -373,7 +376,7 @@ impl World {
                 }
                 Event::Condition { program, attempt, index }
             }
-            1 if self.engine.next_deadline().is_none_or(|at| at > self.now) => Event::Deadline,
+            1 => Event::Deadline,
             _ => {
                 let index = self.chance.below(self.finished.len() as u64);
                 let index = usize::try_from(index).unwrap();
