@@ -8,7 +8,7 @@ use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
 #[derive(Clone, Debug)]
-pub(super) struct Chance(pub(super) u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     pub(super) fn next(&mut self) -> u64 {
@@ -20,7 +20,7 @@ impl Chance {
     }
 
     /// A number below `n`.
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 

@@ -22,6 +22,7 @@ mod sites;
 mod turn;
 mod world;
 
+pub(crate) use draw::Chance;
 use mini_supervisor::engine::{Bugs, Event};
 use world::World;
 
