@@ -33,10 +33,7 @@ impl World {
     pub(super) fn judge_spawn(&mut self, spawn: &Spawn) {
         let (id, run, role) = (spawn.program, spawn.run, spawn.role);
         let begins = matches!(role, Role::Main | Role::StartPre(_));
-        let beside = matches!(
-            role,
-            Role::StartPost(_) | Role::StopCommand | Role::ReloadCommand
-        );
+        let beside = matches!(role, Role::StartPost(_) | Role::StopCommand | Role::ReloadCommand);
         let known = &self.known[id.index()];
         let mine = self.engine.slot(id).map(|slot| &slot.program);
         let newest = match (mine, &known.settings) {
@@ -65,7 +62,9 @@ impl World {
             let unreaped = self.instance(id).map(|(run, _)| run);
             self.hold(1, unreaped.is_none(), || format!("{id:?} is spawned beside {unreaped:?}"));
             let good = stopping.is_none();
-            self.hold(38, good, || format!("{id:?} is spawned in a shutdown, {stopping:?} {now:?}"));
+            self.hold(38, good, || {
+                format!("{id:?} is spawned in a shutdown, {stopping:?} {now:?}")
+            });
         }
         if !beside {
             let other = self.alive(id).map(|(run, p)| (run, p.role)).next();
@@ -102,8 +101,7 @@ impl World {
         let missing = self.missing(id);
         self.hold(22, missing.is_none(), || format!("{id:?} is spawned without {missing:?}"));
         let known = &mut self.known[id.index()];
-        let alone =
-            known.requires.is_empty() && known.wants.is_empty() && known.after.is_empty();
+        let alone = known.requires.is_empty() && known.wants.is_empty() && known.after.is_empty();
         let early = known.retry_at.is_some_and(|at| at > now);
         let given_up = known.given_up && known.retry_at.is_none();
         (known.given_up, known.rests, known.done) = (false, false, false);

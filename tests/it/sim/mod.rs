@@ -156,4 +156,3 @@ fn a_seed_replays_byte_for_byte() {
         assert!(one.trace.is_some_and(|t| !t.is_empty() && Some(t) == two.trace), "seed {seed}");
     }
 }
-

@@ -79,7 +79,9 @@ impl World {
         }
         if Arc::ptr_eq(&before.site, &self.site) || before.site == self.site {
             let many = out.as_slice().iter().filter(|a| !matches!(a, Action::Reply(..))).count();
-            self.hold(13, many == 1 || before.due, || format!("an equal site does {:?}", out.as_slice()));
+            self.hold(13, many == 1 || before.due, || {
+                format!("an equal site does {:?}", out.as_slice())
+            });
             return;
         }
         let named = |id: ProgramId| {

@@ -308,7 +308,8 @@ impl World {
                 self.ask(Request::Reset(Targets { names }), Some(Duration::ZERO), false);
             }
             1 => {
-                let names = vec![if self.chance.is(50) { "all".to_owned() } else { of.name.to_string() }];
+                let names =
+                    vec![if self.chance.is(50) { "all".to_owned() } else { of.name.to_string() }];
                 let send = SendSignal { signal: Signal::USR1, names };
                 self.ask(Request::Signal(send), Some(Duration::ZERO), false);
             }
@@ -331,9 +332,7 @@ impl World {
         let Some(of) = self.settings(id).cloned() else { return };
         let known = &self.known[id.index()];
         let member = known.member;
-        let ending = |(to, _): &(ProgramId, _)| {
-            self.engine.slot(*to).is_none_or(Slot::is_ending)
-        };
+        let ending = |(to, _): &(ProgramId, _)| self.engine.slot(*to).is_none_or(Slot::is_ending);
         let down = known.runs.is_empty() && known.no_room.is_none();
         let free = member && of.enabled && down && self.stopping.is_none();
         let alone = known.wants.is_empty() && known.after.is_empty() && of.wait_for.is_empty();

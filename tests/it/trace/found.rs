@@ -134,7 +134,8 @@ fn a_short_budget_of_the_whole_stop_is_kept() {
         5s   EXIT 1
         7s   SIGKILL to tree of web
         9s web STOPPING
-    "#]].assert_eq(&play_sites(vec![small], "0s boot; 1s term; 9s state"));
+    "#]]
+    .assert_eq(&play_sites(vec![small], "0s boot; 1s term; 9s state"));
 }
 
 #[test]
