@@ -130,7 +130,9 @@ impl Slot {
                     Some(halt) => self.ended(Cause::Stopped(halt.why, None), None, cx),
                 };
             }
-            Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {}
+            // As while it is being stopped: it is to come back whatever the stop was for.
+            Input::Start => self.history.start_over |= birth.stop.is_some(),
+            Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {}
         }
         birth.into()
     }

@@ -128,25 +128,11 @@ fn holds(target: &Slot, condition: Condition) -> bool {
             // One on its way down serves nobody who is about to start.
             target.is_ready() && !target.is_ending()
         }
-        Condition::Completed => {
-            matches!(target.state, State::Exited { success: true, .. })
+        Condition::Completed => target.has_succeeded(),
+        Condition::Started => {
+            let started = matches!(target.state, State::Settling { .. } | State::Running { .. });
+            started || (target.is_oneshot() && target.has_succeeded())
         }
-        Condition::Started => match &target.state {
-            State::Settling { .. } | State::Running { .. } => true,
-            State::Exited { success, .. } => target.is_oneshot() && *success,
-            State::Stopped
-            | State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. }
-            | State::Backoff { .. }
-            | State::Fatal { .. } => false,
-        },
     }
 }
 
@@ -180,21 +166,14 @@ fn is_going(slot: &Slot) -> bool {
 /// Whether what requires it must go down: it failed, or somebody wants it down. One that will come
 /// back by itself (BACKOFF, WAITING after a crash) does not take others with it.
 pub(super) fn is_down_for_good(slot: &Slot) -> bool {
-    match &slot.state {
-        State::Fatal { .. } | State::Stopped => true,
-        State::Exited { success, .. } => !success,
-        State::Waiting { .. }
-        | State::Retrying { .. }
-        | State::Spawning { .. }
-        | State::Preparing { .. }
-        | State::Sweeping { .. }
-        | State::Settling { .. }
-        | State::Running { .. }
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Emptying { .. }
-        | State::Cleaning { .. }
-        | State::Backoff { .. } => false,
+    match slot.word() {
+        StateWord::Fatal | StateWord::Stopped => true,
+        StateWord::Exited => !slot.has_succeeded(),
+        StateWord::Waiting
+        | StateWord::Starting
+        | StateWord::Running
+        | StateWord::Stopping
+        | StateWord::Backoff => false,
     }
 }
 
@@ -205,22 +184,14 @@ pub(super) fn has_to_start(slot: &Slot) -> bool {
 
 /// Whether a stop would change anything about it.
 pub(super) fn can_be_stopped(slot: &Slot) -> bool {
-    match &slot.state {
-        State::Preparing { .. }
-        | State::Sweeping { .. }
-        | State::Settling { .. }
-        | State::Running { .. }
-        | State::Retrying { .. } => true,
-        State::Spawning { stop, .. } => stop.is_none(),
-        State::Stopped
-        | State::Waiting { .. }
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Emptying { .. }
-        | State::Cleaning { .. }
-        | State::Backoff { .. }
-        | State::Exited { .. }
-        | State::Fatal { .. } => false,
+    match slot.word() {
+        StateWord::Starting | StateWord::Running => true,
+        StateWord::Stopped
+        | StateWord::Waiting
+        | StateWord::Stopping
+        | StateWord::Backoff
+        | StateWord::Exited
+        | StateWord::Fatal => false,
     }
 }
 

@@ -127,7 +127,10 @@ fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
             | StateWord::Stopping => slot.goal == Goal::Up,
         },
         Verb::Start => is_up_or_failed(slot),
-        Verb::Restart => slot.history.attempts > mark && is_up_or_failed(slot),
+        Verb::Restart => {
+            // Wanted down meanwhile: this restart is over.
+            slot.goal != Goal::Up || (slot.history.attempts > mark && is_up_or_failed(slot))
+        }
     }
 }
 

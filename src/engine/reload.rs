@@ -31,7 +31,7 @@ fn mistakes(why: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for line in why.lines().filter(|line| !line.trim().is_empty()) {
         match (line.strip_prefix("hint: "), all.last_mut()) {
-            (Some(hint), Some(last)) => last.push_str(&format!(" (hint: {hint})")),
+            (Some(hint), Some(last)) => *last = format!("{last} (hint: {hint})"),
             _ => all.push(line.to_owned()),
         }
     }

@@ -195,22 +195,14 @@ impl Slot {
     /// Whether any process of it may be alive, or is about to be.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        match &self.state {
-            State::Stopped
-            | State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Fatal { .. } => false,
-            State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Settling { .. }
-            | State::Running { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. } => true,
+        match self.word() {
+            StateWord::Starting => !matches!(self.state, State::Retrying { .. }),
+            StateWord::Running | StateWord::Stopping => true,
+            StateWord::Stopped
+            | StateWord::Waiting
+            | StateWord::Backoff
+            | StateWord::Exited
+            | StateWord::Fatal => false,
         }
     }
 
@@ -226,25 +218,19 @@ impl Slot {
         matches!(self.program.kind, ProgramType::Oneshot { .. })
     }
 
+    /// Whether it has ended by itself, and well.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        matches!(self.state, State::Exited { success: true, .. })
+    }
+
     /// Whether it serves: up, or, for a oneshot, done with success.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        match &self.state {
-            State::Running { .. } | State::Draining { .. } => !self.is_oneshot(),
-            State::Exited { success, .. } => self.is_oneshot() && *success,
-            State::Stopped
-            | State::Waiting { .. }
-            | State::Retrying { .. }
-            | State::Spawning { .. }
-            | State::Preparing { .. }
-            | State::Sweeping { .. }
-            | State::Settling { .. }
-            | State::Stopping { .. }
-            | State::Emptying { .. }
-            | State::Cleaning { .. }
-            | State::Backoff { .. }
-            | State::Fatal { .. } => false,
+        if self.is_oneshot() {
+            return self.has_succeeded();
         }
+        matches!(self.state, State::Running { .. } | State::Draining { .. })
     }
 
     /// The word that is shown.

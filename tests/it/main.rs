@@ -30,6 +30,7 @@ mod control_rules;
 mod coverage;
 mod e2e;
 mod examples;
+mod exhaustive;
 mod logs;
 mod logs_faults;
 mod man;
