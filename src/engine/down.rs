@@ -203,7 +203,7 @@ impl Slot {
             }
             Input::Kill(_) if !empty => {
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
-                let again = if again == Again::NEVER { again } else { Again::first(cx.now) };
+                let again = again.at_once(cx.now);
                 State::Emptying { run, ended, again, empty }
             }
             Input::Stop(_)
@@ -318,7 +318,7 @@ impl Slot {
             }
             Input::Kill(_) => {
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
-                State::Cleaning { run, index, ended, again: Again::first(cx.now) }
+                State::Cleaning { run, index, ended, again: again.at_once(cx.now) }
             }
             Input::Start
             | Input::Stop(_)

@@ -46,7 +46,7 @@ use self::{
 use crate::{
     control::RequestId,
     model::{Exit, Instant, Name, Site, Supervisor, WallTime},
-    plan::{EdgeKind, Edges, Plan, ProgramId},
+    plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
 /// The machine for one site.
@@ -335,7 +335,9 @@ impl Engine {
         for back in &*backs {
             let Some(other) = self.slot(back.from) else { continue };
             let waits = matches!(other.state, State::Waiting { wait_until: None, .. });
-            let required = back.kind == EdgeKind::Requires;
+            // Of something removed the edges are old: the other side knows better.
+            let still = |edge: &Edge| edge.target == id && edge.kind == EdgeKind::Requires;
+            let required = back.kind == EdgeKind::Requires && other.edges.needs.iter().any(still);
             if waits && !self.bugs.forget_who_waits {
                 gates.push(back.from);
                 if required && down {

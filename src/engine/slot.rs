@@ -44,6 +44,11 @@ impl Again {
         self.pause == Self::FIRST
     }
 
+    /// A try is wanted now; those that were made before it still count.
+    pub(super) fn at_once(self, now: Instant) -> Self {
+        if self.is_limit() { Self::first(now) } else { self }
+    }
+
     /// A try is being made now.
     pub(super) fn next(self, now: Instant) -> Self {
         Self { at: Some(now + self.pause), pause: (self.pause * 2).min(Self::LONGEST) }

@@ -163,3 +163,55 @@ fn a_ladder_that_is_shorter_now_can_still_be_cut_short() {
         14s web STOPPING
     "#]].assert_eq(&play_sites(vec![site([old]), site([new])], script));
 }
+
+#[test]
+fn who_no_longer_requires_what_is_removed_goes_on() {
+    let old = with(program("web"), |p| p.requires = Box::new([on("db")]));
+    let script = "0s boot; 1s load 1; 2s end db TERM; state";
+    let sites = vec![site([program("db"), old]), site([program("web")])];
+    expect![[r#"
+        0s supervising 2 programs
+        0s   spawn db command
+        0s web: waiting for db (starting)
+        0s db: started (pid 1)
+        0s db: ready
+        0s   spawn web command
+        0s web: started (pid 2)
+        0s web: ready
+        1s   reconfigure web
+        1s db: stopping (removed from the site)
+        1s   SIGTERM to main of db
+        1s reloaded: 0 added, 1 removed, 0 restarted, 1 changed
+        1s   reply 100: { added: [], removed: ["db"], restarted: [], next_start: [], live: [("web", ["requires"])], supervisor: [], dry_run: false, warnings: [] }
+        2s   SIGKILL to tree of db
+        2s db: stopped
+        2s   forget db
+        2s web RUNNING
+    "#]].assert_eq(&play_sites(sites, script));
+}
+
+#[test]
+fn force_again_and_again_does_not_put_off_the_word_unkillable() {
+    check(
+        [program("web")],
+        "0s boot; 1s exit web 1; 6s stop web --force; 12s stop web --force; 20s state",
+        expect![[r#"
+            0s supervising 1 program
+            0s   spawn web command
+            0s web: started (pid 1)
+            0s web: ready
+            1s web: exit 1 after 1s
+            1s   SIGKILL to tree of web
+            2s   SIGKILL to tree of web
+            4s   SIGKILL to tree of web
+            6s stop web (asked by uid 0, pid 0)
+            6s   SIGKILL to tree of web
+            8s   SIGKILL to tree of web
+            12s stop web (asked by uid 0, pid 0)
+            12s   SIGKILL to tree of web
+            16s   SIGKILL to tree of web
+            16s web: has processes that outlive SIGKILL; waiting for them
+            20s web STOPPING
+        "#]],
+    );
+}
