@@ -283,7 +283,14 @@ impl World {
         known.stop_began = Some(why);
         (known.up, known.bound) = (false, bound);
         known.cause |= again || bound;
-        let Some(run) = self.instance(id).map(|(run, _)| run) else { return };
+        let of = self.instance(id).map(|(run, p)| (run, p.changed));
+        if let (StopWhy::Requirement(to), Some((_, false))) = (why, of) {
+            let needs = self.known[id.index()].requires.iter().any(|(of, _)| *of == to);
+            self.hold(14, needs, || {
+                format!("{id:?} is stopped for {to:?}, which it does not need")
+            });
+        }
+        let Some((run, _)) = of else { return };
         let by = self.now + patience + Duration::from_secs(1);
         if let Some(p) = self.procs.get_mut(&run).filter(|p| p.stop_by.is_none()) {
             p.stop_by = Some(by);

@@ -1,6 +1,37 @@
 //! The simulator: the pure engine in a fake world, with invariants judged after every event.
 //!
-//! `SIM_SEED=N` replays one seed and prints its story; `SIM_EVENTS=N` sets the amount.
+//! `SIM_SEED=N` replays one seed and prints the end of its story, `SIM_STORY=M` so many lines of
+//! it; `SIM_EVENTS=N` sets the amount, `SIM_ALL=1` goes on after a finding.
+//!
+//! The world owns the processes, the clock, the clients and the site files. What it judges by is
+//! its own history (`known`): what was asked, what its children did, what the journal said. The
+//! engine's slots are read only where the invariant is about them: what it shows (I-8, I-11, I-25,
+//! I-42, I-47, I-51), that nothing changed (I-3, I-10, I-12, I-56) and who waits (I-43, I-44); and
+//! for what nothing outside shows: that a requirement is being drained (I-43), that a program that
+//! is reset is given up, and, for I-14, which life runs before a reload and after it.
+//!
+//! | where | what |
+//! |---|---|
+//! | `judge` | starts: I-1, I-2, I-6, I-7, I-9, I-15, I-22, I-31 to I-33, I-35, I-38 |
+//! | | signals and stops: I-4, I-5, I-23, I-36, I-37; any event: I-39, I-46 |
+//! | | what is shown: I-8, I-11, I-25, I-42, I-47, I-51 |
+//! | `known` | the journal: I-8, I-14, I-25, I-29, I-30, I-33 |
+//! | `sites` | I-3, I-12, I-13, I-14, I-47, I-48, I-56 |
+//! | `turn` | I-10, I-42, I-43, I-44, I-45 |
+//! | `world` | I-38, I-41 |
+//! | `peace` | I-40 |
+//! | here | I-24, I-34: whole runs are compared |
+//!
+//! Judged with limits: I-15 is that a child is made of the newest accepted settings (the shell
+//! takes the user from them; tests with real accounts are in `e2e`). I-36 takes the end of a stop
+//! as the end of its processes; its own commands have their own limits. I-40 leaves out what waits
+//! for files and what has a `max_runtime`, which is not healthy by its settings. I-48 is here that
+//! the engine keeps just the requests that are open, I-51 the last exit.
+//!
+//! Not judged: I-16 to I-21 and I-59 to I-63 (semaphores, mounts, tasks, health checks) concern
+//! later parts; I-26 and I-28 have no key. I-27 is shown where sites are read (`config::cycles`):
+//! a cycle never reaches the engine. I-50 concerns the writer of logs (`logs`); I-52 the client
+//! (`cli`); I-53 to I-55, I-57 and I-58 the shell; I-49 and I-64 are not judged as such.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -21,6 +52,8 @@ mod procs;
 mod sites;
 mod turn;
 mod world;
+
+use std::time::Duration;
 
 pub(crate) use draw::Chance;
 use mini_supervisor::engine::{Bugs, Event};
@@ -61,9 +94,8 @@ fn run(with: Run) -> World {
         // What is written is longer the more programs there are: not so often then.
         let many = world.ids.len() > 8 && world.chance.is(80);
         match world.chance.below(10_000) {
-            0..=5 if !many => world.nothing_new(),
-            6..=12 if !many => world.round_trip(),
-            13..=18 => world.same_site(),
+            0..=6 if !many => world.nothing_new(),
+            7..=12 => world.same_site(),
             _ => {}
         }
     }
@@ -71,6 +103,11 @@ fn run(with: Run) -> World {
         world.converge();
     }
     world
+}
+
+/// The time that this thread has computed.
+fn computed() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// As many seeds as it takes for so many events; how often each invariant was tried.
@@ -81,7 +118,7 @@ fn run_many(amount: u64) -> [u64; 65] {
         (seed, events) = (only, amount.saturating_sub(1));
     }
     let all = setting("SIM_ALL").is_some();
-    let begin = std::time::Instant::now();
+    let begin = computed();
     while events < amount {
         let world = run(Run::of(seed));
         if let Some((number, wrong)) = world.wrong {
@@ -98,16 +135,15 @@ fn run_many(amount: u64) -> [u64; 65] {
             *sum += one;
         }
     }
-    let took = begin.elapsed();
-    let rate = events as f64 / took.as_secs_f64() / 1e6;
-    println!("{events} events of {seed} seeds in {took:.1?}: {rate:.2} million in a second");
+    let rate = u128::from(events) / computed().saturating_sub(begin).as_millis().max(1);
+    println!("{events} events of {seed} seeds, {rate} thousand in a second of one core");
     held
 }
 
 /// The invariants that a run has to try.
-const TRIED: [usize; 38] = [
+const TRIED: [usize; 39] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 22, 23, 25, 29, 30, 31, 32, 33, 35, 36, 37,
-    38, 39, 40, 41, 42, 43, 45, 46, 47, 48, 51, 56,
+    38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 51, 56,
 ];
 
 #[test]

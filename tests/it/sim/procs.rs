@@ -42,6 +42,8 @@ pub(super) struct Proc {
     /// When its stop has to be over, and what was found out about it.
     pub(super) stop_by: Option<Instant>,
     pub(super) unkillable: bool,
+    /// It was told to end while it ran.
+    pub(super) told: bool,
     /// Whether it ended well enough for what follows.
     pub(super) good: bool,
 }
@@ -54,7 +56,7 @@ impl World {
         if let Some(pid) = recent.filter(|pid| !taken(pid)) {
             return pid;
         }
-        (2..).find(|pid| !taken(pid)).unwrap()
+        (2..10_000).find(|pid| !taken(pid)).unwrap()
     }
 
     pub(super) fn spawn(&mut self, spawn: &Spawn) {
@@ -85,6 +87,7 @@ impl World {
             left: false,
             stop_by: None,
             unkillable: false,
+            told: false,
             good: false,
         };
         let (pid, hangs) = (proc.pid, proc.hangs);
@@ -131,6 +134,7 @@ impl World {
     pub(super) fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
         let polite = signal == Signal::TERM || signal == Signal::INT;
         let Some(p) = self.procs.get_mut(&run) else { return };
+        p.told |= !p.exited && (polite || signal == Signal::KILL);
         if !p.spawned {
             // Before exec only SIGKILL works; sometimes it executes at the last moment.
             if p.hangs && signal == Signal::KILL && !p.dying {
@@ -253,7 +257,12 @@ impl World {
 
     pub(super) fn reap(&mut self, run: RunId) {
         let Some(p) = self.procs.get(&run) else { return };
-        let begins = matches!(p.role, Role::Main | Role::StartPre(_));
+        // What a command before the program leaves when it ended well is swept, not left.
+        let begins = match p.role {
+            Role::Main => true,
+            Role::StartPre(_) => !p.good || p.told,
+            _ => false,
+        };
         let left = begins && (self.leaves(p.program) || self.engine.slot(p.program).is_none());
         let Some(p) = self.procs.get_mut(&run).filter(|p| p.exited) else { return };
         p.reaped = true;

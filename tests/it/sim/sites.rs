@@ -25,9 +25,15 @@ pub(super) struct Before {
 #[derive(serde::Deserialize)]
 struct Shape {
     slots: Vec<IgnoredAny>,
-    names: BTreeMap<String, IgnoredAny>,
+    names: BTreeMap<String, u32>,
     deadlines: Vec<IgnoredAny>,
-    operations: BTreeMap<String, IgnoredAny>,
+    operations: BTreeMap<u64, Kept>,
+}
+
+/// One entry of that.
+#[derive(serde::Deserialize)]
+struct Kept {
+    targets: Vec<IgnoredAny>,
 }
 
 /// Whether these settings cannot be changed under a running program, by the manual.
@@ -159,7 +165,7 @@ impl World {
         }
     }
 
-    /// I-3, I-12: a run that never was, and a site that is refused, change nothing.
+    /// I-3, I-12, I-47, I-48, I-56: a run that never was, and a site that is refused, change nothing.
     pub(super) fn nothing_new(&mut self) {
         if self.is_due() {
             return;
@@ -181,6 +187,7 @@ impl World {
         let dropped = self.removal();
         let same = self.written() == before;
         self.hold(12, same, || format!("a bad file, a dry run or one without {dropped:?} counts"));
+        self.round_trip(&before);
     }
 
     /// A site that drops most of what runs, which is refused; whom it drops.
@@ -213,20 +220,22 @@ impl World {
 
     /// I-47, I-48, I-56: the engine survives being written and read, and is not more than it has
     /// to be.
-    pub(super) fn round_trip(&mut self) {
-        let text = self.written();
-        let engine: Engine = serde_json::from_str(&text).unwrap();
+    fn round_trip(&mut self, text: &str) {
+        let engine: Engine = serde_json::from_str(text).unwrap();
         let same = serde_json::to_string(&engine).unwrap() == text;
         self.hold(56, same, || "a round trip changes the engine".to_owned());
         self.engine = engine;
-        let shape: Shape = serde_json::from_str(&text).unwrap();
+        let shape: Shape = serde_json::from_str(text).unwrap();
         let programs = self.engine.names().len();
         let (deadlines, slots) = (shape.deadlines.len(), shape.slots.len());
         let bounded = deadlines <= programs && slots <= 64 && shape.names.len() == programs;
         self.hold(47, bounded, || format!("{deadlines} deadlines, {slots} slots of {programs}"));
+        let targets = shape.operations.values().all(|of| of.targets.len() <= 64);
         let kept = shape.operations.len();
         let open = self.open.values().filter(|kept| **kept).count();
-        self.hold(48, kept == open, || format!("{kept} operations of {open} open requests"));
+        self.hold(48, kept == open && targets, || {
+            format!("{kept} operations of {open} open requests")
+        });
     }
 
     /// Whether a deadline is due by now: whatever comes first acts on it.

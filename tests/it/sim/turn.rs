@@ -18,7 +18,7 @@ impl World {
         let next = self.later.keys().next().map(|(at, _)| *at);
         let at = [due, next].into_iter().flatten().min();
         let idle = at.is_none_or(|at| at > self.now + Duration::from_millis(200));
-        let wish = !self.peace && self.exit.is_none() && self.chance.is(if idle { 40 } else { 2 });
+        let wish = !self.peace && self.exit.is_none() && self.chance.is(if idle { 30 } else { 2 });
         if wish {
             if idle {
                 self.judge_time();
@@ -106,16 +106,15 @@ impl World {
         let Some(id) = self.anyone() else { return };
         match self.chance.below(200) {
             0..=49 => self.start_at_once(id, 43),
-            50..=129 => self.ask_for_change(id),
-            130..=159 => self.ask_one(id),
-            160..=169 => {
+            50..=139 => self.ask_for_change(id),
+            140..=169 => self.ask_one(id),
+            170..=179 => {
                 let request = Request::Reload(ReloadSite {
                     dry_run: self.chance.is(10),
                     allow_removal: self.chance.is(50),
                 });
                 self.ask(request, Some(Duration::ZERO), false);
             }
-            170..=179 => self.ask_for_change(id),
             180..=193 => self.go_away(),
             194 => {
                 let force = self.chance.is(30);
