@@ -12,8 +12,8 @@ use mini_supervisor::{
 use super::world::{Due, World};
 
 impl World {
-    /// Lets the next thing happen.
-    pub(super) fn turn(&mut self) {
+    /// Lets the next thing happen; whether there is one.
+    pub(super) fn turn(&mut self) -> bool {
         let due = self.engine.next_deadline();
         let next = self.later.keys().next().map(|(at, _)| *at);
         let at = [due, next].into_iter().flatten().min();
@@ -25,16 +25,13 @@ impl World {
                 self.now = self.now + Duration::from_millis(self.chance.below(200));
             }
             self.wish();
-            return;
+            return true;
         }
         let Some(at) = at.filter(|at| at.0 != u64::MAX) else {
             self.deadlock();
             self.judge_time();
             self.now = self.now + Duration::from_secs(1);
-            if self.peace || self.exit.is_some() {
-                self.events += 1;
-            }
-            return;
+            return false;
         };
         if at > self.now {
             self.judge_time();
@@ -53,6 +50,7 @@ impl World {
             self.hold(45, busy < most, || "the engine wakes up again and again".to_owned());
             self.give(Event::Deadline);
         }
+        true
     }
 
     /// The supervisor itself does not run for a while: all that is due comes late, at once.
