@@ -30,8 +30,11 @@ impl From<Birth> for State {
 impl Slot {
     /// Spawns `start_pre[index]`, or the program when there are no more.
     pub(super) fn spawn_next(&mut self, index: usize, cx: &mut Cx<'_>) -> State {
-        let next = if index < self.program.start_pre.len() { Next::Pre(index) } else { Next::Main };
-        self.spawn(next, None, cx)
+        self.spawn(self.next_of(index), None, cx)
+    }
+
+    fn next_of(&self, index: usize) -> Next {
+        if index < self.program.start_pre.len() { Next::Pre(index) } else { Next::Main }
     }
 
     fn spawn(&self, next: Next, tried: Option<(Duration, Instant)>, cx: &mut Cx<'_>) -> State {
@@ -73,7 +76,14 @@ impl Slot {
     ) -> State {
         match input {
             Input::Stop(why) | Input::Kill(why) => self.ended(Cause::Stopped(why, None), None, cx),
-            Input::Deadline if at <= cx.now => self.spawn(next, Some((pause, since)), cx),
+            Input::Deadline if at <= cx.now => {
+                // A reload may have changed what there is before the program.
+                let next = match next {
+                    Next::Pre(index) => self.next_of(index),
+                    Next::Main => Next::Main,
+                };
+                self.spawn(next, Some((pause, since)), cx)
+            }
             Input::Start | Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline => {
                 State::Retrying { at, pause, since, next }
             }
@@ -104,7 +114,9 @@ impl Slot {
             Input::Deadline if birth.again.at.is_some_and(|at| at <= cx.now) => {
                 self.hangs(&mut birth, cx);
             }
-            Input::Child(of, ChildEvent::Spawned { pid }) if of == birth.run => {
+            Input::Child(of, ChildEvent::Spawned { pid })
+                if of == birth.run || cx.bugs.believe_late_spawns =>
+            {
                 let life = Life { run: birth.run, pid, started: cx.now };
                 return self.spawned(life, birth.next, birth.stop, cx);
             }
@@ -209,7 +221,8 @@ impl Slot {
         if tried.is_none() {
             cx.out.record(Record::of(self, What::NoRoom { text: failure.text, pause }));
         }
-        State::Retrying { at: cx.now + pause, pause: (pause * 2).min(LONGEST), since, next }
+        let late = Duration::from_secs(if cx.bugs.slow_retries { 3 } else { 0 });
+        State::Retrying { at: cx.now + pause + late, pause: (pause * 2).min(LONGEST), since, next }
     }
 }
 

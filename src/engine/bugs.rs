@@ -1,6 +1,10 @@
 //! Faults that a test can switch on, to see that the simulator finds them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::WallTime;
 
 /// Faults that a test can switch on, to see that the simulator finds them. All off in production.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +36,76 @@ pub struct Bugs {
     pub ignore_the_limit: bool,
     /// Restarts at a reload what has not changed.
     pub restart_unchanged: bool,
+    /// Restarts at a reload what can be changed while it runs.
+    pub restart_live_changes: bool,
+    /// Says that a program changed which did not.
+    pub reconfigure_unchanged: bool,
+    /// Goes on with old settings after a reload.
+    pub keep_settings: bool,
+    /// Takes a new site although it says that it does not.
+    pub apply_what_is_refused: bool,
+    /// Starts each program twice.
+    pub spawn_twice: bool,
+    /// Lets an unknown run count.
+    pub count_what_is_unknown: bool,
+    /// Signals what was reaped.
+    pub signal_the_gone: bool,
+    /// Sends a signal for several programs in the name of the first.
+    pub signal_as_the_first: bool,
+    /// Wants up what was stopped.
+    pub stop_keeps_the_goal: bool,
+    /// Starts what is disabled.
+    pub start_the_disabled: bool,
+    /// Does not wait for `start_post`.
+    pub ready_too_early: bool,
+    /// Starts again what rests by its policy, without a word.
+    pub restart_what_rests: bool,
+    /// Takes an earlier child's start for the present one's.
+    pub believe_late_spawns: bool,
+    /// Forgets a command beside the program.
+    pub lose_the_side: bool,
+    /// Lets programs run whose requirement was given up.
+    pub keep_dependants: bool,
+    /// Takes more time for a stop than it has.
+    pub slow_ladder: bool,
+    /// Gives itself more time at a second wish for the end.
+    pub second_stop_lengthens: bool,
+    /// Answers no restart.
+    pub lose_the_answer: bool,
+    /// Does not see the late death of what was unkillable.
+    pub forget_the_unkillable: bool,
+    /// Starts a program only when no other is being started.
+    pub one_at_a_time: bool,
+    /// Does not go on with a stop when what it waited for is down.
+    pub lose_the_wakeup: bool,
+    /// Does not look at who waits for a program.
+    pub forget_who_waits: bool,
+    /// Says more the more programs there are.
+    pub tell_everyone: bool,
+    /// Remembers each start.
+    pub keep_starts: bool,
+    /// Remembers requests of clients that went away.
+    pub keep_operations: bool,
+    /// Reads the wall clock for a delay.
+    pub delay_by_the_wall: bool,
+    /// Starts again before the time that it said.
+    pub half_the_delay: bool,
+    /// Says too short a delay.
+    pub short_delays: bool,
+    /// Is slow to try again when there was no room.
+    pub slow_retries: bool,
+    /// Starts again what it gave up for good.
+    pub retry_in_secret: bool,
+    /// Does not show how a program that it stopped ended.
+    pub forget_the_exit: bool,
+}
+
+impl Bugs {
+    /// The delay that is kept, when another was said.
+    pub(super) fn other_delay(self, delay: Duration, wall: WallTime) -> Duration {
+        if self.delay_by_the_wall {
+            return delay + Duration::from_millis(wall.0.unsigned_abs() % 100);
+        }
+        if self.half_the_delay { delay / 2 } else { delay }
+    }
 }

@@ -40,7 +40,9 @@ impl Slot {
             if rung > 0 {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
-            let next_at = if cx.bugs.kill_at_once { Some(cx.now) } else { step.wait.from(cx.now) };
+            let late = Duration::from_secs(if cx.bugs.slow_ladder { 5 } else { 0 });
+            let next_at = step.wait.from(cx.now + late).filter(|_| !cx.bugs.kill_at_once);
+            let next_at = next_at.or(cx.bugs.kill_at_once.then_some(cx.now));
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }
         // Told once; the same again each few seconds would only fill the journal.
@@ -93,6 +95,12 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         match input {
+            Input::Child(_, ChildEvent::Exited(exit))
+                if cx.bugs.forget_the_unkillable && rung > self.program.stop.ladder.len() + 4 =>
+            {
+                self.history.exit = Some((exit, cx.wall));
+                State::Stopping { life, why, rung, next_at: None }
+            }
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.exited_while_stopping(life, why, exit, cx)
             }
@@ -127,7 +135,7 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         let is_main = self.main == Some(life.run);
-        if is_main {
+        if is_main && !cx.bugs.forget_the_exit {
             self.history.exit = Some((exit, cx.wall));
         }
         // A command before the program is no run of it: it makes nothing stable.
@@ -146,7 +154,8 @@ impl Slot {
     ) -> State {
         if let Some(side) = self.side {
             cx.signal(self, side.run, Signal::KILL, Scope::Tree);
-            self.side = Some(Side { again: Again::first(cx.now), ..side });
+            let side = Side { again: Again::first(cx.now), ..side };
+            self.side = (!cx.bugs.lose_the_side).then_some(side);
         }
         let ended = Ended { cause, lived };
         if !self.ends_tree() || cx.bugs.leave_the_tree {
@@ -176,6 +185,9 @@ impl Slot {
                 State::Emptying { run, ended, again, empty }
             }
             Input::Child(of, ChildEvent::TreeEmpty | ChildEvent::Reaped) if of == run => {
+                if cx.bugs.signal_the_gone {
+                    cx.signal(self, run, Signal::KILL, Scope::Tree);
+                }
                 if self.side.is_none() {
                     return self.clean(0, ended, cx);
                 }
@@ -191,7 +203,7 @@ impl Slot {
             }
             Input::Kill(_) if !empty => {
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
-                let again = if again == Again::NEVER { again } else { Again::first(cx.now) };
+                let again = again.at_once(cx.now);
                 State::Emptying { run, ended, again, empty }
             }
             Input::Stop(_)
@@ -306,7 +318,7 @@ impl Slot {
             }
             Input::Kill(_) => {
                 cx.signal(self, run, Signal::KILL, Scope::Tree);
-                State::Cleaning { run, index, ended, again: Again::first(cx.now) }
+                State::Cleaning { run, index, ended, again: again.at_once(cx.now) }
             }
             Input::Start
             | Input::Stop(_)
@@ -332,6 +344,7 @@ impl Slot {
             return self.wait(cx);
         }
         match self.decision(&ended, cx) {
+            Decision::Rest { .. } if cx.bugs.restart_what_rests => self.wait(cx),
             Decision::Again { delay } => {
                 let attempt = self.history.failures;
                 let cause = ended.cause.clone();
@@ -340,7 +353,7 @@ impl Slot {
                     self.history.restarts = self.history.restarts.saturating_add(1);
                     return self.wait(cx);
                 }
-                State::Backoff { at: cx.now + delay, ended }
+                State::Backoff { at: cx.now + cx.bugs.other_delay(delay, cx.wall), ended }
             }
             Decision::Rest { success } => self.rest(ended, success, cx),
             Decision::GiveUp { action, retry_every } => {
@@ -355,7 +368,8 @@ impl Slot {
                 let retry = retry_at.map(|_| retry_every);
                 let cause = ended.cause.clone();
                 cx.out.record(Record::of(self, What::Fatal { cause, limit: true, retry }));
-                State::Fatal { ended, limit: true, retry_at }
+                let secret = cx.bugs.retry_in_secret.then(|| cx.now + retry_every);
+                State::Fatal { ended, limit: true, retry_at: retry_at.or(secret) }
             }
         }
     }

@@ -177,6 +177,11 @@ pub(super) fn is_down_for_good(slot: &Slot) -> bool {
     }
 }
 
+/// Whether what is needed has to be started: it is not up, or up and to go down.
+pub(super) fn has_to_start(slot: &Slot) -> bool {
+    !slot.is_ready() || slot.goal != Goal::Up
+}
+
 /// Whether a stop would change anything about it.
 pub(super) fn can_be_stopped(slot: &Slot) -> bool {
     match slot.word() {

@@ -69,6 +69,9 @@ impl Slot {
     /// Handles `input` and leaves the slot in its next state.
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
         let Some(input) = self.step_side(input, cx) else { return };
+        if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
+            self.history.restarts += 1;
+        }
         let before = self.word();
         let state = std::mem::replace(&mut self.state, State::Stopped);
         let next = match state {
@@ -265,10 +268,13 @@ impl Slot {
         self.attempt_at = cx.now;
         if let Some(limit) = &self.program.restart.start_limit {
             let burst = usize::try_from(limit.burst).unwrap_or(usize::MAX);
-            while self.history.starts.len() >= burst.max(1) {
+            while self.history.starts.len() >= burst.max(1) && !cx.bugs.keep_starts {
                 self.history.starts.pop_front();
             }
             self.history.starts.push_back(cx.now);
+        }
+        if cx.bugs.spawn_twice {
+            let _twice: State = self.spawn_next(0, cx);
         }
         self.spawn_next(0, cx)
     }
@@ -311,11 +317,16 @@ impl Slot {
         let chance = cx.chance();
         let failures = self.history.failures;
         let mut decision = restart::decide(&self.program, &mut self.history, ended, cx.now, chance);
+        if let (true, restart::Decision::Again { delay }) = (cx.bugs.short_delays, &mut decision) {
+            *delay /= 2;
+        }
         if cx.bugs.keep_failures {
             self.history.failures = failures.saturating_add(1);
         }
         if cx.bugs.ignore_the_limit && matches!(decision, restart::Decision::GiveUp { .. }) {
-            decision = restart::Decision::Again { delay: self.program.restart.max_delay };
+            let (of, failures) = (&self.program.restart, self.history.failures);
+            let delay = restart::delay(of.delay, of.max_delay, of.factor, failures);
+            decision = restart::Decision::Again { delay };
         }
         decision
     }

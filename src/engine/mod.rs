@@ -46,7 +46,7 @@ use self::{
 use crate::{
     control::RequestId,
     model::{Exit, Instant, Name, Site, Supervisor, WallTime},
-    plan::{EdgeKind, Edges, Plan, ProgramId},
+    plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
 /// The machine for one site.
@@ -120,6 +120,7 @@ impl Engine {
                 self.with(program, at, out, |slot, cx| slot.condition_met(attempt, index, cx));
             }
             Event::Request { id, peer, request } => self.request(id, peer, request, at, out),
+            Event::RequestGone(_) if self.bugs.keep_operations => {}
             Event::RequestGone(id) => {
                 self.operations.remove(&id);
             }
@@ -240,16 +241,32 @@ impl Engine {
                 break;
             }
         }
-        for id in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
             self.record_waiting(id, at, out);
+        }
+        self.touched = touched;
+        if self.bugs.tell_everyone {
+            self.tell_everyone(out);
         }
         self.finish_operations(at, out);
         self.look_at_site(at, out);
     }
 
+    /// For a test fault: a line about each program for each program.
+    fn tell_everyone(&self, out: &mut Actions) {
+        for _ in self.names.values() {
+            for id in self.names.values() {
+                out.push(Action::AwaitNothing(*id));
+            }
+        }
+    }
+
     fn ask_gate(&mut self, id: ProgramId, at: At, out: &mut Actions) {
         let waits = |slot: &Slot| matches!(slot.state, State::Waiting { wait_until: None, .. });
         let open = self.gate(id, at.now).is_open() || self.bugs.skip_the_gate;
+        let starts = |slot: &Slot| matches!(slot.state, State::Spawning { .. });
+        let open = open && !(self.bugs.one_at_a_time && self.programs().any(starts));
         if open && self.slot(id).is_some_and(waits) {
             self.step(id, Input::GateOpen, at, out);
         }
@@ -306,7 +323,8 @@ impl Engine {
         out: &mut Actions,
     ) {
         let Some(slot) = self.slot(id) else { return };
-        let down = self.is_down(slot);
+        let kept = self.bugs.keep_dependants && matches!(slot.state, State::Fatal { .. });
+        let down = self.is_down(slot) && !kept;
         let draining = matches!(slot.state, State::Draining { .. });
         let backs = slot.edges.needed_by.clone();
         let needs: Vec<ProgramId> = if slot.is_live() {
@@ -317,8 +335,10 @@ impl Engine {
         for back in &*backs {
             let Some(other) = self.slot(back.from) else { continue };
             let waits = matches!(other.state, State::Waiting { wait_until: None, .. });
-            let required = back.kind == EdgeKind::Requires;
-            if waits {
+            // Of something removed the edges are old: the other side knows better.
+            let still = |edge: &Edge| edge.target == id && edge.kind == EdgeKind::Requires;
+            let required = back.kind == EdgeKind::Requires && other.edges.needs.iter().any(still);
+            if waits && !self.bugs.forget_who_waits {
                 gates.push(back.from);
                 if required && down {
                     // Held by what is down for good, it is down for good itself.
@@ -332,7 +352,8 @@ impl Engine {
         for target in needs {
             let draining =
                 self.slot(target).is_some_and(|s| matches!(s.state, State::Draining { .. }));
-            if draining && (self.is_free(target) || self.bugs.skip_the_drain) {
+            let heard = !self.bugs.lose_the_wakeup;
+            if draining && heard && (self.is_free(target) || self.bugs.skip_the_drain) {
                 self.step(target, Input::Free, at, out);
             }
         }

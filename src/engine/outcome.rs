@@ -31,28 +31,32 @@ pub(super) enum Verb {
 impl Engine {
     /// Answers what is done, and shows the others how far they are.
     pub(super) fn finish_operations(&mut self, at: At, out: &mut Actions) {
-        if self.operations.is_empty() {
-            return;
-        }
-        let ids: Vec<RequestId> = self.operations.keys().copied().collect();
-        for id in ids {
-            let Some(operation) = self.operations.get(&id) else { continue };
+        let mut moved = Vec::new();
+        for (id, operation) in &self.operations {
             let slots =
                 || operation.targets.iter().filter_map(|(t, mark)| Some((self.slot(*t)?, *mark)));
-            if slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark)) {
-                let reply = Reply::Outcome(self.outcome_of(operation, true));
-                out.reply(id, reply);
-                self.operations.remove(&id);
-                continue;
+            let settled = slots().all(|(slot, mark)| is_settled(operation.verb, slot, mark));
+            let words = || slots().map(|(slot, _)| slot.word());
+            let waits = operation.until != Some(at.now);
+            if settled || (waits && !words().eq(operation.shown.iter().copied())) {
+                moved.push((*id, (!settled).then(|| words().collect())));
             }
-            let shown: Vec<StateWord> = slots().map(|(slot, _)| slot.word()).collect();
-            if operation.until != Some(at.now) && shown != operation.shown {
+        }
+        for (id, shown) in moved {
+            let Some(operation) = self.operations.get(&id) else { continue };
+            if let Some(shown) = shown {
                 let targets = operation.targets.iter().map(|(t, _)| *t).collect();
                 out.push(Action::Progress(id, targets));
                 if let Some(operation) = self.operations.get_mut(&id) {
                     operation.shown = shown;
                 }
+                continue;
             }
+            let reply = Reply::Outcome(self.outcome_of(operation, true));
+            if !self.bugs.lose_the_answer || operation.verb != Verb::Restart {
+                out.reply(id, reply);
+            }
+            self.operations.remove(&id);
         }
     }
 

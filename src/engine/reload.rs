@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What};
+use super::{
+    Action, Actions, At, Engine, Goal, Input, Record, State, StopWhy, What, gate::has_to_start,
+};
 use crate::{
     control::{Difference, Refusal, RefusalCode, Reply, RequestId},
     model::{Control, Name, Site},
@@ -86,6 +88,9 @@ impl Engine {
         difference.dry_run = order.dry_run;
         difference.warnings.clone_from(&order.warnings);
         if let Some(why) = self.removes_too_much(&difference, order) {
+            if self.bugs.apply_what_is_refused {
+                self.apply(plan, at, out);
+            }
             return Self::refuse_reload(order.request, RefusalCode::Failed, &why, out);
         }
         if !order.dry_run {
@@ -171,7 +176,7 @@ impl Engine {
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
-        let restart_unchanged = self.bugs.restart_unchanged;
+        let bugs = self.bugs;
         let mut kept = BTreeSet::new();
         let mut starting = Vec::new();
         let mut stopping = Vec::new();
@@ -187,12 +192,12 @@ impl Engine {
                 continue;
             };
             let (mut kind, _) = change(&slot.program, &planned.program);
-            if restart_unchanged {
+            if bugs.restart_unchanged || (bugs.restart_live_changes && kind == Change::Live) {
                 kind = Change::Restart;
             }
             let was_enabled = slot.program.enabled;
-            slot.program = planned.program;
-            slot.edges = planned.edges;
+            let keep = bugs.keep_settings && kind == Change::NextStart;
+            let other_waits = slot.renew(planned, keep);
             let autostart = slot.program.enabled && slot.program.autostart;
             if slot.goal == Goal::Gone {
                 // It was removed, is not down yet, and is wanted again.
@@ -216,18 +221,18 @@ impl Engine {
                 slot.history.failures = 0;
                 starting.push(id);
             }
-            if kind != Change::None {
+            if kind != Change::None || bugs.reconfigure_unchanged {
                 out.push(Action::Reconfigure(id));
             }
             // Its deadline may follow from what changed.
-            self.with(id, at, out, |_, _| {});
+            self.with(id, at, out, |slot, cx| slot.edges_changed(other_waits, cx));
         }
         self.remove_others(&kept, at, out);
         for id in stopping {
             self.step(id, Input::Stop(StopWhy::Changed), at, out);
         }
         let needs: Vec<ProgramId> = starting.iter().flat_map(|id| self.needs(*id)).collect();
-        let needed = needs.into_iter().filter(|id| self.slot(*id).is_some_and(|s| !s.is_ready()));
+        let needed = needs.into_iter().filter(|id| self.slot(*id).is_some_and(has_to_start));
         starting.extend(needed.collect::<Vec<_>>());
         self.start_all(starting, at, out);
     }

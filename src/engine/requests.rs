@@ -2,7 +2,7 @@
 
 use super::{
     Action, Actions, At, Engine, Goal, Input, Record, Role, Scope, SiteStop, Slot, State, StopWhy,
-    What,
+    What, gate,
     outcome::{Operation, Verb, mark, outcome},
 };
 use crate::{
@@ -299,14 +299,15 @@ impl Engine {
             }
         }
         // What is needed and up already is left alone; what had its success is not repeated.
-        all.retain(|id| targets.contains(id) || self.slot(*id).is_some_and(|s| !s.is_ready()));
+        all.retain(|id| targets.contains(id) || self.slot(*id).is_some_and(gate::has_to_start));
         self.start_all(all, at, out);
     }
 
     fn stop_by_hand(&mut self, targets: &[ProgramId], force: bool, at: At, out: &mut Actions) {
+        let keep = self.bugs.stop_keeps_the_goal;
         for id in targets {
             if let Some(slot) = self.slot_mut(*id) {
-                if slot.goal == Goal::Up {
+                if slot.goal == Goal::Up && !keep {
                     slot.goal = Goal::Down;
                 }
                 slot.variant = None;
@@ -365,6 +366,8 @@ impl Engine {
         self.asked(peer, "signal", &ids, out);
         for (program, life) in lives {
             let (run, signal) = (life.run, send.signal);
+            let first = ids.first().copied().filter(|_| self.bugs.signal_as_the_first);
+            let program = first.unwrap_or(program);
             out.push(Action::Signal {
                 program,
                 run,

@@ -78,7 +78,8 @@ impl Engine {
         if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
             return;
         }
-        ids.retain(|id| self.slot(*id).is_some_and(|slot| slot.program.enabled));
+        let any = self.bugs.start_the_disabled;
+        ids.retain(|id| self.slot(*id).is_some_and(|slot| slot.program.enabled || any));
         for id in &ids {
             if let Some(slot) = self.slot_mut(*id) {
                 slot.goal = Goal::Up;
@@ -92,6 +93,10 @@ impl Engine {
 
     /// Says once what a program waits for.
     pub(super) fn record_waiting(&mut self, id: ProgramId, at: At, out: &mut Actions) {
+        let untold = |slot: &super::Slot| matches!(slot.state, State::Waiting { told: false, .. });
+        if !self.slot(id).is_some_and(untold) {
+            return;
+        }
         let on = self.blockers(id, at.now);
         let Some(slot) = self.slot_mut(id).filter(|_| !on.is_empty()) else { return };
         if let State::Waiting { told: told @ false, .. } = &mut slot.state {
@@ -113,6 +118,9 @@ impl Engine {
                 self.kill_site(0, at, out);
             }
             (Told::Stop | Told::Quit, Phase::Draining { code, .. }) => {
+                if self.bugs.second_stop_lengthens {
+                    self.ends_by = Some(at.now + self.budget());
+                }
                 self.kill_site(code, at, out);
             }
             (Told::Reload, Phase::Up) if self.supervisor.stop_on_hangup => {
@@ -140,14 +148,18 @@ impl Engine {
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
 
+    /// The part of the budget that is for what has to be killed.
+    fn last_wait(&self) -> Duration {
+        LAST_WAIT.min(self.budget() / 4)
+    }
+
     /// Begins the orderly stop of everything; a second request never lengthens the first.
     pub(super) fn end_site(&mut self, why: SiteStop, code: u8, at: At, out: &mut Actions) {
         if self.phase != Phase::Up {
             return;
         }
-        // A part of the budget is for what has to be killed.
         let budget = self.budget();
-        let kill_at = at.now + budget.saturating_sub(LAST_WAIT.min(budget / 4));
+        let kill_at = at.now + budget.saturating_sub(self.last_wait());
         self.phase = Phase::Draining { kill_at, code };
         self.ends_by = Some(at.now + budget);
         out.record(Record::site(What::SupervisorStopping { why }));
@@ -167,7 +179,7 @@ impl Engine {
         if left > 0 {
             out.record(Record::site(What::SupervisorKilling { left }));
         }
-        self.phase = Phase::Killing { end_at: at.now + LAST_WAIT, code };
+        self.phase = Phase::Killing { end_at: at.now + self.last_wait(), code };
         for id in self.ids() {
             self.step(id, Input::Kill(StopWhy::Shutdown), at, out);
         }

@@ -4,11 +4,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Goal, Life, Role, RunId, State};
+use super::{Action, Goal, Life, Role, RunId, State, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
-    plan::{Edges, ProgramId},
+    plan::{Edges, Planned, ProgramId},
 };
 
 /// When to signal a stubborn tree again, and the pause after that (doubled each time, up to a
@@ -42,6 +42,11 @@ impl Again {
     /// Whether nothing was tried yet: what is due is the time limit itself.
     pub(super) fn is_limit(self) -> bool {
         self.pause == Self::FIRST
+    }
+
+    /// A try is wanted now; those that were made before it still count.
+    pub(super) fn at_once(self, now: Instant) -> Self {
+        if self.is_limit() { Self::first(now) } else { self }
     }
 
     /// A try is being made now.
@@ -259,6 +264,43 @@ impl Slot {
             State::Backoff { .. } => StateWord::Backoff,
             State::Exited { .. } => StateWord::Exited,
             State::Fatal { .. } => StateWord::Fatal,
+        }
+    }
+}
+
+/// What a new site means for a program that is there.
+impl Slot {
+    /// Takes its new settings and edges; whether it now waits for other things of the world.
+    pub(super) fn renew(&mut self, new: Planned, keep: bool) -> bool {
+        let (old, rungs) = (self.program.stop.ladder.len(), new.program.stop.ladder.len());
+        if let State::Stopping { rung, .. } = &mut self.state {
+            // What was not killed yet is killed after the last rung that there is now.
+            *rung = if *rung <= old { (*rung).min(rungs) } else { *rung - old + rungs };
+        }
+        let other_waits = self.edges.waits != new.edges.waits;
+        if !keep {
+            self.program = new.program;
+        }
+        self.edges = new.edges;
+        other_waits
+    }
+
+    /// What it waits for is no longer the same: a patience that it did not need begins, and its
+    /// waits for the world begin anew.
+    pub(super) fn edges_changed(&mut self, other_waits: bool, cx: &mut Cx<'_>) {
+        let limit = self.patience_at_the_gate(cx.now);
+        let State::Waiting { patience, patient, waits_done, wait_until, .. } = &mut self.state
+        else {
+            return;
+        };
+        if patience.is_none() && *patient {
+            *patience = limit;
+        }
+        if other_waits {
+            (*waits_done, *wait_until) = (0, None);
+            // An answer to an earlier wait is late from now on.
+            self.history.attempts += 1;
+            cx.out.push(Action::AwaitNothing(self.id));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reading of site files: what loads, what is refused, and in which words.
 
+mod cycles;
 mod examples;
 mod files;
 mod hostile;

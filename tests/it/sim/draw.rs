@@ -8,7 +8,7 @@ use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
 #[derive(Clone, Debug)]
-pub(super) struct Chance(pub(super) u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     pub(super) fn next(&mut self) -> u64 {
@@ -20,7 +20,7 @@ impl Chance {
     }
 
     /// A number below `n`.
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
@@ -44,8 +44,11 @@ pub(super) struct Faults {
     pub(super) crashes: u64,
     pub(super) forks: u64,
     pub(super) d_state: u64,
+    /// Between fork and exec, until it is killed.
+    pub(super) hangs: u64,
     pub(super) stale: u64,
-    pub(super) jumps: bool,
+    /// The supervisor itself is not run for a while.
+    pub(super) pauses: u64,
 }
 
 impl Faults {
@@ -56,8 +59,9 @@ impl Faults {
         crashes: 0,
         forks: 0,
         d_state: 0,
+        hangs: 0,
         stale: 0,
-        jumps: false,
+        pauses: 0,
     };
 
     pub(super) fn draw(chance: &mut Chance) -> Self {
@@ -68,9 +72,10 @@ impl Faults {
             ignores: some(chance),
             crashes: 1 + chance.below(30),
             forks: some(chance),
-            d_state: some(chance) / 4,
+            d_state: some(chance) / 2,
+            hangs: some(chance) / 8,
             stale: 5 + chance.below(10),
-            jumps: true,
+            pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
 }
@@ -82,17 +87,59 @@ fn seconds(chance: &mut Chance, most: u64) -> Duration {
 /// A site of 1 to 30 programs, the later ones needing earlier ones.
 pub(super) fn draw_site(chance: &mut Chance) -> Site {
     let count = if chance.is(20) { 1 + chance.below(30) } else { 1 + chance.below(6) };
-    site((0..count).map(|n| draw_program(n, chance)))
+    let mut site = site((0..count).map(|n| draw_program(n, chance)));
+    let of = &mut site.supervisor;
+    if chance.is(20) {
+        of.shutdown_timeout = Some(Duration::from_millis(chance.below(60_000)));
+    }
+    if chance.is(3) {
+        of.exit_when = Some(ExitWhen::AllExited);
+    }
+    of.stop_on_hangup = chance.is(3);
+    only_what_ends(&mut site);
+    site
 }
 
-/// Program number `n`.
-pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
-    let mut p = program(&format!("p{n:02}"));
+/// As the reading of a file has it: only what ends can be waited for to be completed.
+fn only_what_ends(site: &mut Site) {
+    let ends = |target: &Target, site: &Site| match target {
+        Target::Program(name) => {
+            let of = site.programs.get(name);
+            of.is_some_and(|p| matches!(p.kind, ProgramType::Oneshot { .. }))
+        }
+        _ => false,
+    };
+    let old = site.clone();
+    for p in site.programs.values_mut() {
+        let wrong = |d: &Dependency| d.condition == Condition::Completed && !ends(&d.target, &old);
+        if ![&p.requires, &p.wants, &p.after].into_iter().flatten().any(wrong) {
+            continue;
+        }
+        let p = Arc::make_mut(p);
+        for d in [&mut p.requires, &mut p.wants, &mut p.after].into_iter().flatten() {
+            if wrong(d) {
+                d.condition = Condition::Ready;
+            }
+        }
+    }
+}
+
+/// What `p` needs of the earlier ones.
+fn draw_edges(p: &mut Program, n: u64, chance: &mut Chance) {
     for earlier in 0..n {
         if chance.below(n) >= 2 {
             continue;
         }
-        let to = on(&format!("p{earlier:02}"));
+        let mut to = on(&format!("p{earlier:02}"));
+        to.condition = chance.of(&[
+            Condition::Ready,
+            Condition::Ready,
+            Condition::Ready,
+            Condition::Healthy,
+            Condition::Started,
+            Condition::Started,
+            Condition::Completed,
+        ]);
         let list = match chance.below(4) {
             0 | 1 => &mut p.requires,
             2 => &mut p.wants,
@@ -100,22 +147,32 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
         };
         *list = list.iter().cloned().chain([to]).collect();
     }
+}
+
+fn draw_settings(p: &mut Program, chance: &mut Chance) {
+    p.command = Box::new([chance.of(&["/bin/a", "/bin/b"]).into()]);
+    if chance.is(15) {
+        p.template = Some(name("i"));
+    }
+    if chance.is(15) {
+        p.tags = Box::new(["t".into()]);
+    }
+    if chance.is(30) {
+        Arc::make_mut(&mut p.execution).umask = Mode(0o077);
+    }
+    p.essential = chance.is(1);
+}
+
+/// Program number `n`.
+pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
+    let mut p = program(&format!("p{n:02}"));
+    draw_edges(&mut p, n, chance);
+    draw_settings(&mut p, chance);
     p.autostart = !chance.is(10);
     if chance.is(15) {
         p.kind = ProgramType::Oneshot { remain: chance.is(50) };
     }
-    let hooks = |chance: &mut Chance| -> Box<[Hook]> {
-        let n = if chance.is(75) { 0 } else { 1 + chance.below(2) };
-        (0..n)
-            .map(|_| Hook {
-                ignore_failure: chance.is(30),
-                ..hook(seconds(chance, 20) + Duration::from_secs(1))
-            })
-            .collect()
-    };
-    p.start_pre = hooks(chance);
-    p.start_post = hooks(chance);
-    p.stop_post = hooks(chance);
+    draw_hooks(&mut p, chance);
     p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
     if chance.is(15) {
         p.max_runtime = Limit::After(Duration::from_secs(1) + seconds(chance, 100));
@@ -129,6 +186,21 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     }
     draw_policies(&mut p, chance);
     p
+}
+
+fn draw_hooks(p: &mut Program, chance: &mut Chance) {
+    let hooks = |chance: &mut Chance| -> Box<[Hook]> {
+        let n = if chance.is(75) { 0 } else { 1 + chance.below(2) };
+        (0..n)
+            .map(|_| Hook {
+                ignore_failure: chance.is(30),
+                ..hook(seconds(chance, 20) + Duration::from_secs(1))
+            })
+            .collect()
+    };
+    p.start_pre = hooks(chance);
+    p.start_post = hooks(chance);
+    p.stop_post = hooks(chance);
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {
@@ -173,29 +245,32 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
     let mut new = old.clone();
     let names: Vec<Name> = old.programs.keys().cloned().collect();
     for (n, key) in (0_u64..).zip(&names) {
-        match chance.below(12) {
+        let kind = chance.below(24);
+        if kind > 4 {
+            continue;
+        }
+        let p = Arc::make_mut(new.programs.get_mut(key).unwrap());
+        match kind {
             0 => {
-                let p = draw_program(n, chance);
+                let drawn = draw_program(n, chance);
                 let known = |d: &Dependency| match &d.target {
                     Target::Program(to) => old.programs.contains_key(to),
                     _ => true,
                 };
                 let keep =
                     |list: &[Dependency]| list.iter().filter(|d| known(d)).cloned().collect();
-                let p = Program {
+                *p = Program {
                     name: key.clone(),
-                    requires: keep(&p.requires),
-                    wants: keep(&p.wants),
-                    after: keep(&p.after),
-                    ..p
+                    requires: keep(&drawn.requires),
+                    wants: keep(&drawn.wants),
+                    after: keep(&drawn.after),
+                    ..drawn
                 };
-                new.programs.insert(key.clone(), Arc::new(p));
             }
-            1 => {
-                let p = Arc::make_mut(new.programs.get_mut(key).unwrap());
-                p.enabled = !p.enabled;
-            }
-            _ => {}
+            1 => p.enabled = !p.enabled,
+            2 => draw_policies(p, chance),
+            3 => draw_hooks(p, chance),
+            _ => draw_settings(p, chance),
         }
     }
     // The last one is needed by nobody: it may go and come back.
@@ -207,5 +282,6 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
         let p = program(next.as_str());
         new.programs.insert(next, Arc::new(p));
     }
+    only_what_ends(&mut new);
     new
 }

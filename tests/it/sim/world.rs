@@ -1,11 +1,8 @@
-//! The fake world: it owns the processes, executes actions as the shell would, and judges each of
-//! them.
-//!
-//! I-16…I-21 (semaphores, mounts, tasks) concern later parts; I-26 and I-28 have no key. With
-//! `kill_mode: process` leftovers are allowed to outlive their run (I-1).
+//! The fake world: it owns the processes, executes actions as the shell would, and has each of
+//! them judged.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     sync::Arc,
     time::Duration,
@@ -13,48 +10,27 @@ use std::{
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, Bugs, Cause, ChildEvent, Engine, Event, FailureClass, Goal, Role, RunId,
-        Scope, Slot, SpawnFailure, State, StopWhy, Surroundings, What,
+        Action, Actions, Bugs, ChildEvent, Engine, Event, Record, Role, RunId, Surroundings, What,
     },
-    model::{Exit, Instant, KillMode, Signal, Site, WallTime},
+    model::{Instant, Name, Site, WallTime},
     plan::ProgramId,
 };
 
-use super::draw::{Chance, Faults, draw_site};
+use super::{
+    draw::{Chance, Faults, draw_site},
+    known::Known,
+    procs::Proc,
+};
 
-/// A child of the world.
-#[derive(Clone, Debug)]
-pub(super) struct Proc {
-    pub(super) program: ProgramId,
-    pub(super) role: Role,
-    pub(super) pid: u32,
-    /// Whether its main process was reaped.
-    pub(super) reaped: bool,
-    /// Other members of its tree.
-    pub(super) members: u64,
-    pub(super) obeys: bool,
-    /// How long SIGKILL takes.
-    pub(super) lag: Duration,
-    pub(super) dying: bool,
-    pub(super) asked: Option<Instant>,
-    pub(super) forced: bool,
-    pub(super) spawned: bool,
-    /// Left behind on purpose.
-    pub(super) left: bool,
-}
-
-/// What the world knows of a program without asking the engine.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    pub(super) asked_down: bool,
-    pub(super) failures: u32,
-    pub(super) given_up: bool,
-    pub(super) retry_at: Option<Instant>,
-    pub(super) lived: Option<Duration>,
-    pub(super) forced: bool,
-    /// Why its present stop began; a later reason does not begin it again.
-    pub(super) stop_began: Option<StopWhy>,
-    pub(super) starts: Vec<Instant>,
+/// What has to be over at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// The site is down.
+    Exit,
+    /// This request is answered.
+    Answer(u64),
+    /// This run is stopped.
+    Stop(RunId),
 }
 
 /// The world and the engine in it.
@@ -62,29 +38,48 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) engine: Engine,
+    pub(super) is_init: bool,
     pub(super) now: Instant,
     pub(super) wall: i64,
+    /// Whether jumps of the wall clock happen; they are drawn in either case.
+    pub(super) jumps: bool,
     pub(super) site: Arc<Site>,
     pub(super) procs: BTreeMap<RunId, Proc>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
-    pub(super) finished: Vec<(ProgramId, RunId)>,
-    pub(super) known: BTreeMap<ProgramId, Known>,
-    pub(super) open: BTreeSet<u64>,
+    pub(super) finished: VecDeque<(ProgramId, RunId)>,
+    /// The latest two waits for the world of each program: the earlier is old.
+    pub(super) awaited: VecDeque<(ProgramId, u64, usize)>,
+    /// By the id's index.
+    pub(super) known: Vec<Known>,
+    pub(super) ids: BTreeMap<Name, ProgramId>,
+    /// Requests without a final answer; whether the engine keeps a list of them.
+    pub(super) open: BTreeMap<u64, bool>,
+    /// Requests whose client went away.
+    pub(super) gone: BTreeSet<u64>,
+    pub(super) due: BTreeSet<(Instant, Due)>,
     pub(super) requests: u64,
     pub(super) order: u64,
-    pub(super) stopping: Option<Instant>,
+    /// Since when the site is stopping, and when it has to be over.
+    pub(super) stopping: Option<(Instant, Instant)>,
     pub(super) forced: bool,
     pub(super) exit: Option<u8>,
     pub(super) events: u64,
     pub(super) held: [u64; 65],
-    pub(super) wrong: Option<String>,
-    pub(super) story: std::collections::VecDeque<String>,
+    pub(super) wrong: Option<(usize, String)>,
+    pub(super) tells: bool,
+    pub(super) story: VecDeque<String>,
     pub(super) trace: Option<String>,
     pub(super) busy: u64,
-    pub(super) same: bool,
-    pub(super) stop_now: bool,
-    /// The settings changed under way: what was promised before does not count (I-37).
-    pub(super) changed: bool,
+    /// Nothing goes wrong any more, and nobody wants anything.
+    pub(super) peace: bool,
+    /// The event under way must not do anything, by this invariant.
+    pub(super) idle: Option<usize>,
+    /// Programs that were given up in the event under way.
+    pub(super) fatals: Vec<ProgramId>,
+    /// Unkillable and dead at last: to be started.
+    pub(super) revive: Option<ProgramId>,
+    pub(super) pids: Vec<u32>,
+    out: Actions,
 }
 
 impl World {
@@ -94,18 +89,24 @@ impl World {
         let site = draw_site(&mut chance);
         let around = Surroundings { seed, is_init: chance.is(20), bugs };
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
-        Self {
+        let mut world = Self {
             chance,
             faults,
             engine,
+            is_init: around.is_init,
             now: Instant(0),
             wall: 0,
+            jumps: true,
             site: Arc::new(site),
             procs: BTreeMap::new(),
             later: BTreeMap::new(),
-            finished: Vec::new(),
-            known: BTreeMap::new(),
-            open: BTreeSet::new(),
+            finished: VecDeque::new(),
+            awaited: VecDeque::new(),
+            known: Vec::new(),
+            ids: BTreeMap::new(),
+            open: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            due: BTreeSet::new(),
             requests: 0,
             order: 0,
             stopping: None,
@@ -114,20 +115,26 @@ impl World {
             events: 0,
             held: [0; 65],
             wrong: None,
-            story: std::collections::VecDeque::new(),
+            tells: false,
+            story: VecDeque::new(),
             trace: None,
             busy: 0,
-            same: false,
-            stop_now: false,
-            changed: false,
-        }
+            peace: false,
+            idle: None,
+            fatals: Vec::new(),
+            revive: None,
+            pids: Vec::new(),
+            out: Actions::new(),
+        };
+        world.meet();
+        world
     }
 
     /// Invariant `number` had to hold here; did it?
     pub(super) fn hold(&mut self, number: usize, good: bool, what: impl FnOnce() -> String) {
         self.held[number] += 1;
         if !good && self.wrong.is_none() {
-            self.wrong = Some(format!("I-{number}: {}", what()));
+            self.wrong = Some((number, what()));
         }
     }
 
@@ -145,49 +152,36 @@ impl World {
     /// Gives one event to the engine and does what it says.
     pub(super) fn give(&mut self, event: Event) {
         self.events += 1;
-        if self.story.len() == 20 {
-            self.story.pop_front();
-        }
-        if self.trace.is_some() || super::tells() {
+        if self.tells {
+            if self.story.len() == super::setting("SIM_STORY").unwrap_or(20) as usize {
+                self.story.pop_front();
+            }
             self.story.push_back(format!("{:?} {event:?}", self.now));
         }
-        let subject = match &event {
+        let mut subject = None;
+        let mut reload = None;
+        match &event {
             Event::Child { program, run, what } => {
-                let (program, run) = (*program, *run);
-                self.before_child(run, what);
-                Some((program, run, matches!(what, ChildEvent::Exited(_))))
+                subject = Some((*program, *run, matches!(what, ChildEvent::Exited(_))));
+                self.before_child(*run, what);
             }
-            _ => None,
-        };
-        let site = match &event {
-            Event::Loaded { site, .. } => Some(Arc::clone(site)),
-            _ => None,
-        };
-        let mut out = Actions::new();
+            Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
+            _ => {}
+        }
+        let ends_by = self.engine.ends_by();
+        let mut out = std::mem::take(&mut self.out);
         self.engine.handle(event, self.now, WallTime(self.wall), &mut out);
+        if let Some(line) = self.story.back_mut().filter(|_| self.tells) {
+            write!(line, " => {:?}", out.as_slice()).unwrap();
+        }
+        self.judge_event(ends_by, &out);
         if let Some((_, run, true)) = subject {
             self.reap(run);
         }
-        let count = out.as_slice().len();
-        let bound = 24 * (self.engine.names().len() + 2);
-        self.hold(46, count <= bound, || format!("{count} actions of one event"));
-        let actions: Vec<Action> = out.drain().collect();
-        self.stop_now = actions.iter().any(
-            |a| matches!(a, Action::Record(r) if matches!(r.what, What::SupervisorStopping { .. })),
-        );
-        let applied = actions
-            .iter()
-            .any(|a| matches!(a, Action::Record(r) if matches!(r.what, What::Reloaded { .. })));
-        if let Some(site) = site.filter(|site| applied && *site != self.site) {
-            self.reloaded(site);
+        if let Some(reload) = reload {
+            self.after_reload(&reload, &out);
         }
-        self.forced |= actions.iter().any(
-            |a| matches!(a, Action::Record(r) if matches!(r.what, What::SupervisorKilling { .. })),
-        );
-        if self.stop_now {
-            self.stopping = Some(self.now);
-        }
-        for action in actions {
+        for action in out.drain() {
             if let Some(trace) =
                 self.trace.as_mut().filter(|_| !matches!(action, Action::Reply(..)))
             {
@@ -195,106 +189,46 @@ impl World {
             }
             self.act(action);
         }
-        if let Some((program, ..)) = subject {
-            self.look_at(program);
+        self.out = out;
+        while let Some(id) = self.fatals.pop() {
+            self.judge_fatal(id);
         }
-    }
-
-    /// New settings: promises of the old ones are over.
-    fn reloaded(&mut self, site: Arc<Site>) {
-        self.site = site;
-        self.changed = true;
-        let engine = &self.engine;
-        self.known.retain(|id, _| engine.slot(*id).is_some());
-        for (id, known) in &mut self.known {
-            known.asked_down = false;
-            known.given_up = false;
-            known.retry_at = None;
-            known.starts.clear();
-            known.failures = engine.slot(*id).map_or(0, |slot| slot.history.failures);
-        }
-    }
-
-    /// What the world knows before the engine hears of it.
-    fn before_child(&mut self, run: RunId, what: &ChildEvent) {
-        let Some(p) = self.procs.get_mut(&run) else { return };
-        match what {
-            ChildEvent::Spawned { .. } => p.spawned = true,
-            ChildEvent::Exited(_)
-            | ChildEvent::SpawnFailed(_)
-            | ChildEvent::Reaped
-            | ChildEvent::TreeEmpty => {}
-        }
-        let (program, role) = (p.program, p.role);
-        if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
-            self.procs.remove(&run);
-            self.finished.push((program, run));
-            if self.finished.len() > 50 {
-                self.finished.remove(0);
-            }
-        } else if let (Role::Main, ChildEvent::Exited(_)) = (role, what) {
-            let lived = self.engine.slot(program).and_then(Slot::life);
-            let now = self.now;
-            let known = self.known.entry(program).or_default();
-            known.lived = lived.filter(|l| l.run == run).map(|l| now - l.started);
-        }
-    }
-
-    fn reap(&mut self, run: RunId) {
-        let Some(p) = self.procs.get(&run) else { return };
-        let left = self.leaves(p.program) || self.engine.slot(p.program).is_none();
-        let Some(p) = self.procs.get_mut(&run) else { return };
-        p.reaped = true;
-        p.left = left;
-        let empty = p.members == 0;
-        self.child(Duration::ZERO, run, ChildEvent::Reaped);
-        if empty {
-            self.child(Duration::ZERO, run, ChildEvent::TreeEmpty);
-        }
-    }
-
-    /// What is true of a program whatever happened.
-    fn look_at(&mut self, id: ProgramId) {
-        let Some(slot) = self.engine.slot(id) else { return };
-        let (starts, burst) = (
-            slot.history.starts.len(),
-            slot.program.restart.start_limit.as_ref().map_or(usize::MAX, |l| l.burst as usize),
-        );
-        let running = match slot.state {
-            State::Running { life } => Some((life.run, life.pid)),
-            _ => None,
-        };
-        self.hold(47, starts <= burst.max(6), || format!("{starts} starts remembered"));
-        if let Some((run, pid)) = running {
-            let good = self
-                .procs
-                .get(&run)
-                .is_some_and(|p| p.pid == pid && p.role == Role::Main && !p.reaped && p.spawned);
-            self.hold(8, good, || format!("{id:?} is RUNNING without its process"));
+        if let Some((program, run, _)) = subject {
+            self.look_at(program, run);
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Spawn(spawn) => self.spawn(spawn.program, spawn.run, spawn.role),
+            Action::Spawn(spawn) => self.spawn(&spawn),
             Action::Signal { program, run, signal, scope, .. } => {
                 self.judge_signal(program, run, signal, scope);
                 self.signal(run, signal, scope);
             }
-            Action::Record(record) => {
-                let id = record.program.as_ref().and_then(|n| self.engine.names().get(n)).copied();
-                if let Some(id) = id {
-                    self.recorded(id, &record.what);
+            Action::Record(Record { program: Some(name), what }) => {
+                if let Some(id) = self.ids.get(&name).copied() {
+                    self.recorded(id, &what);
                 }
             }
+            Action::Record(Record { program: None, what }) => match what {
+                What::SupervisorStopping { .. } => self.site_stops(),
+                What::SupervisorKilling { .. } => self.forced = true,
+                _ => {}
+            },
             Action::Reply(id, _) => {
-                let open = self.open.remove(&id.0);
+                let open = self.open.remove(&id.0).is_some() || self.gone.remove(&id.0);
                 self.hold(41, open, || format!("{id:?} was answered twice"));
             }
             Action::Await { program, attempt, index } => {
-                self.known.entry(program).or_default().lived = None;
-                if self.chance.is(60) {
-                    let delay = Duration::from_millis(self.chance.below(9000));
+                let known = &mut self.known[program.index()];
+                (known.lived, known.bound) = (None, false);
+                if self.awaited.len() == 50 {
+                    self.awaited.pop_front();
+                }
+                self.awaited.push_back((program, attempt, index));
+                let most = if self.peace { 1 } else { 9000 };
+                if self.peace || self.chance.is(60) {
+                    let delay = Duration::from_millis(self.chance.below(most));
                     self.at(delay, Event::Condition { program, attempt, index });
                 }
             }
@@ -304,20 +238,16 @@ impl World {
                 } else {
                     Arc::new(super::draw::change_site(&self.site, &mut self.chance))
                 };
-                let allow_removal = allow_removal || self.chance.is(50);
                 let warnings = Vec::new();
-                self.at(
-                    Duration::ZERO,
-                    Event::Loaded { request, site, dry_run, allow_removal, warnings },
-                );
+                let event = Event::Loaded { request, site, dry_run, allow_removal, warnings };
+                self.at(Duration::ZERO, event);
             }
             Action::Exit(code) => {
+                let late = self.stopping.is_none_or(|(_, end)| self.now > end);
+                self.hold(38, !late, || "the shutdown took longer than its budget".to_owned());
                 self.exit = Some(code);
             }
-            Action::Forget(_) => {
-                let engine = &self.engine;
-                self.known.retain(|id, _| engine.slot(*id).is_some());
-            }
+            Action::Forget(name) => self.forgotten(&name),
             Action::AwaitNothing(_)
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
@@ -326,165 +256,49 @@ impl World {
         }
     }
 
-    fn recorded(&mut self, id: ProgramId, what: &What) {
-        let Some(slot) = self.engine.slot(id) else { return };
-        let restart = Arc::clone(&slot.program.restart);
-        let now = self.now;
-        let known = self.known.entry(id).or_default();
-        match what {
-            What::Backoff { attempt, delay, cause } => {
-                let room = !matches!(cause, Cause::NotSpawned(failure)
-                    if failure.class == FailureClass::Resources);
-                let lived = known.lived.take();
-                if mini_supervisor::engine::restart::is_stable(restart.reset_after, lived) {
-                    known.failures = 0;
+    /// The budget of an orderly stop, from the settings.
+    fn site_stops(&mut self) {
+        let default = Duration::from_secs(if self.is_init { 8 } else { 90 });
+        let end = self.now + self.site.supervisor.shutdown_timeout.unwrap_or(default);
+        self.stopping = Some((self.now, end));
+        self.due.insert((end, Due::Exit));
+        for known in &mut self.known {
+            known.wanted = false;
+        }
+    }
+
+    /// What had to be over by now is over; called when time goes on.
+    pub(super) fn judge_time(&mut self) {
+        while let Some((at, what)) = self.due.first().copied().filter(|(at, _)| *at <= self.now) {
+            self.due.remove(&(at, what));
+            match what {
+                // A pause of ours puts it off.
+                Due::Exit if self.stopping.is_some_and(|(_, end)| end > at && end > self.now) => {
+                    let end = self.stopping.map_or(at, |(_, end)| end);
+                    self.due.insert((end, Due::Exit));
                 }
-                known.failures += 1;
-                known.retry_at = Some(now + *delay);
-                let n = known.failures;
-                let grown = restart.delay.as_secs_f64()
-                    * restart.factor.powf(f64::from(n.saturating_sub(1)));
-                let base = grown.min(restart.max_delay.as_secs_f64());
-                let (least, most) = (base * (1.0 - restart.jitter), base * (1.0 + restart.jitter));
-                let d = delay.as_secs_f64();
-                let good = d >= least - 1e-6 && d <= most + 1e-6;
-                let attempt = *attempt;
-                self.hold(33, room, || format!("{id:?}: no room is counted as its failure"));
-                self.hold(30, attempt == n, || format!("{id:?}: attempt {attempt}, not {n}"));
-                self.hold(29, good, || format!("{id:?}: {d} s, not {least}…{most}"));
-            }
-            What::Fatal { limit, retry, .. } => {
-                let lived = known.lived.take();
-                if mini_supervisor::engine::restart::is_stable(restart.reset_after, lived) {
-                    known.failures = 0;
+                Due::Exit => {
+                    let over = self.exit.is_some();
+                    self.hold(38, over, || "the shutdown takes longer than its budget".to_owned());
                 }
-                if *limit {
-                    known.failures += 1;
-                    known.starts.clear();
+                Due::Answer(id) => {
+                    let open = self.open.contains_key(&id);
+                    self.hold(41, !open, || format!("request {id} is not answered in its time"));
                 }
-                known.given_up = true;
-                known.retry_at = retry.map(|r| now + r);
+                Due::Stop(run) => self.judge_stop(run),
             }
-            What::Rested { .. } | What::Completed => {
-                let lived = known.lived.take();
-                if mini_supervisor::engine::restart::is_stable(restart.reset_after, lived) {
-                    known.failures = 0;
-                }
-            }
-            What::Stopped => known.retry_at = None,
-            What::Stopping { why } => known.stop_began = Some(*why),
-            _ => {}
         }
     }
 
-    fn spawn(&mut self, program: ProgramId, run: RunId, role: Role) {
-        if matches!(role, Role::Main | Role::StartPre(_)) {
-            self.judge_start(program, run, role);
-        }
-        let obeys = !self.chance.is(self.faults.ignores);
-        let lag = if self.chance.is(self.faults.d_state) { self.chance.below(40) } else { 0 };
-        let fails = self.chance.is(self.faults.spawn_fails);
-        let delay =
-            if self.chance.is(self.faults.spawn_late) { self.chance.below(3000) } else { 0 };
-        let delay = Duration::from_millis(delay);
-        // Few pids, so that they are used again and again.
-        let pid = 2 + u32::try_from(self.chance.below(40)).unwrap();
-        self.procs.insert(
-            run,
-            Proc {
-                program,
-                role,
-                pid,
-                reaped: false,
-                members: if self.chance.is(self.faults.forks) { 2 } else { 0 },
-                obeys,
-                lag: Duration::from_secs(lag),
-                dying: false,
-                asked: None,
-                forced: false,
-                spawned: false,
-                left: false,
-            },
-        );
-        if fails {
-            let class =
-                self.chance.of(&[FailureClass::Resources, FailureClass::Busy, FailureClass::Own]);
-            let failure = SpawnFailure { text: "x".into(), class, code: 127 };
-            self.child(delay, run, ChildEvent::SpawnFailed(failure));
-            return;
-        }
-        self.child(delay, run, ChildEvent::Spawned { pid });
-        if role != Role::Main || self.engine.slot(program).is_some_and(Slot::is_oneshot) {
-            let lives = Duration::from_millis(self.chance.below(4000));
-            let code = u8::from(self.chance.is(self.faults.crashes));
-            self.end(delay + lives, run, Exit::Code(code));
-        } else if self.chance.is(self.faults.crashes) {
-            let most = self.chance.of(&[1, 1000, 60_000]);
-            let lives = Duration::from_millis(self.chance.below(most));
-            let codes = [Exit::Code(0), Exit::Code(1), signalled(Signal::KILL)];
-            let how = self.chance.of(&codes);
-            self.end(delay + lives, run, how);
-        }
+    /// The children of a program that it is answerable for.
+    pub(super) fn alive(&self, id: ProgramId) -> impl Iterator<Item = (RunId, &Proc)> {
+        let runs = self.known.get(id.index()).map_or(&[][..], |known| &known.runs);
+        runs.iter().filter_map(|run| Some((*run, self.procs.get(run)?))).filter(|(_, p)| !p.left)
     }
 
-    /// Its main process will end.
-    pub(super) fn end(&mut self, delay: Duration, run: RunId, how: Exit) {
-        let Some(p) = self.procs.get_mut(&run).filter(|p| !p.dying) else { return };
-        p.dying = true;
-        self.child(delay, run, ChildEvent::Exited(how));
+    /// Its main process or what is there in its place, until it is reaped.
+    pub(super) fn instance(&self, id: ProgramId) -> Option<(RunId, &Proc)> {
+        let main = |p: &Proc| matches!(p.role, Role::Main | Role::StartPre(_)) && !p.reaped;
+        self.alive(id).find(|(_, p)| main(p))
     }
-
-    fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
-        let polite = signal == Signal::TERM || signal == Signal::INT;
-        let Some(p) = self.procs.get_mut(&run).filter(|p| p.spawned) else { return };
-        let dies = signal == Signal::KILL || (polite && p.obeys);
-        if !dies {
-            return;
-        }
-        let lag = if signal == Signal::KILL { p.lag } else { Duration::from_millis(30) };
-        let reaped = p.reaped;
-        let empties = scope == Scope::Tree && p.members > 0;
-        if empties {
-            p.members = 0;
-        }
-        if !reaped {
-            self.advance_end(run, lag, signal);
-        } else if empties {
-            self.child(lag, run, ChildEvent::TreeEmpty);
-        }
-    }
-
-    /// A process that would end later by itself ends now.
-    fn advance_end(&mut self, run: RunId, lag: Duration, signal: Signal) {
-        let is_end = |event: &Event| match event {
-            Event::Child { run: of, what: ChildEvent::Exited(_), .. } => *of == run,
-            _ => false,
-        };
-        let due = self.now + lag;
-        let old = self.later.iter().find(|(_, event)| is_end(event)).map(|(key, _)| *key);
-        if let Some(old) = old {
-            if old.0 <= due {
-                return;
-            }
-            self.later.remove(&old);
-        }
-        self.child(lag, run, ChildEvent::Exited(signalled(signal)));
-        if let Some(p) = self.procs.get_mut(&run) {
-            p.dying = true;
-        }
-    }
-
-    /// Whether leftovers of it may live on.
-    pub(super) fn leaves(&self, id: ProgramId) -> bool {
-        let mode = self.engine.slot(id).map(|s| s.program.stop.kill_mode);
-        mode == Some(KillMode::Process)
-    }
-
-    pub(super) fn wanted(&self, id: ProgramId) -> bool {
-        self.engine.slot(id).is_some_and(|s| s.goal == Goal::Up)
-    }
-}
-
-fn signalled(signal: Signal) -> Exit {
-    Exit::Signal { signal, core: false }
 }

@@ -15,6 +15,7 @@
 
 mod births;
 mod ends;
+mod found;
 mod hooks;
 mod order;
 mod reload;

@@ -1,0 +1,310 @@
+//! The processes of the world: how they start, fork, hang, ignore, die late, and are reaped.
+
+use std::time::Duration;
+
+use mini_supervisor::{
+    engine::{ChildEvent, Event, FailureClass, Role, RunId, Scope, Slot, Spawn, SpawnFailure},
+    model::{Exit, Instant, KillMode, Limit, Signal},
+    plan::ProgramId,
+};
+
+use super::world::World;
+
+/// A child of the world.
+#[derive(Clone, Debug)]
+pub(super) struct Proc {
+    pub(super) program: ProgramId,
+    pub(super) role: Role,
+    pub(super) pid: u32,
+    /// Whether the engine knows that it executes.
+    pub(super) spawned: bool,
+    /// It hangs between fork and exec until it is killed.
+    pub(super) hangs: bool,
+    /// Whether the engine knows that its main process ended.
+    pub(super) exited: bool,
+    /// Whether its main process was reaped.
+    pub(super) reaped: bool,
+    /// Other members of its tree; they outlive it.
+    pub(super) members: u64,
+    pub(super) obeys: bool,
+    /// How long SIGKILL takes.
+    pub(super) lag: Duration,
+    pub(super) dying: bool,
+    /// When it was first asked to end.
+    pub(super) asked: Option<Instant>,
+    /// Somebody wants it dead at once.
+    pub(super) forced: bool,
+    /// Its settings changed on the way.
+    pub(super) changed: bool,
+    /// What is left of it stays, and whether that is all there is of it.
+    pub(super) leaves: bool,
+    pub(super) left: bool,
+    /// When its stop has to be over, and what was found out about it.
+    pub(super) stop_by: Option<Instant>,
+    pub(super) unkillable: bool,
+    /// It was told to end while it ran.
+    pub(super) told: bool,
+    /// Whether it ended well enough for what follows.
+    pub(super) good: bool,
+}
+
+impl World {
+    /// Few pids, and those that are free are used again at once.
+    fn pid(&mut self) -> u32 {
+        let recent = self.chance.is(60).then(|| self.pids.pop()).flatten();
+        let taken = |pid: &u32| self.procs.values().any(|p| p.pid == *pid && !p.reaped);
+        if let Some(pid) = recent.filter(|pid| !taken(pid)) {
+            return pid;
+        }
+        (2..10_000).find(|pid| !taken(pid)).unwrap()
+    }
+
+    pub(super) fn spawn(&mut self, spawn: &Spawn) {
+        let (program, run, role) = (spawn.program, spawn.run, spawn.role);
+        self.judge_spawn(spawn);
+        let faults = self.faults;
+        let lag = if self.chance.is(faults.d_state) { 1 + self.chance.below(60) } else { 0 };
+        let fails = self.chance.is(faults.spawn_fails);
+        let slow = if self.peace { 1 } else { 3000 };
+        let delay = if self.chance.is(faults.spawn_late) { self.chance.below(slow) } else { 0 };
+        let delay = Duration::from_millis(delay);
+        let proc = Proc {
+            program,
+            role,
+            pid: self.pid(),
+            spawned: false,
+            hangs: self.chance.is(faults.hangs),
+            exited: false,
+            reaped: false,
+            members: if self.chance.is(faults.forks) { 1 + self.chance.below(3) } else { 0 },
+            obeys: !self.chance.is(faults.ignores),
+            lag: Duration::from_secs(lag),
+            dying: false,
+            asked: None,
+            forced: false,
+            changed: false,
+            leaves: false,
+            left: false,
+            stop_by: None,
+            unkillable: false,
+            told: false,
+            good: false,
+        };
+        let (pid, hangs) = (proc.pid, proc.hangs);
+        self.procs.insert(run, proc);
+        self.known[program.index()].runs.push(run);
+        if hangs {
+            return;
+        }
+        if fails {
+            let class =
+                self.chance.of(&[FailureClass::Resources, FailureClass::Busy, FailureClass::Own]);
+            let failure = SpawnFailure { text: "x".into(), class, code: 127 };
+            self.child(delay, run, ChildEvent::SpawnFailed(failure));
+            return;
+        }
+        self.child(delay, run, ChildEvent::Spawned { pid });
+        self.live(delay, run, role);
+    }
+
+    /// How long it will live by itself.
+    fn live(&mut self, delay: Duration, run: RunId, role: Role) {
+        let program = self.procs[&run].program;
+        if role != Role::Main || self.engine.slot(program).is_some_and(Slot::is_oneshot) {
+            let most = if self.peace { 100 } else { 4000 };
+            let lives = Duration::from_millis(self.chance.below(most));
+            let code = u8::from(self.chance.is(self.faults.crashes));
+            self.end(delay + lives, run, Exit::Code(code));
+        } else if self.chance.is(self.faults.crashes) {
+            let most = self.chance.of(&[1, 1000, 60_000]);
+            let lives = Duration::from_millis(self.chance.below(most));
+            let codes = [Exit::Code(0), Exit::Code(1), signalled(Signal::KILL)];
+            let how = self.chance.of(&codes);
+            self.end(delay + lives, run, how);
+        }
+    }
+
+    /// Its main process will end.
+    pub(super) fn end(&mut self, delay: Duration, run: RunId, how: Exit) {
+        let Some(p) = self.procs.get_mut(&run).filter(|p| !p.dying) else { return };
+        p.dying = true;
+        self.child(delay, run, ChildEvent::Exited(how));
+    }
+
+    pub(super) fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
+        let polite = signal == Signal::TERM || signal == Signal::INT;
+        let Some(p) = self.procs.get_mut(&run) else { return };
+        p.told |= !p.exited && (polite || signal == Signal::KILL);
+        if !p.spawned {
+            // Before exec only SIGKILL works; sometimes it executes at the last moment.
+            if p.hangs && signal == Signal::KILL && !p.dying {
+                let (pid, lag) = (p.pid, p.lag);
+                p.dying = true;
+                if self.chance.is(20) {
+                    self.child(lag, run, ChildEvent::Spawned { pid });
+                    self.child(lag, run, ChildEvent::Exited(signalled(signal)));
+                } else {
+                    let class = FailureClass::Own;
+                    let failure = SpawnFailure { text: "killed".into(), class, code: 127 };
+                    self.child(lag, run, ChildEvent::SpawnFailed(failure));
+                }
+            }
+            return;
+        }
+        if signal != Signal::KILL && !(polite && p.obeys) {
+            return;
+        }
+        let lag = if signal == Signal::KILL { p.lag } else { Duration::from_millis(30) };
+        let reaped = p.reaped;
+        let empties = scope == Scope::Tree && p.members > 0;
+        if empties {
+            p.members = 0;
+        }
+        if !reaped {
+            self.advance_end(run, lag, signal);
+        } else if empties {
+            self.child(lag, run, ChildEvent::TreeEmpty);
+        }
+    }
+
+    /// A process that would end later by itself ends now.
+    fn advance_end(&mut self, run: RunId, lag: Duration, signal: Signal) {
+        let is_end = |event: &Event| match event {
+            Event::Child { run: of, what: ChildEvent::Exited(_), .. } => *of == run,
+            _ => false,
+        };
+        let due = self.now + lag;
+        let dying = self.procs.get(&run).is_some_and(|p| p.dying);
+        let find = || self.later.iter().find(|(_, event)| is_end(event)).map(|(key, _)| *key);
+        let old = if dying { find() } else { None };
+        if let Some(old) = old {
+            if old.0 <= due {
+                return;
+            }
+            self.later.remove(&old);
+        }
+        self.child(lag, run, ChildEvent::Exited(signalled(signal)));
+        if let Some(p) = self.procs.get_mut(&run) {
+            p.dying = true;
+        }
+    }
+
+    /// What the world knows before the engine hears of it.
+    pub(super) fn before_child(&mut self, run: RunId, what: &ChildEvent) {
+        let now = self.now;
+        let Some(p) = self.procs.get_mut(&run) else { return };
+        let (program, role) = (p.program, p.role);
+        let known = &mut self.known[program.index()];
+        let ignores = match (&known.settings, role) {
+            (Some(of), Role::StartPre(index)) => of.start_pre.get(index),
+            (Some(of), Role::StartPost(index)) => of.start_post.get(index),
+            _ => None,
+        };
+        let ignores = ignores.is_some_and(|hook| hook.ignore_failure);
+        match what {
+            ChildEvent::Spawned { .. } => {
+                p.spawned = true;
+                if role == Role::Main {
+                    known.began = Some(now);
+                }
+            }
+            ChildEvent::Exited(exit) => {
+                p.exited = true;
+                p.good = *exit == Exit::Code(0) || ignores;
+                if role == Role::Main {
+                    known.lived = known.began.take().map(|began| now - began);
+                    known.exit = Some(*exit);
+                    known.cause |= std::mem::take(&mut known.drains);
+                    known.up = false;
+                }
+            }
+            ChildEvent::SpawnFailed(failure) => {
+                let again = failure.class != FailureClass::Own;
+                let starts = matches!(role, Role::Main | Role::StartPre(_));
+                known.no_room = (again && starts).then_some(now);
+                p.good = ignores;
+            }
+            ChildEvent::Reaped => p.left = p.leaves,
+            ChildEvent::TreeEmpty => {}
+        }
+        if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
+            match role {
+                Role::StartPre(_) if p.good && matches!(what, ChildEvent::TreeEmpty) => {
+                    known.prepared = true;
+                }
+                Role::StartPost(index) if p.good => known.posts = index + 1,
+                _ => {}
+            }
+            self.end_of(program, run);
+        }
+    }
+
+    /// Nothing of it is left.
+    fn end_of(&mut self, program: ProgramId, run: RunId) {
+        let Some(p) = self.procs.remove(&run) else { return };
+        self.pids.push(p.pid);
+        if self.pids.len() > 20 {
+            self.pids.remove(0);
+        }
+        let known = &mut self.known[program.index()];
+        known.runs.retain(|of| *of != run);
+        known.died_late |= p.unkillable && !p.left;
+        if self.finished.len() == 50 {
+            self.finished.pop_front();
+        }
+        self.finished.push_back((program, run));
+    }
+
+    pub(super) fn reap(&mut self, run: RunId) {
+        let Some(p) = self.procs.get(&run) else { return };
+        // What a command before the program leaves when it ended well is swept, not left.
+        let begins = match p.role {
+            Role::Main => true,
+            Role::StartPre(_) => !p.good || p.told,
+            _ => false,
+        };
+        let left = begins && (self.leaves(p.program) || self.engine.slot(p.program).is_none());
+        let Some(p) = self.procs.get_mut(&run).filter(|p| p.exited) else { return };
+        p.reaped = true;
+        p.leaves = left;
+        let empty = p.members == 0;
+        self.child(Duration::ZERO, run, ChildEvent::Reaped);
+        if empty {
+            self.child(Duration::ZERO, run, ChildEvent::TreeEmpty);
+        } else if left {
+            let lives = Duration::from_secs(self.chance.below(100));
+            self.child(lives, run, ChildEvent::TreeEmpty);
+        }
+    }
+
+    /// Whether leftovers of it may live on.
+    pub(super) fn leaves(&self, id: ProgramId) -> bool {
+        let mode = self.engine.slot(id).map(|s| s.program.stop.kill_mode);
+        mode == Some(KillMode::Process)
+    }
+
+    /// How long its stop may take, its own commands aside.
+    pub(super) fn patience(&self, id: ProgramId) -> Duration {
+        let Some(of) = &self.known[id.index()].settings else { return Duration::ZERO };
+        let wait = |limit: Limit| match limit {
+            Limit::After(wait) => wait,
+            Limit::Never => Duration::MAX,
+        };
+        let steps = of.stop.ladder.iter().map(|step| wait(step.wait));
+        steps.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// How long the command may take that stands before the ladder.
+    pub(super) fn command_patience(&self, id: ProgramId) -> Duration {
+        let Some(of) = &self.known[id.index()].settings else { return Duration::ZERO };
+        let first = of.stop.ladder.first().map(|step| step.wait);
+        match (&of.stop.command, first) {
+            (Some(_), Some(Limit::After(wait))) => wait,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn signalled(signal: Signal) -> Exit {
+    Exit::Signal { signal, core: false }
+}
