@@ -157,7 +157,7 @@ fn a_ladder_that_is_shorter_now_can_still_be_cut_short() {
         12s reloaded: 0 added, 0 removed, 0 restarted, 1 changed
         12s   reply 100: { added: [], removed: [], restarted: [], next_start: [], live: [("web", ["stop"])], supervisor: [], dry_run: false, warnings: [] }
         13s stop web (asked by uid 0, pid 0)
-        13s web: killing (asked)
+        13s web: still alive, sending SIGKILL
         13s   SIGKILL to tree of web
         14s   SIGKILL to tree of web
         14s web STOPPING
