@@ -128,7 +128,7 @@ fn a_short_budget_of_the_whole_stop_is_kept() {
         1s web: stopping (shutdown)
         1s   SIGTERM to main of web
         4s killing what is left: 1 program
-        4s web: killing (shutdown)
+        4s web: still alive, sending SIGKILL
         4s   SIGKILL to tree of web
         5s   SIGKILL to tree of web
         5s   EXIT 1
