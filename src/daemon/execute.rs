@@ -11,7 +11,7 @@ use crate::{
     sys::{
         child::Peeked,
         spawn::{self, Prepared, Report, Stage},
-        tree,
+        tree::{self, Look},
     },
 };
 
@@ -306,12 +306,13 @@ impl Shell {
     }
 
     /// Tells the engine which trees are empty, and signals what is left of the others.
-    fn look_at_trees(&mut self) {
+    pub(super) fn look_at_trees(&mut self) {
         let orders = std::mem::take(&mut self.after_reap);
         if self.dying.is_empty() {
+            self.unclear = None;
             return;
         }
-        let survivors = self.trees.survivors(&self.children);
+        let Look { alive: survivors, unclear } = self.trees.survivors(&self.children);
         for (run, signals) in &orders {
             for signal in signals.iter().filter(|_| survivors.contains_key(&run.0)) {
                 self.trees.signal_tree(&self.children, run.0, *signal);
@@ -323,6 +324,9 @@ impl Shell {
                 self.trees.signal_tree(&self.children, run.0, Signal::KILL);
             }
         }
+        if self.must_look_again(unclear) {
+            return;
+        }
         let empty = |run: &RunId| !survivors.contains_key(&run.0);
         for run in self.dying.iter().copied().filter(empty).collect::<Vec<_>>() {
             self.dying.remove(&run);
@@ -332,6 +336,18 @@ impl Shell {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
             }
         }
+    }
+
+    /// Whether nothing can be said yet, as somebody is in the middle of an exec. Nothing will tell
+    /// of its end: it is looked for soon, and not for ever.
+    fn must_look_again(&mut self, unclear: bool) -> bool {
+        const SOON: Duration = Duration::from_millis(5);
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let now = crate::sys::clock::monotonic();
+        let since = self.unclear.map_or(now, |(since, _)| since);
+        let again = unclear && now.since(since) < PATIENCE;
+        self.unclear = again.then(|| (since, now + SOON));
+        again
     }
 
     fn remove_runtime(&mut self, id: ProgramId) {

@@ -79,6 +79,8 @@ struct Shell {
     log_level: Option<LogLevel>,
     started: crate::model::Instant,
     config: Option<String>,
+    /// Since when the trees could not be looked at rightly, and when they are again.
+    unclear: Option<(crate::model::Instant, crate::model::Instant)>,
     /// A deadline was due, and an input was taken first.
     passed_over: bool,
     exit: Option<u8>,
@@ -102,7 +104,7 @@ impl Shell {
             }
             match self.next(inputs) {
                 Some(input) => self.take(input),
-                None => self.feed(Event::Deadline),
+                None => self.deadline(),
             }
         }
     }
@@ -110,7 +112,8 @@ impl Shell {
     /// The next input, or `None` when a deadline comes first.
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
-        let Some(at) = self.engine.next_deadline() else {
+        let again = self.unclear.map(|(_, at)| at);
+        let Some(at) = self.engine.next_deadline().into_iter().chain(again).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
         let wait = at.since(clock::monotonic()).min(Duration::from_secs(86_400));
@@ -124,6 +127,13 @@ impl Shell {
             Ok(input) => Some(input),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(lost),
+        }
+    }
+
+    fn deadline(&mut self) {
+        self.feed(Event::Deadline);
+        if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
+            self.look_at_trees();
         }
     }
 

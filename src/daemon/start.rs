@@ -339,6 +339,7 @@ fn shell(
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,
         started: started.0,
+        unclear: None,
         passed_over: false,
         exit: None,
     };

@@ -9,45 +9,38 @@
 //! A stranger belongs to a run by its session (the main process led it), or by the marker in its
 //! environment.
 
+mod process;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::Read,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::unix::fs::FileExt,
 };
+
+use process::{
+    Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, proc_is_ours,
+    signal_process, stat,
+};
+pub use process::{Process, has_executed};
 
 use super::{Pid, child::Children};
 use crate::model::Signal;
 
-/// A living process, as `proc_pid_stat(5)` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Its process id.
-    pub pid: Pid,
-    /// When it was started, in ticks since boot: with the pid, its identity.
-    pub start_time: u64,
-    /// Processor time so far.
-    pub cpu_ns: u64,
-    /// Resident memory.
-    pub memory_bytes: u64,
-    parent: i32,
-    group: i32,
-    session: i32,
-    zombie: bool,
-    executed: bool,
+/// What is left of the trees.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The living processes of each watched run, as far as they hang directly below us.
+    pub alive: BTreeMap<u64, Vec<Process>>,
+    /// Somebody could not be told from a survivor: look again soon, and take no tree for empty.
+    pub unclear: bool,
 }
 
-/// `PF_FORKNOEXEC`, a flag in `proc_pid_stat(5)`: no execve(2) since the fork.
-const NOT_EXECUTED: i64 = 0x40;
-
-/// Whether the process has executed a program since it was forked; its zombie knows too. Without
-/// /proc nobody knows, so: yes.
-#[must_use]
-pub fn has_executed(pid: Pid) -> bool {
-    stat(pid).is_none_or(|process| process.executed)
+/// Whose a stranger is.
+enum Belongs {
+    To(u64),
+    ToNobody,
+    /// It is between two programs (execve(2)): its environment cannot be read just now.
+    Unclear,
 }
 
 /// The runs whose main process is dead, and how their processes are recognised.
@@ -103,16 +96,19 @@ impl Trees {
         self.known.retain(|_, of| *of != run);
     }
 
-    /// The living processes of each watched run, as far as they hang directly below us.
-    pub fn survivors(&mut self, children: &Children) -> BTreeMap<u64, Vec<Process>> {
-        let mut found: BTreeMap<u64, Vec<Process>> = BTreeMap::new();
+    /// Looks at all strangers.
+    pub fn survivors(&mut self, children: &Children) -> Look {
+        let mut look = Look::default();
         for process in self.strangers(children) {
-            let run = self.run_of(children, &process);
-            if let Some(run) = run.filter(|run| self.watched.contains_key(run)) {
-                found.entry(run).or_default().push(process);
+            match self.owner(children, &process) {
+                Belongs::To(run) if self.watched.contains_key(&run) => {
+                    look.alive.entry(run).or_default().push(process);
+                }
+                Belongs::To(_) | Belongs::ToNobody => {}
+                Belongs::Unclear => look.unclear = true,
             }
         }
-        found
+        look
     }
 
     /// Signals every process of the run that its group does not reach: escapees, and everybody
@@ -206,15 +202,27 @@ impl Trees {
     }
 
     /// Living children of ours that we did not make.
+    ///
+    /// Who dies after the list was read leaves children to us that are not in it: so it is read
+    /// again until all the dead in it were dead before. They stay in it until we reap them.
     fn strangers(&self, children: &Children) -> Vec<Process> {
-        let ours = |pid: &Pid| children.run_of(*pid).is_none();
+        const MOST: usize = 20;
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        self.our_children()
-            .into_iter()
-            .filter(ours)
-            .filter_map(stat)
-            .filter(|process| !process.zombie && process.parent == own)
-            .collect()
+        let mut dead = BTreeSet::new();
+        let mut living = Vec::new();
+        for _ in 0..MOST {
+            let strangers = self.our_children().into_iter();
+            let strangers = strangers.filter(|pid| children.run_of(*pid).is_none());
+            let all = strangers.filter_map(stat).filter(|process| process.parent == own);
+            let (zombies, rest): (Vec<_>, _) = all.partition(|process| process.zombie);
+            living = rest;
+            let before = dead.len();
+            dead.extend(zombies.iter().map(|process| process.pid));
+            if dead.len() == before {
+                break;
+            }
+        }
+        living
     }
 
     fn our_children(&self) -> Vec<Pid> {
@@ -233,9 +241,16 @@ impl Trees {
     }
 
     fn run_of(&mut self, children: &Children, process: &Process) -> Option<u64> {
+        match self.owner(children, process) {
+            Belongs::To(run) => Some(run),
+            Belongs::ToNobody | Belongs::Unclear => None,
+        }
+    }
+
+    fn owner(&mut self, children: &Children, process: &Process) -> Belongs {
         let key = (process.pid, process.start_time);
         if let Some(run) = self.known.get(&key) {
-            return Some(*run);
+            return Belongs::To(*run);
         }
         let by_id = |id: i32| {
             let pid = Pid::new(id)?;
@@ -245,171 +260,26 @@ impl Trees {
             })
         };
         // The marker first: numbers of sessions are used again.
-        let run = self.marked(process.pid).or_else(|| by_id(process.session));
-        let run = run.or_else(|| by_id(process.group))?;
-        self.remember(process, run);
-        Some(run)
+        let environment = environment_of(process.pid);
+        let marked = match &environment {
+            Environment::Is(text) => self.marked(text),
+            Environment::Hidden | Environment::NotYet => None,
+        };
+        let run = marked.or_else(|| by_id(process.session)).or_else(|| by_id(process.group));
+        match run {
+            Some(run) => {
+                self.remember(process, run);
+                Belongs::To(run)
+            }
+            None if matches!(environment, Environment::NotYet) => Belongs::Unclear,
+            None => Belongs::ToNobody,
+        }
     }
 
-    /// The run that the environment of a process names.
-    fn marked(&self, pid: Pid) -> Option<u64> {
-        let mut text = Vec::new();
-        open(&format!("/proc/{pid}/environ"))?.take(1 << 20).read_to_end(&mut text).ok()?;
-        let entry = text.split(|b| *b == 0).find_map(|e| e.strip_prefix(self.marker.as_bytes()))?;
+    /// The run that an environment names.
+    fn marked(&self, environment: &[u8]) -> Option<u64> {
+        let mut entries = environment.split(|b| *b == 0);
+        let entry = entries.find_map(|e| e.strip_prefix(self.marker.as_bytes()))?;
         std::str::from_utf8(entry).ok()?.parse().ok()
-    }
-}
-
-/// These processes and everything below them.
-fn below(mut open: Vec<Pid>) -> Vec<Process> {
-    let mut seen = BTreeSet::new();
-    let mut members = Vec::new();
-    while let Some(pid) = open.pop() {
-        if !seen.insert(pid) || seen.len() > 100_000 {
-            continue;
-        }
-        if let Some(process) = stat(pid).filter(|process| !process.zombie) {
-            members.push(process);
-            open.extend(children_of(pid));
-        }
-    }
-    members
-}
-
-/// Whether a process is a descendant of ours.
-enum Descent {
-    /// Of this child.
-    From(Process),
-    /// It is not, or is gone.
-    Foreign,
-    /// A forebear was gone before it could be looked at.
-    Unclear,
-}
-
-fn descent_of(pid: Pid) -> Descent {
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let Some(mut process) = stat(pid) else { return Descent::Foreign };
-    // Nobody has so many forebears.
-    for _ in 0..10_000 {
-        if process.parent == own {
-            return Descent::From(process);
-        }
-        let Some(parent) = Pid::new(process.parent) else { return Descent::Foreign };
-        let Some(parent) = stat(parent) else { return Descent::Unclear };
-        process = parent;
-    }
-    Descent::Foreign
-}
-
-/// Whether /proc is there and counts as we do: else its numbers are other processes' here.
-fn proc_is_ours() -> bool {
-    let own = std::fs::read_link("/proc/self");
-    own.is_ok_and(|own| own.as_os_str() == std::process::id().to_string().as_str())
-}
-
-fn open(path: &str) -> Option<File> {
-    File::open(path).ok()
-}
-
-fn pids(text: &str) -> Vec<Pid> {
-    text.split_ascii_whitespace().filter_map(Pid::parse).collect()
-}
-
-/// Every process of the host: only where the kernel has no lists of children.
-fn all_pids() -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-    names.filter_map(|name| Pid::parse(name.to_str()?)).collect()
-}
-
-/// The children of a process, whichever of its threads made them.
-fn children_of(pid: Pid) -> Vec<Pid> {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let mut found = Vec::new();
-    for thread in threads.filter_map(Result::ok) {
-        let Some(name) = thread.file_name().to_str().map(str::to_owned) else { continue };
-        let mut text = String::new();
-        let file = open(&format!("/proc/{pid}/task/{name}/children"));
-        if file.is_some_and(|mut file| file.read_to_string(&mut text).is_ok()) {
-            found.extend(pids(&text));
-        }
-    }
-    found
-}
-
-/// What `proc_pid_stat(5)` says of a process; `None` when it is gone.
-fn stat(pid: Pid) -> Option<Process> {
-    let mut bytes = Vec::with_capacity(512);
-    open(&format!("/proc/{pid}/stat"))?.take(4096).read_to_end(&mut bytes).ok()?;
-    parse_stat(pid, &String::from_utf8_lossy(&bytes))
-}
-
-fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
-    // The name may hold anything, parentheses too: the fields begin behind the last one.
-    let (_, rest) = text.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<i64>().ok();
-    let positive = |index: usize| Some(u64::try_from(number(index)?).unwrap_or(0));
-    let ticks = positive(11)?.saturating_add(positive(12)?);
-    Some(Process {
-        pid,
-        start_time: positive(19)?,
-        cpu_ns: ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),
-        memory_bytes: positive(21)?.saturating_mul(page_size()),
-        parent: i32::try_from(number(1)?).ok()?,
-        group: i32::try_from(number(2)?).ok()?,
-        session: i32::try_from(number(3)?).ok()?,
-        zombie: matches!(*fields.first()?, "Z" | "X"),
-        executed: number(6)? & NOT_EXECUTED == 0,
-    })
-}
-
-/// `USER_HZ`, which is the same on all Linux ports that we are built for.
-const TICKS_PER_SECOND: u64 = 100;
-
-fn page_size() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
-}
-
-/// Signals a process if it is still the one we looked at: by a pidfd, whose process is compared
-/// once more.
-fn signal_process(process: &Process, signal: Signal) {
-    // SAFETY: a plain system call on numbers (pidfd_open(2)); the descriptor that it gives is
-    // ours alone.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid.raw(), 0) };
-    let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else {
-        // An old kernel or a filter of an old container runtime: the same check, with a gap of
-        // microseconds.
-        if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
-            // SAFETY: a plain system call; `Pid` is never 0, 1 or negative (kill(2)).
-            unsafe { libc::kill(process.pid.raw(), i32::from(signal.number())) };
-        }
-        return;
-    };
-    // SAFETY: just opened, and owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
-        let (raw, number) = (fd.as_raw_fd(), i32::from(signal.number()));
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the descriptor is open; a null siginfo is allowed (pidfd_send_signal(2)).
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, number, none, 0) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_with_a_hostile_name_is_read_rightly() {
-        let pid = Pid::new(4711).unwrap();
-        let line =
-            "4711 (a) S 1 (x) S 812 4711 4711 0 -1 4194560 1 0 0 0 7 3 0 0 20 0 1 0 99 0 25 0";
-        let process = parse_stat(pid, line).unwrap();
-        assert_eq!((process.parent, process.group, process.session), (812, 4711, 4711));
-        assert_eq!((process.start_time, process.cpu_ns), (99, 100_000_000));
-        assert!(!process.zombie);
-        assert!(parse_stat(pid, "4711 (cut").is_none());
     }
 }

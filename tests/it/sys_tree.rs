@@ -100,10 +100,10 @@ fn a_tree_of_400_whose_main_process_was_killed_from_outside_is_found_and_killed(
     children.signal_main(1, Signal::KILL).unwrap();
     assert_eq!(next_exit(&mut children).run, Some(1));
     trees.watch(1, main);
-    assert_eq!(trees.survivors(&children)[&1].len(), 400);
+    assert_eq!(trees.survivors(&children).alive[&1].len(), 400);
     assert_eq!(trees.signal_tree(&children, 1, Signal::KILL), 400);
     reap_everybody(&mut children);
-    assert!(trees.survivors(&children).is_empty());
+    assert!(trees.survivors(&children).alive.is_empty());
     forest.is_dead();
 }
 
@@ -232,7 +232,7 @@ fn a_pid_that_was_given_again_is_not_signalled() {
     let main = children.pid_of(1).unwrap();
     assert_eq!(next_exit(&mut children).run, Some(1));
     trees.watch(1, main);
-    let left = trees.survivors(&children)[&1][0].pid;
+    let left = trees.survivors(&children).alive[&1][0].pid;
     trees.signal_tree(&children, 1, Signal::KILL);
     let _child = next_exit(&mut children);
     for old in [left, main] {
@@ -243,7 +243,39 @@ fn a_pid_that_was_given_again_is_not_signalled() {
         children.signal_main(1, Signal::KILL).unwrap_err();
         children.signal_group(1, Signal::KILL).unwrap_err();
         assert_eq!(trees.signal_tree(&children, 1, Signal::KILL), 0);
-        assert!(trees.survivors(&children).is_empty());
+        assert!(trees.survivors(&children).alive.is_empty());
         assert!(children.peek_exited().is_none() && lives(&old.to_string()));
     }
+}
+
+#[test]
+fn whoever_executes_all_the_time_is_never_lost_sight_of() {
+    become_subreaper().unwrap();
+    let _guard = Guard;
+    let dir = tempfile::tempdir().unwrap();
+    // Another program each time, in a session of its own: between two there is no environment.
+    let again = dir.path().join("again");
+    fs::write(&again, "#!/bin/sh\nexec \"$0\"\n").unwrap();
+    fs::set_permissions(&again, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut children = Children::new();
+    let mut spec = shell(&format!("setsid {} & exit 0", again.display()));
+    let path = ("PATH".into(), "/usr/bin:/bin".into());
+    spec.env = vec![("SUPERVISOR_RUN".into(), "test:1".into()), path];
+    start(&mut children, 1, spec);
+    let main = children.pid_of(1).unwrap();
+    assert_eq!(next_exit(&mut children).run, Some(1));
+    let mut alive = 0;
+    for round in 0..3000 {
+        // Each time as if for the first time: who is known needs no environment.
+        let mut trees = Trees::new("test");
+        trees.watch(1, main);
+        let look = trees.survivors(&children);
+        assert!(look.unclear || look.alive.contains_key(&1), "round {round}");
+        alive += u32::from(look.alive.contains_key(&1));
+    }
+    assert!(alive > 0, "it was never seen");
+    let mut trees = Trees::new("test");
+    trees.watch(1, main);
+    until("it is killed", || trees.signal_tree(&children, 1, Signal::KILL) > 0);
+    let _child = next_exit(&mut children);
 }
