@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::{
-    Shell,
-    input::{self, Input},
-};
+use super::{Shell, input::Input};
 use crate::{
     model::{Instant, LogLevel, Signal},
     sys::{child, clock, stdio},
@@ -56,7 +53,8 @@ impl Shell {
             match inputs.recv_timeout(left) {
                 // A second TERM: no more patience.
                 Ok(Input::Signals) => {
-                    let impatient = input::arrived().iter().any(|one| one.signal != Signal::CHLD);
+                    let impatient =
+                        self.watcher.arrived().iter().any(|one| one.signal != Signal::CHLD);
                     self.reap();
                     if impatient {
                         return;
@@ -126,7 +124,7 @@ impl Shell {
             }
             // Whatever it is: it has woken us, as a death would.
             if inputs.recv_timeout(left).is_ok() {
-                drop(input::arrived());
+                drop(self.watcher.arrived());
             }
         }
     }

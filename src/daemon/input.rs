@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{conditions::Met, control::ControlEvent, logs::LogReport};
@@ -46,6 +46,8 @@ const SIGNALS: u64 = 0;
 /// The thread that waits for signals and for the reports of forked children.
 pub(super) struct Watcher {
     epoll: Arc<Epoll>,
+    /// Tells the thread that the loop has looked at the signals.
+    seen: Sender<()>,
 }
 
 impl Watcher {
@@ -57,8 +59,17 @@ impl Watcher {
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, SIGNALS))?;
         let waiting = Arc::clone(&epoll);
-        super::essential("signals", &queue.clone(), move || watch(&waiting, &queue))?;
-        Ok(Self { epoll })
+        let (seen, looked) = bounded(1);
+        super::essential("signals", &queue.clone(), move || watch(&waiting, &queue, &looked))?;
+        Ok(Self { epoll, seen })
+    }
+
+    /// The signals that have arrived since the last look.
+    pub(super) fn arrived(&self) -> Vec<signals::Arrived> {
+        let arrived = signals::drain();
+        // One is enough.
+        self.seen.try_send(()).unwrap_or_default();
+        arrived
     }
 
     /// Tell when the pipe of `run` has come to its end.
@@ -74,7 +85,7 @@ impl Watcher {
     }
 }
 
-fn watch(epoll: &Epoll, queue: &Sender<Input>) {
+fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
     signals::listen();
     let mut events = [EpollEvent::empty(); 16];
     loop {
@@ -83,19 +94,23 @@ fn watch(epoll: &Epoll, queue: &Sender<Input>) {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => return,
         };
+        let (mut signals, mut gone) = (false, false);
         for event in events.iter().take(ready) {
             let input = match event.data() {
                 SIGNALS => Input::Signals,
                 run => Input::Report(RunId(run)),
             };
-            if queue.send(input).is_err() {
-                return;
-            }
+            signals |= matches!(input, Input::Signals);
+            gone |= queue.send(input).is_err();
+        }
+        if signals {
+            // A thousand deaths while the loop is at work are one to it.
+            signals::hold_deaths();
+            gone |= looked.recv().is_err();
+            signals::listen();
+        }
+        if gone {
+            return;
         }
     }
-}
-
-/// The signals that have arrived since the last look.
-pub(super) fn arrived() -> Vec<signals::Arrived> {
-    signals::drain()
 }

@@ -172,7 +172,7 @@ impl Shell {
     /// Signals before deaths: what dies because we were told to stop is no crash.
     fn signals(&mut self) {
         let mut deaths = false;
-        for arrived in input::arrived() {
+        for arrived in self.watcher.arrived() {
             let told = match arrived.signal {
                 signal if signal == Signal::CHLD => {
                     deaths = true;

@@ -102,6 +102,14 @@ pub fn leave_to_another_thread() {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&heard_signals()), None).ok();
 }
 
+/// The calling thread is not interrupted by deaths until it [`listen`]s again; all of them will be
+/// one signal then.
+pub fn hold_deaths() {
+    let mut deaths = SigSet::empty();
+    deaths.add(nix::sys::signal::Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&deaths), None).ok();
+}
+
 /// The calling thread is the one that is interrupted.
 pub fn listen() {
     sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&heard_signals()), None).ok();

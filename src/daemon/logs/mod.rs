@@ -40,7 +40,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -229,6 +229,8 @@ pub struct Drained {
 pub struct LogHandle {
     commands: Sender<Command>,
     wake: Arc<EventFd>,
+    /// Whether it was woken and has not looked yet.
+    awake: Arc<AtomicBool>,
     own_waiting: Arc<AtomicUsize>,
     own_lost: Arc<AtomicU64>,
 }
@@ -244,6 +246,7 @@ pub fn start(options: Options) -> io::Result<(LogHandle, thread::JoinHandle<()>)
     let handle = LogHandle {
         commands,
         wake: Arc::new(wake),
+        awake: Arc::default(),
         own_waiting: Arc::default(),
         own_lost: Arc::default(),
     };
@@ -320,7 +323,7 @@ impl LogHandle {
 
     fn send(&self, command: Command) {
         // After the thread has ended there is nobody to tell; at a full counter it is awake anyway.
-        if self.commands.send(command).is_ok() {
+        if self.commands.send(command).is_ok() && !self.awake.swap(true, Ordering::AcqRel) {
             self.wake.write(1).unwrap_or_default();
         }
     }

@@ -1,7 +1,7 @@
 //! The turns of the log thread: what is to be done is noted, done step by step, and after each step
 //! the files that got output are written.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use nix::sys::epoll::EpollEvent;
 
@@ -55,6 +55,8 @@ impl Pump {
         // Orders first: what is written after a reopening goes to what was opened.
         if events.iter().take(n).any(|e| e.data() == WAKE) {
             self.handle.wake.read().unwrap_or_default();
+            // Before the orders are taken: who gives one from now on wakes us again.
+            self.handle.awake.swap(false, Ordering::AcqRel);
             self.steps.extend(self.commands.try_iter().map(Step::Obey));
         }
         for event in events.iter().take(n).filter(|e| e.data() != WAKE) {
