@@ -66,11 +66,11 @@ pub(super) enum Verb {
     /// Show the state of the programs; with one name, all about it
     Status(StatusArgs),
     /// Start programs
-    Start(ChangeArgs),
+    Start(StartArgs),
     /// Stop programs
     Stop(StopArgs),
     /// Stop and start programs; starts what is stopped
-    Restart(StopArgs),
+    Restart(RestartArgs),
     /// Read the site file again and apply the difference; with names, let programs reload
     #[command(visible_alias = "update")]
     Reload(ReloadArgs),
@@ -140,6 +140,7 @@ pub(super) struct StatusArgs {
     pub(super) output: Vec<super::render::Field>,
 }
 
+/// What all changes have in common.
 #[derive(Args, Debug)]
 pub(super) struct ChangeArgs {
     #[command(flatten)]
@@ -147,12 +148,15 @@ pub(super) struct ChangeArgs {
     /// Do not wait for the end
     #[arg(long)]
     pub(super) no_wait: bool,
-    /// Do not wait for dependencies or dependants, nor ask; a stop begins at SIGKILL
-    #[arg(long)]
-    pub(super) force: bool,
     /// Wait at most so long; the operation continues
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StartArgs {
+    #[command(flatten)]
+    pub(super) change: ChangeArgs,
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
@@ -162,9 +166,21 @@ pub(super) struct ChangeArgs {
 pub(super) struct StopArgs {
     #[command(flatten)]
     pub(super) change: ChangeArgs,
+    /// Do not wait for dependants, nor ask; begin at SIGKILL
+    #[arg(long)]
+    pub(super) force: bool,
     /// Do not ask
     #[arg(short, long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RestartArgs {
+    #[command(flatten)]
+    pub(super) stop: StopArgs,
+    /// Start this variant
+    #[arg(long, value_name = "NAME")]
+    pub(super) variant: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -78,6 +78,11 @@ impl Slot {
             Input::Kill(why) => self.begin_kill(life, why, cx),
             Input::Stop(why) => State::Draining { life, why },
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
+                // By itself: nobody has asked it yet.
+                if self.main == Some(life.run) {
+                    let lived = cx.now.since(life.started);
+                    cx.out.record(Record::of(self, What::Exited { exit, lived }));
+                }
                 self.exited_while_stopping(life, why, exit, cx)
             }
             Input::Start => {

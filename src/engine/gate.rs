@@ -35,6 +35,9 @@ impl Engine {
     /// Everything that `id` waits for, in words: `db (starting)`.
     pub(super) fn blockers(&self, id: ProgramId, now: Instant) -> Vec<String> {
         let Some(slot) = self.slot(id) else { return Vec::new() };
+        if matches!(slot.state, State::Retrying { .. }) {
+            return vec!["the system".to_owned()];
+        }
         let State::Waiting { patience, patient, waits_done, wait_until, .. } = slot.state else {
             return Vec::new();
         };

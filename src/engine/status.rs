@@ -48,7 +48,7 @@ impl Engine {
                 _ => "stopped".to_owned(),
             },
             State::Waiting { .. } => "waiting".to_owned(),
-            State::Retrying { .. } => "the system has no room for a process".to_owned(),
+            State::Retrying { .. } => "cannot be started just now, and is tried again".to_owned(),
             State::Spawning { stop: None, .. } => "being started".to_owned(),
             State::Spawning { stop: Some(halt), .. } => {
                 format!("stopping ({}) before its exec", self.why(halt.why))

@@ -135,6 +135,9 @@ pub(in crate::cli) fn next(program: &ProgramStatus) -> Option<String> {
         }
         StateWord::Backoff | StateWord::Fatal => Some(format!("next start in {}", Human(time))),
         StateWord::Waiting => Some(format!("next try in {}", Human(time))),
+        StateWord::Starting if !program.waiting_for.is_empty() => {
+            Some(format!("next try in {}", Human(time)))
+        }
         StateWord::Starting => Some(format!("given up in {}", Human(time))),
         StateWord::Running | StateWord::Stopped | StateWord::Exited => None,
     }

@@ -12,7 +12,7 @@ use super::{
         Context,
         client::{Client, Seen},
         fail::Failure,
-        options::{ChangeArgs, StopArgs},
+        options::{ChangeArgs, RestartArgs, StartArgs, StopArgs},
         out::{Out, tell, tell_over},
         render,
     },
@@ -27,30 +27,31 @@ use crate::{
     sys::clock,
 };
 
-pub(super) fn start(args: ChangeArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    run("start", Request::Start, change(args, context), context, out)
+pub(super) fn start(args: StartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let change = Change { variant: args.variant, ..change(args.change, context) };
+    run("start", Request::Start, change, context, out)
 }
 
 pub(super) fn stop(args: StopArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { confirmed: args.yes, ..change(args.change, context) };
-    run("stop", Request::Stop, change, context, out)
+    run("stop", Request::Stop, end(args, context), context, out)
 }
 
-pub(super) fn restart(args: StopArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { confirmed: args.yes, ..change(args.change, context) };
+pub(super) fn restart(args: RestartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let change = Change { variant: args.variant, ..end(args.stop, context) };
     run("restart", Request::Restart, change, context, out)
+}
+
+fn end(args: StopArgs, context: &Context) -> Change {
+    Change { confirmed: args.yes, force: args.force, ..change(args.change, context) }
 }
 
 fn change(args: ChangeArgs, context: &Context) -> Change {
     Change {
         names: args.names.names,
         no_wait: args.no_wait,
-        force: args.force,
         dry_run: context.global.dry_run,
         timeout: args.timeout,
-        variant: args.variant,
-        confirmed: false,
-        extra_args: Vec::new(),
+        ..Change::default()
     }
 }
 

@@ -224,7 +224,6 @@ impl World {
                 self.hold(8, good, || format!("{id:?} is told as started, pid {pid}: {main:?}"));
             }
             What::Ready | What::Recovered => self.is_ready(id),
-            What::Exited { .. } => self.known[id.index()].cause = false,
             What::Unkillable => {
                 let Some(run) = self.alive(id).map(|(run, _)| run).next() else { return };
                 if let Some(p) = self.procs.get_mut(&run) {

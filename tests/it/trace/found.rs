@@ -215,3 +215,32 @@ fn force_again_and_again_does_not_put_off_the_word_unkillable() {
         "#]],
     );
 }
+
+#[test]
+fn what_ends_by_itself_before_its_stop_has_that_in_the_log() {
+    let web = with(program("web"), |p| p.requires = Box::new([on("db")]));
+    check(
+        [program("db"), web],
+        "0s boot; 1s stop db; 2s end db 7; 3s end web TERM; state",
+        expect![[r#"
+            0s supervising 2 programs
+            0s   spawn db command
+            0s web: waiting for db (starting)
+            0s db: started (pid 1)
+            0s db: ready
+            0s   spawn web command
+            0s web: started (pid 2)
+            0s web: ready
+            1s stop db (asked by uid 0, pid 0)
+            1s web: stopping (something it requires is down)
+            1s   SIGTERM to main of web
+            2s db: exit 7 after 2s
+            2s   SIGKILL to tree of db
+            2s db: stopped
+            2s   reply 1: db STOPPED (ok)
+            3s   SIGKILL to tree of web
+            3s web: waiting for db (stopped)
+            3s db STOPPED, web WAITING
+        "#]],
+    );
+}
