@@ -223,14 +223,14 @@ impl Drop for Follower {
 }
 
 /// A command whose standard streams are a terminal, its controlling one.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     master: fs::File,
     seen: String,
 }
 
 impl Terminal {
-    pub(super) fn run(command: &Command, columns: u16) -> Self {
+    pub(crate) fn run(command: &Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let ends = openpty(&size, None).unwrap();
         let slave = || Stdio::from(ends.slave.try_clone().unwrap());
@@ -243,20 +243,20 @@ impl Terminal {
     }
 
     /// Reads on until `text` has been printed.
-    pub(super) fn wait_for(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn wait_for(&mut self, text: &str) -> &mut Self {
         while !self.seen.contains(text) {
             assert!(self.read(), "{text:?} is not printed: {:?}", self.seen);
         }
         self
     }
 
-    pub(super) fn types(&mut self, keys: &str) -> &mut Self {
+    pub(crate) fn types(&mut self, keys: &str) -> &mut Self {
         self.master.write_all(keys.as_bytes()).unwrap();
         self
     }
 
     /// Reads to its end: the exit code, and all that was printed, with `\n` as line ends.
-    pub(super) fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         while self.read() {}
         (self.child.wait().unwrap().code(), self.seen.replace("\r\n", "\n"))
     }

@@ -486,15 +486,15 @@ pub(super) fn processes(mark: &str) -> Vec<String> {
 }
 
 /// Whether the slow and thorough version was asked for.
-pub(super) fn full() -> bool {
+pub(crate) fn full() -> bool {
     std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1")
 }
 
 /// Says why a test does nothing.
-pub(super) fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -20,7 +20,7 @@ mod debian;
 mod execution;
 mod faults;
 mod hangs;
-mod harness;
+pub(crate) mod harness;
 mod init;
 mod instance;
 pub(crate) mod lines;
