@@ -145,12 +145,12 @@ impl Machine {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A script that can be executed.
     pub(super) fn script(&self, path: &str, text: &str) {
         self.write(path, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A site file of its own, with these programs.
@@ -238,7 +238,9 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() && self.leader.as_raw() > 0 {
-            eprintln!("journal of the machine:\n{}", self.log());
+            let log = self.log();
+            let after_boot = log.split_once("Startup finished").map_or(&*log, |(_, rest)| rest);
+            eprintln!("journal of the machine: {after_boot}");
         }
         if let Some(mut follower) = self.follower.take() {
             follower.kill().ok();

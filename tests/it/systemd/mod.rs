@@ -5,6 +5,7 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod forking;
 mod machine;
 mod programs;
 mod stops;
