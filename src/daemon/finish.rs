@@ -32,7 +32,8 @@ impl Shell {
         self.signal_orphans(Signal::CONT);
         let now = clock::monotonic();
         let budget_end = self.engine.ends_by().unwrap_or(now + GRACE);
-        let end = (now + GRACE).min(budget_end.max(now + LEAST));
+        let grace = self.nursery.entry.as_ref().map_or(GRACE, |entry| entry.options.grace);
+        let end = (now + grace).min(budget_end.max(now + LEAST));
         self.wait_for_orphans(inputs, end);
         // More than once: whoever is forked meanwhile must not get away.
         for _ in 0..10 {

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod children;
+mod command;
 pub mod conditions;
 pub mod control;
 mod door;
@@ -37,7 +38,7 @@ use crate::{
     model::{LogLevel, Name, Signal},
     plan::ProgramId,
     sys::{
-        Pid, child::Children, clock, mountinfo::HangingMounts, signals::Arrived, stdio, tree::Trees,
+        Pid, child::Children, clock, mountinfo::HangingMounts, signals::{self, Arrived}, stdio, tree::Trees,
     },
 };
 
@@ -192,6 +193,10 @@ impl Shell {
                     self.note(LogLevel::Warn, text);
                     continue;
                 }
+                signal if !signals::asks_to_stop(signal) => {
+                    self.pass_on(signal);
+                    continue;
+                }
                 _ => Told::Stop,
             };
             let stops = match told {
@@ -217,6 +222,19 @@ impl Shell {
         }
         if deaths {
             self.reap_some();
+        }
+    }
+
+    /// A signal that means nothing to us is the command's, if there is one that runs.
+    fn pass_on(&mut self, signal: Signal) {
+        let Some(signal) = self.nursery.entry.as_ref().and_then(|entry| entry.forwarded(signal))
+        else {
+            return;
+        };
+        let id = self.engine.names().iter().find(|(name, _)| command::is_it(name));
+        let slot = id.and_then(|(_, id)| self.engine.slot(*id));
+        if let Some(run) = slot.and_then(crate::engine::Slot::present_run) {
+            self.children.signal_main(children::key(run), signal).ok();
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -18,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{
     Host, Shell,
     children::Nursery,
+    command::Entry,
     control::{self, AccessConfig},
     door::{self, Door},
     input::{self, Input, Watcher},
@@ -59,6 +61,10 @@ pub struct RunOptions {
     pub json: bool,
     /// The environment of the process, read once.
     pub environment: BTreeMap<OsString, OsString>,
+    /// `$SUPERVISOR_SHUTDOWN_TIMEOUT`: wins over the file.
+    pub shutdown_timeout: Option<Duration>,
+    /// A command that runs beside the programs and gives the exit code.
+    pub command: Option<crate::command::Options>,
 }
 
 /// Exit codes of a supervisor that does not come up (the contract, section 3).
@@ -103,11 +109,13 @@ fn refused(why: SysError) -> Refusal {
 /// Supervises a site until it is over. The whole of `supervisor -c FILE`.
 #[must_use]
 pub fn run(options: &RunOptions) -> ExitCode {
+    // Before any of it is changed.
+    let entry = options.command.as_ref().map(|command| Arc::new(Entry::look(command)));
     signals::reset_inherited();
     stdio::fill();
     stdio::close_on_exec();
     memory::one_arena();
-    match beside_the_main_thread(|| supervise(options)) {
+    match beside_the_main_thread(|| supervise(options, entry.as_ref())) {
         Ok(code) => ExitCode::from(code),
         Err(refusal) => {
             let text = if options.json { refusal.json() } else { refusal.1.trim_end().to_owned() };
@@ -129,13 +137,13 @@ fn beside_the_main_thread(work: impl Fn() -> Result<u8, Refusal> + Sync) -> Resu
     })
 }
 
-fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
+fn supervise(options: &RunOptions, entry: Option<&Arc<Entry>>) -> Result<u8, Refusal> {
     // Before anything else is opened: what we were started with may be few.
     let open_files = rlimit::raise_open_files().ok();
     if subreaper::is_init() {
         // A stop that the kernel delivers before there is a handler is lost to process 1. Others
         // it ends, and there is nothing yet that would be left behind.
-        signals::install().map_err(refused)?;
+        listen_to_signals(entry)?;
     }
     let loader = loader(options);
     let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
@@ -151,7 +159,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         let Loaded { site, .. } = { site_read };
         site
     };
-    let signals = signals::install().map_err(refused)?;
+    let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
@@ -162,9 +170,23 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
     }
     let (queue, inputs) = unbounded();
     let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
+    shell.nursery.entry = entry.map(Arc::clone);
     drop(site);
     memory::trim();
-    Ok(lifetime(&mut shell, &inputs))
+    let code = lifetime(&mut shell, &inputs);
+    if let Some(entry) = entry {
+        entry.give_terminal_back();
+    }
+    Ok(options.command.as_ref().map_or(code, |command| command.mapped(code)))
+}
+
+/// Handlers for what means something to us and, where there is a command, for what may to it.
+fn listen_to_signals(entry: Option<&Arc<Entry>>) -> Result<BorrowedFd<'static>, Refusal> {
+    let signals = signals::install().map_err(refused)?;
+    if entry.is_some() {
+        signals::hear_the_rest().map_err(refused)?;
+    }
+    Ok(signals)
 }
 
 /// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
@@ -210,12 +232,14 @@ fn loader(options: &RunOptions) -> Loader {
     let environment = options.environment.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?)));
     Loader {
         path,
+        command: options.command.clone().map(Arc::new),
+        shutdown_timeout: options.shutdown_timeout,
         options: LoadOptions {
             daemon: Some(false),
             uid,
             account: Host.user_by_id(uid),
             current_directory,
-            inherit_all: subreaper::is_init(),
+            inherit_all: subreaper::is_init() || options.command.is_some(),
             set: options.set.iter().cloned().collect(),
             environment: environment.collect(),
             for_check: false,
@@ -286,6 +310,7 @@ fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) ->
         instance: format!("{seed:016x}"),
         open_files,
         own: stdio::own(),
+        entry: None,
     }
 }
 

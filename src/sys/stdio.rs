@@ -1,6 +1,6 @@
 //! Our own standard descriptors.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
@@ -59,6 +59,23 @@ pub fn say(text: &str) {
             Ok(_) | Err(_) => return,
         }
     }
+}
+
+/// The descriptors above 2 that would be open in a program executed now. Before
+/// [`close_on_exec`] those are what we were started with.
+#[must_use]
+pub fn inherited() -> Vec<RawFd> {
+    let open = |fd: &RawFd| {
+        // SAFETY: used for one call only, which does no harm when it is closed.
+        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+        fcntl(fd, FcntlArg::F_GETFD).is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
+    };
+    let entries = std::fs::read_dir("/proc/self/fd").ok();
+    let named = entries.map(|all| {
+        all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    });
+    let all: Vec<RawFd> = named.unwrap_or_else(|| (3..1024).collect());
+    all.into_iter().filter(|fd| *fd > 2).filter(open).collect()
 }
 
 /// Marks every descriptor above 2 as closed at exec: what we inherited is not our programs'.

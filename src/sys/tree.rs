@@ -57,6 +57,8 @@ pub struct Trees {
     children_file: Option<File>,
     /// What /proc shows is this PID namespace.
     usable: bool,
+    /// Children that are nobody's leftovers.
+    spared: BTreeSet<(Pid, u64)>,
 }
 
 impl Trees {
@@ -75,7 +77,14 @@ impl Trees {
             known_max: 1024,
             children_file: open(&format!("/proc/self/task/{main}/children")),
             usable: proc_is_ours(),
+            spared: BTreeSet::new(),
         }
+    }
+
+    /// The children that we have now were made by whoever executed us: they are no strangers.
+    pub fn spare_the_present(&mut self) {
+        let present = self.strangers(&Children::new());
+        self.spared = present.iter().map(|one| (one.pid, one.start_time)).collect();
     }
 
     /// Whether processes can be looked at. Without /proc, or with that of another PID namespace, no
@@ -216,6 +225,7 @@ impl Trees {
             let all = strangers.filter_map(stat).filter(|process| process.parent == own);
             let (zombies, rest): (Vec<_>, _) = all.partition(|process| process.zombie);
             living = rest;
+            living.retain(|one| !self.spared.contains(&(one.pid, one.start_time)));
             let before = dead.len();
             dead.extend(zombies.iter().map(|process| process.pid));
             if dead.len() == before {
