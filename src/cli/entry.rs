@@ -58,10 +58,9 @@ pub(super) fn run(
             out.print(&format!("run {line}\n"));
             out.code(0)
         }
-        Ok(options) => ExitCode::from(command::run(&Options {
-            environment: context.environment,
-            ..options
-        })),
+        Ok(options) => {
+            ExitCode::from(command::run(&Options { environment: context.environment, ..options }))
+        }
     }
 }
 

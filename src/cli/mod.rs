@@ -101,11 +101,7 @@ fn divide<'a>(
 }
 
 /// A verb, or the site in the foreground.
-fn run(
-    line: CommandLine,
-    environment: BTreeMap<OsString, OsString>,
-    out: &mut Out,
-) -> ExitCode {
+fn run(line: CommandLine, environment: BTreeMap<OsString, OsString>, out: &mut Out) -> ExitCode {
     if let Some(option) = line.command.given() {
         let text = format!("cannot read the command line: {option} is for a command");
         let hint = format!("supervisor {option} … -- CMD");

@@ -13,9 +13,11 @@ use crate::model::{LogLevel, Signal};
 #[command(
     override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [-c FILE] [OPTIONS] [--] CMD [ARG…]\n       supervisor [OPTIONS] VERB …"
 )]
-#[command(after_help = "Without a verb the site is supervised, in the foreground. With a command, \
+#[command(
+    after_help = "Without a verb the site is supervised, in the foreground. With a command, \
                         the command is run as a\ncontainer's init would run it; with -c too, the \
-                        programs of the site run beside it.")]
+                        programs of the site run beside it."
+)]
 pub(super) struct CommandLine {
     #[command(flatten)]
     pub(super) global: Global,

@@ -57,11 +57,7 @@ pub(super) fn main(
     }
 }
 
-fn read(
-    name: &OsStr,
-    words: &[OsString],
-    environment: BTreeMap<OsString, OsString>,
-) -> Asked {
+fn read(name: &OsStr, words: &[OsString], environment: BTreeMap<OsString, OsString>) -> Asked {
     if words.len() == 1 && words.first().is_some_and(|word| word == "--version") {
         return Asked::Print(format!("{VERSION}\n"));
     }
@@ -95,7 +91,10 @@ fn read(
 }
 
 /// What the environment asks for; how much is to be said.
-pub(super) fn of_environment(options: &mut Options, environment: &BTreeMap<OsString, OsString>) -> u8 {
+pub(super) fn of_environment(
+    options: &mut Options,
+    environment: &BTreeMap<OsString, OsString>,
+) -> u8 {
     let is_set = |name: &str| environment.contains_key(OsStr::new(name));
     options.subreaper = is_set("TINI_SUBREAPER");
     options.group = is_set("TINI_KILL_PROCESS_GROUP");
@@ -212,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_environment_counts_as_options_do() {
-        let set = [("TINI_SUBREAPER", ""), ("TINI_KILL_PROCESS_GROUP", "1"), ("TINI_VERBOSITY", "3")];
+        let set =
+            [("TINI_SUBREAPER", ""), ("TINI_KILL_PROCESS_GROUP", "1"), ("TINI_VERBOSITY", "3")];
         let options = asked(&["true"], &set).unwrap();
         assert!(options.subreaper && options.group);
         assert_eq!(options.voice, Voice::Tini { verbosity: 3 });

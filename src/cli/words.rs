@@ -43,9 +43,8 @@ pub(super) fn sort(words: &[OsString], ours: &Command) -> Words {
 
 fn is_verb(ours: &Command, word: &OsStr) -> bool {
     let word = word.to_string_lossy();
-    ours.get_subcommands().any(|verb| {
-        verb.get_name() == word || verb.get_all_aliases().any(|alias| alias == word)
-    })
+    ours.get_subcommands()
+        .any(|verb| verb.get_name() == word || verb.get_all_aliases().any(|alias| alias == word))
 }
 
 /// Whether the word behind this option is its value: `-c FILE`, not `-cFILE` nor `--config=FILE`.

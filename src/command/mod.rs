@@ -16,6 +16,7 @@ use crate::model::Signal;
 
 /// How to run a command.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Options {
     /// What to execute, verbatim; never empty.
     pub command: Vec<OsString>,

@@ -14,10 +14,10 @@ use crate::{
         clock, memory,
         signals::Arrived,
         sigwait::{self, Held},
-        spawn::{self, AsIs, Prepared, SpawnError, SpawnSpec},
+        spawn::{self, AsIs, Prepared, SpawnError, SpawnSpec, Stage},
         stdio, subreaper,
         terminal::Terminal,
-        tree::Trees,
+        tree::{self, Trees},
     },
 };
 
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> u8 {
             children.insert(RUN, child);
             memory::settle();
             let mut shell = Shell { options, held, children, trees, terminal, pid, name };
-            shell.to_the_end()
+            shell.until_the_end()
         }
         Err(error) => refused(options, &error),
     }
@@ -105,14 +105,17 @@ fn refused(options: &Options, error: &SpawnError) -> u8 {
         options.voice.fatal(&format!("exec {} failed: {text}", error.object));
     } else {
         let what = options.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-        let hint = match cause.kind() {
-            ErrorKind::NotFound if what.contains('/') => {
-                "\nhint: the file is missing, or the interpreter that it names"
-            }
-            ErrorKind::NotFound => "\nhint: it is in no directory of PATH; write its whole path",
-            ErrorKind::PermissionDenied => "\nhint: make it executable: chmod +x",
-            _ => "",
+        let hint = if not_found && what.contains('/') {
+            "\nhint: the file is missing, or the interpreter that it names"
+        } else if not_found {
+            "\nhint: it is in no directory of PATH; write its whole path"
+        } else if cause.kind() == ErrorKind::PermissionDenied {
+            "\nhint: make it executable: chmod +x"
+        } else {
+            ""
         };
+        // That it could not be executed is what we say already.
+        let error = if error.stage == Stage::Exec { cause.to_string() } else { error.to_string() };
         options.voice.fatal(&format!("cannot run {what}: {error}{hint}"));
     }
     if not_found { EX_NOT_FOUND } else { EX_CANNOT }
@@ -129,7 +132,7 @@ struct Shell<'a> {
 }
 
 impl Shell<'_> {
-    fn to_the_end(&mut self) -> u8 {
+    fn until_the_end(&mut self) -> u8 {
         let mut machine = Machine::default();
         loop {
             if let Some(code) = machine.code() {
@@ -239,7 +242,8 @@ impl Shell<'_> {
         if self.options.voice.is_tini() {
             self.options.voice.debug(&format!("Passing signal: '{}'", arrived.signal));
         } else {
-            self.options.voice.info(&arrived.in_words());
+            let name = Pid::new(arrived.pid).and_then(tree::name_of);
+            self.options.voice.info(&arrived.in_words(name.as_deref()));
         }
     }
 

@@ -45,6 +45,15 @@ impl Shell {
         }
     }
 
+    /// With a command on the command line its exit is ours, also when we were asked to stop.
+    pub(super) fn code_of_the_command(&self, code: u8) -> u8 {
+        let Some(entry) = &self.nursery.entry else { return code };
+        let mut programs = self.engine.programs();
+        let slot = programs.find(|slot| super::command::is_it(&slot.program.name));
+        let exit = slot.and_then(|slot| slot.history.exit).filter(|_| code == 0);
+        entry.options.mapped(exit.map_or(code, |(exit, _)| exit.shell_code()))
+    }
+
     fn wait_for_orphans(&mut self, inputs: &Receiver<Input>, end: Instant) {
         while child::has_children() {
             let left = end.since(clock::monotonic());

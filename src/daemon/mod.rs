@@ -14,6 +14,7 @@ mod fault;
 mod finish;
 mod input;
 mod journal;
+mod last_words;
 mod loader;
 pub mod logs;
 mod requests;
@@ -38,7 +39,13 @@ use crate::{
     model::{LogLevel, Name, Signal},
     plan::ProgramId,
     sys::{
-        Pid, child::Children, clock, mountinfo::HangingMounts, signals::{self, Arrived}, stdio, tree::Trees,
+        Pid,
+        child::Children,
+        clock,
+        mountinfo::HangingMounts,
+        signals::{self, Arrived},
+        stdio,
+        tree::{self, Trees},
     },
 };
 
@@ -205,7 +212,7 @@ impl Shell {
                 Told::Reopen | Told::Fault => false,
             };
             if let Some(name) = stops.then(|| self.program_of(arrived)).flatten() {
-                let who = arrived.in_words();
+                let who = self.sender(arrived);
                 let text = format!(
                     "{who}, a process of {name}: ignored; \
                      programs stop the site by: supervisor shutdown"
@@ -213,7 +220,8 @@ impl Shell {
                 self.note(LogLevel::Warn, text);
                 continue;
             }
-            self.note(LogLevel::Info, arrived.in_words());
+            let who = self.sender(arrived);
+            self.note(LogLevel::Info, who);
             #[cfg(debug_assertions)]
             if told == Told::Reopen {
                 self.panic_if_asked();
@@ -223,6 +231,12 @@ impl Shell {
         if deaths {
             self.reap_some();
         }
+    }
+
+    /// Who sent a signal, with the name if it still lives: `SIGTERM from systemctl (pid 12, uid 0)`.
+    fn sender(&self, arrived: Arrived) -> String {
+        let name = Pid::new(arrived.pid).filter(|_| self.trees.is_usable()).and_then(tree::name_of);
+        arrived.in_words(name.as_deref())
     }
 
     /// A signal that means nothing to us is the command's, if there is one that runs.

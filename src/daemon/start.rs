@@ -177,7 +177,7 @@ fn supervise(options: &RunOptions, entry: Option<&Arc<Entry>>) -> Result<u8, Ref
     if let Some(entry) = entry {
         entry.give_terminal_back();
     }
-    Ok(options.command.as_ref().map_or(code, |command| command.mapped(code)))
+    Ok(code)
 }
 
 /// Handlers for what means something to us and, where there is a command, for what may to it.
@@ -205,6 +205,7 @@ fn named(why: String, options: &RunOptions) -> String {
 fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
     let run = catch_unwind(AssertUnwindSafe(|| {
         let code = shell.run(inputs);
+        let code = shell.code_of_the_command(code);
         shell.end_orphans(inputs);
         shell.record(Record::site(What::SupervisorStopped { code }));
         code
@@ -214,6 +215,7 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         drop(catch_unwind(AssertUnwindSafe(|| shell.emergency(inputs))));
         EX_FAULT
     });
+    shell.leave_last_words(code);
     shell.close();
     code
 }

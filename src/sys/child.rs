@@ -81,6 +81,11 @@ impl Children {
         self.by_pid.get(&pid).copied()
     }
 
+    /// All main processes that are not reaped yet.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.by_pid.keys().copied()
+    }
+
     /// How many children are not reaped yet.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -259,13 +259,21 @@ pub fn drain() -> Vec<Arrived> {
 }
 
 impl Arrived {
-    /// For the log: `SIGTERM from pid 12 (uid 0)`.
+    /// For the log: `SIGTERM from sh (pid 12, uid 0)`, with the name of the sender if it is known.
     #[must_use]
-    pub fn in_words(self) -> String {
-        if self.pid == 0 {
-            let whence = "the terminal, the kernel or another PID namespace";
-            return format!("{} from {whence}", self.signal);
+    pub fn in_words(self, name: Option<&str>) -> String {
+        let Self { signal, pid, uid, .. } = self;
+        match name {
+            // Only what is above a PID namespace can signal its init without having a number in it
+            // (pid_namespaces(7)).
+            _ if pid == 0 && super::subreaper::is_init() => {
+                format!("{signal} from outside the container")
+            }
+            _ if pid == 0 => {
+                format!("{signal} from the terminal, the kernel or another PID namespace")
+            }
+            Some(name) => format!("{signal} from {name} (pid {pid}, uid {uid})"),
+            None => format!("{signal} from pid {pid} (uid {uid})"),
         }
-        format!("{} from pid {} (uid {})", self.signal, self.pid, self.uid)
     }
 }

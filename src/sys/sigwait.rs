@@ -87,7 +87,9 @@ impl Held {
                     tv_nsec: time.subsec_nanos().into(),
                 };
                 // SAFETY: as above; `time` is a time of less than a second in nanoseconds.
-                unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), &raw const time) }
+                unsafe {
+                    libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), &raw const time)
+                }
             }
         };
         if number == -1 {
@@ -99,7 +101,9 @@ impl Held {
         let info = unsafe { info.assume_init() };
         // SAFETY: sent by a process or for SIGCHLD the union holds the sender; else the number
         // means nothing and is only shown.
-        let (pid, uid) = unsafe { (info.si_pid(), info.si_uid()) };
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as above, the user.
+        let uid = unsafe { info.si_uid() };
         let from_ourselves = i64::from(pid) == i64::from(std::process::id());
         let by_a_process = info.si_code <= 0;
         // A write of ours to a closed pipe is no signal for anybody else.

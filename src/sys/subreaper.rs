@@ -26,6 +26,7 @@ pub fn become_subreaper() -> Result<(), SysError> {
 pub fn die_with_parent(signal: Signal) -> Result<(), SysError> {
     let doing = || format!("ask for {signal} at the death of the parent");
     // SAFETY: prctl(2) with numbers only.
-    let asked = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.number())) };
+    let asked =
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.number())) };
     super::error::check(asked).map(drop).map_err(|e| SysError::new(doing(), e))
 }

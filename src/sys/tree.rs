@@ -19,9 +19,9 @@ use std::{
 
 use process::{
     Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, proc_is_ours,
-    signal_process, stat,
+    signal_process, stat, zombies_below,
 };
-pub use process::{Process, has_executed};
+pub use process::{Process, has_executed, name_of};
 
 use super::{Pid, child::Children};
 use crate::model::Signal;
@@ -175,6 +175,19 @@ impl Trees {
     pub fn all_strangers(&self, children: &Children) -> Vec<Process> {
         let open = self.strangers(children).into_iter().map(|process| process.pid).collect();
         below(open)
+    }
+
+    /// Dead processes that are not ours to reap: parents of theirs live and do not wait for them.
+    /// As init those of everybody here, else of our descendants. By parent, and how many.
+    #[must_use]
+    pub fn zombies_of_others(&self, children: &Children) -> BTreeMap<Pid, u64> {
+        if !self.usable {
+            return BTreeMap::new();
+        }
+        if super::subreaper::is_init() {
+            return zombies_below(all_pids());
+        }
+        zombies_below(self.our_children().into_iter().chain(children.pids()).collect())
     }
 
     /// Signals all of them.

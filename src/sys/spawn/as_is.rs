@@ -119,7 +119,9 @@ mod tests {
             let ready = Ready::new(AsIs::default(), &[], &[], true);
             ready.write_pid(pid);
             let text: Vec<u8> = ready.listen_pid.unwrap().iter().map(Cell::get).collect();
-            let text = CString::from_vec_with_nul(text.split_inclusive(|b| *b == 0).next().unwrap().to_vec());
+            let text = CString::from_vec_with_nul(
+                text.split_inclusive(|b| *b == 0).next().unwrap().to_vec(),
+            );
             assert_eq!(text.unwrap().to_str().unwrap(), expected);
         }
     }

@@ -260,14 +260,15 @@ fn execute(prepared: &Prepared) -> Failure {
                 return (Stage::Exec, tried.err().unwrap_or(libc::ENOEXEC));
             }
             (tried, _) => match tried {
-            // A directory that may not be searched hides nothing behind it, but is the better
-            // reason in the end.
-            Err(libc::EACCES) => errno = libc::EACCES,
-            // Not here; execve(2) never returns without an error.
-            Ok(_)
-            | Err(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {
-            }
-            Err(other) => return (Stage::Exec, other),
+                // A directory that may not be searched hides nothing behind it, but is the better
+                // reason in the end.
+                Err(libc::EACCES) => errno = libc::EACCES,
+                // Not here; execve(2) never returns without an error.
+                Ok(_)
+                | Err(
+                    libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT,
+                ) => {}
+                Err(other) => return (Stage::Exec, other),
             },
         }
     }

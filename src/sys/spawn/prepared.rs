@@ -208,10 +208,7 @@ fn environment(env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
 
 /// The paths that execvp(3) would try: every directory of PATH, an empty one meaning the working
 /// directory.
-fn candidates(
-    name: &OsStr,
-    env: &[Variable],
-) -> Result<Vec<CString>, SpawnError> {
+fn candidates(name: &OsStr, env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
     let name = name.as_bytes();
     if name.contains(&b'/') {
         return Ok(vec![c_string(name, "the command")?]);
