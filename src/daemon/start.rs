@@ -380,6 +380,9 @@ fn shell(
     if let Some(text) = open_files.and_then(|limit| too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
+    if let Some(text) = shell.engine.warning_of_budget() {
+        shell.note(LogLevel::Warn, text);
+    }
     listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
 }
