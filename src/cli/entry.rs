@@ -41,7 +41,7 @@ pub(super) fn run(
     out: &mut Out,
 ) -> ExitCode {
     let options = options(&line, words, &environment);
-    let context = Context { global: line.global, environment };
+    let context = Context { global: line.global, start: line.start, environment };
     match options {
         Err(failure) => failure.report(out),
         Ok(_) if line.test => match super::verbs::run(Verb::Check, &context, out) {
@@ -49,7 +49,10 @@ pub(super) fn run(
             Err(failure) => failure.report(out),
         },
         Ok(command) if context.config().is_some() => match context.run_options() {
-            Ok(run) => daemon::run(&daemon::RunOptions { command: Some(command), ..run }),
+            Ok(run) => {
+                let (command, daemon) = (Some(command), Some(false));
+                daemon::run(&daemon::RunOptions { command, daemon, ..run })
+            }
             Err(failure) => failure.report(out),
         },
         Ok(options) if context.global.dry_run => {
@@ -73,6 +76,11 @@ fn options(
         let text = "cannot read the command line: no command behind --";
         return Err(Failure::new(fail::USAGE, "usage", text)
             .hint("supervisor -- CMD ARG…; without a command, leave the -- away"));
+    }
+    if line.start.daemon {
+        let text = "cannot read the command line: a command is run in the foreground, without -d";
+        return Err(Failure::new(fail::USAGE, "usage", text)
+            .hint("put it among the programs of a site to run it in the background"));
     }
     let init = subreaper::is_init();
     let mut options = Options {

@@ -25,7 +25,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::{
     client::Wanted,
     fail::Failure,
-    options::{CommandLine, Global, Verb},
+    options::{CommandLine, Global, StartOptions, Verb},
     out::Out,
     words::Words,
 };
@@ -38,6 +38,7 @@ use crate::{
 /// What a command knows: the global options and the environment, read once.
 struct Context {
     global: Global,
+    start: StartOptions,
     environment: BTreeMap<OsString, OsString>,
 }
 
@@ -107,7 +108,7 @@ fn run(line: CommandLine, environment: BTreeMap<OsString, OsString>, out: &mut O
         let hint = format!("supervisor {option} … -- CMD");
         return Failure::new(fail::USAGE, "usage", text).hint(hint).report(out);
     }
-    let context = Context { global: line.global, environment };
+    let context = Context { global: line.global, start: line.start, environment };
     let verb = if line.test && line.verb.is_none() { Some(Verb::Check) } else { line.verb };
     let Some(verb) = verb else {
         return match context.run_options() {
@@ -171,7 +172,9 @@ impl Context {
     fn run_options(&self) -> Result<RunOptions, Failure> {
         Ok(RunOptions {
             config: self.config(),
-            pid_file: None,
+            daemon: (self.start.daemon || self.start.foreground).then_some(self.start.daemon),
+            start_timeout: self.start.start_timeout,
+            pid_file: self.start.pid_file.clone(),
             log_level: self.log_level(),
             set: self.global.set.clone(),
             dry_run: self.global.dry_run,

@@ -14,16 +14,15 @@ use crate::model::{LogLevel, Signal};
     override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [-c FILE] [OPTIONS] [--] CMD [ARG…]\n       supervisor [OPTIONS] VERB …"
 )]
 #[command(
-    after_help = "Without a verb the site is supervised, in the foreground. With a command, \
+    after_help = "Without a verb the site is supervised, in the foreground unless -d is given. With a command, \
                         the command is run as a\ncontainer's init would run it; with -c too, the \
                         programs of the site run beside it."
 )]
 pub(super) struct CommandLine {
     #[command(flatten)]
     pub(super) global: Global,
-    /// The default; overrides `supervisor.daemon: true`
-    #[arg(short = 'n', long)]
-    pub(super) foreground: bool,
+    #[command(flatten)]
+    pub(super) start: StartOptions,
     /// Validate the site file and end; the same as `check`
     #[arg(short = 't', long)]
     pub(super) test: bool,
@@ -90,6 +89,23 @@ fn rewrite(text: &str) -> Result<(Signal, Option<Signal>), String> {
         return Ok((from, None));
     }
     Signal::parse(to).map(|to| (from, Some(to))).ok_or_else(mistake)
+}
+
+/// Options of a start.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StartOptions {
+    /// Go into the background when the site is up; the exit code says whether it is
+    #[arg(short, long, conflicts_with = "foreground")]
+    pub(super) daemon: bool,
+    /// The default; overrides `supervisor.daemon: true`
+    #[arg(short = 'n', long)]
+    pub(super) foreground: bool,
+    /// Write the process id into this file [default: `supervisor.pid_file`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// How long the site may take to come up in the background [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) start_timeout: Option<Duration>,
 }
 
 /// Above the options that every verb has.

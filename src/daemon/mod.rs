@@ -3,6 +3,7 @@
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
 mod accounts;
+mod background;
 mod children;
 mod command;
 pub mod conditions;
@@ -17,6 +18,8 @@ mod journal;
 mod last_words;
 mod loader;
 pub mod logs;
+mod notify;
+mod place;
 mod requests;
 mod start;
 
@@ -78,6 +81,8 @@ struct Shell {
     door: Option<door::Door>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
+    /// Who started us, and the service manager.
+    manager: notify::Manager,
     loader: loader::Loader,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
@@ -107,11 +112,15 @@ impl Shell {
         self.actions = Actions::new();
         crate::sys::memory::settle();
         loop {
+            self.manager.look(&self.engine, clock::monotonic(), clock::wall);
             if let Some(code) = self.exit {
                 return code;
             }
             match self.next(inputs) {
-                Some(input) => self.take(input),
+                Some(input) => {
+                    self.manager.touch();
+                    self.take(input);
+                }
                 None => self.deadline(),
             }
         }
@@ -121,7 +130,8 @@ impl Shell {
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let again = self.unclear.map(|(_, at)| at);
-        let Some(at) = self.engine.next_deadline().into_iter().chain(again).min() else {
+        let others = again.into_iter().chain(self.manager.deadline());
+        let Some(at) = self.engine.next_deadline().into_iter().chain(others).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
         let wait = at.since(clock::monotonic()).min(Duration::from_secs(86_400));
@@ -139,6 +149,9 @@ impl Shell {
     }
 
     fn deadline(&mut self) {
+        if self.engine.next_deadline().is_some_and(|at| at <= clock::monotonic()) {
+            self.manager.touch();
+        }
         self.feed(Event::Deadline);
         if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
             self.look_at_trees();
@@ -270,12 +283,17 @@ impl Shell {
 
     fn drain_results(&mut self) {
         while let Some(event) = self.results.pop_front() {
+            let reload = matches!(event, Event::Loaded { dry_run: false, .. });
+            let reload = reload || matches!(event, Event::NotLoaded { .. });
             let mut actions = std::mem::take(&mut self.actions);
             self.engine.handle(event, clock::monotonic(), clock::wall(), &mut actions);
             for action in actions.drain() {
                 self.execute(action);
             }
             self.actions = actions;
+            if reload {
+                self.manager.reloaded(clock::monotonic());
+            }
         }
         self.abort_unwanted();
     }

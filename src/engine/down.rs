@@ -41,7 +41,8 @@ impl Slot {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
             let late = Duration::from_secs(if cx.bugs.slow_ladder { 5 } else { 0 });
-            let next_at = cx.patience(step.wait).map(|at| at + late).filter(|_| !cx.bugs.kill_at_once);
+            let next_at =
+                cx.patience(step.wait).map(|at| at + late).filter(|_| !cx.bugs.kill_at_once);
             let next_at = next_at.or(cx.bugs.kill_at_once.then_some(cx.now));
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }

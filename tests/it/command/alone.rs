@@ -255,13 +255,14 @@ fn a_command_that_ignores_sigterm_is_killed_in_time_or_by_a_second_one() {
 fn descriptors_and_variables_pass_through() {
     let file = tempfile::tempfile().unwrap();
     let fd = file.as_raw_fd();
-    let mut command = supervisor(&["--", "sh", "-c", "ls /proc/self/fd; env; grep SigBlk /proc/$$/status"]);
+    let mut command =
+        supervisor(&["--", "sh", "-c", "ls /proc/self/fd; env; grep SigBlk /proc/$$/status"]);
     command.env("NOTIFY_SOCKET", "/x").env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
     // SAFETY: dup2(2) between fork and exec.
     #[expect(unsafe_code, reason = "a descriptor that is not closed at exec")]
     unsafe {
         command.pre_exec(move || {
-            nix::libc::dup2(fd, 7);
+            libc::dup2(fd, 7);
             Ok(())
         });
     }
@@ -298,7 +299,10 @@ fn it_speaks_when_asked_and_not_else() {
     let (_, _, err) = ran(supervisor(&["-w", "--", "bash", "-c", script]));
     assert!(err.contains("reaped pid ") && err.contains(", for which nobody waited"), "{err}");
     let (_, _, err) = ran(supervisor(&["-v", "--", "bash", "-c", script]));
-    assert!(err.contains("supervisor: started bash as pid ") && err.contains("bash: exit 3"), "{err}");
+    assert!(
+        err.contains("supervisor: started bash as pid ") && err.contains("bash: exit 3"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -323,7 +327,8 @@ fn nothing_wakes_it_while_nothing_happens() {
 fn it_dies_as_it_was_told_when_its_parent_does() {
     let binary = env!("CARGO_BIN_EXE_supervisor");
     let inner = "trap \"echo GONE; exit\" HUP; echo ready; while :; do sleep 1000 & wait; done";
-    let script = format!("{binary} --parent-death-signal HUP -- bash -c '{inner}' & read x < <(sleep 0.3)");
+    let script =
+        format!("{binary} --parent-death-signal HUP -- bash -c '{inner}' & read x < <(sleep 0.3)");
     // `bash` is the parent, and ends while the wrapper runs.
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\nGONE\n");

@@ -13,7 +13,10 @@ fn the_command_is_essential_and_its_exit_is_ours() {
     let (code, out, log) = plan(&["--", "sh", "-c", "echo \"a  b\"; exit 4"]).env("FOO", "1").run();
     assert_eq!(code, 4, "{log}");
     assert!(out.contains("a  b"), "{out}");
-    assert!(log.contains("web: stopped") && log.contains("an essential program has ended"), "{log}");
+    assert!(
+        log.contains("web: stopped") && log.contains("an essential program has ended"),
+        "{log}"
+    );
     let mapped = plan(&["-e", "4", "--", "sh", "-c", "exit 4"]).run();
     assert_eq!(mapped.0, 0, "{}", mapped.2);
 }
@@ -32,8 +35,7 @@ fn a_stop_gives_the_exit_of_the_command_and_stops_the_rest() {
 #[test]
 fn what_means_nothing_to_us_is_passed_on_rewritten() {
     let script = "trap 'echo winch' WINCH; trap 'echo quit; exit 3' QUIT; echo ready; while :; do sleep 0.05; done";
-    let mut site =
-        plan(&["--rewrite", "TERM:QUIT,URG:WINCH", "--", "bash", "-c", script]).start();
+    let mut site = plan(&["--rewrite", "TERM:QUIT,URG:WINCH", "--", "bash", "-c", script]).start();
     site.stdout.wait_for("ready", |line| line == "ready");
     site.signal(nix::sys::signal::Signal::SIGWINCH);
     site.stdout.wait_for("winch", |line| line == "winch");

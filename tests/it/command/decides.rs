@@ -61,7 +61,11 @@ fn check(options: &Options, when: &str, then: &str) {
 
 #[test]
 fn a_signal_goes_to_the_command_or_to_its_group() {
-    check(&options(), "0 HUP; 1 WINCH; 2 RTMIN+1", "ToCommand(HUP), ToCommand(WINCH), ToCommand(RTMIN+1), goes on");
+    check(
+        &options(),
+        "0 HUP; 1 WINCH; 2 RTMIN+1",
+        "ToCommand(HUP), ToCommand(WINCH), ToCommand(RTMIN+1), goes on",
+    );
     check(&Options { group: true, ..options() }, "0 HUP", "ToGroup(HUP), goes on");
 }
 
@@ -118,7 +122,11 @@ fn a_command_that_does_not_end_in_time_is_killed_with_all_below_it() {
     // Not even SIGKILL ends it: a disk that does not answer.
     check(&options(), "0 TERM; 8000 tick; 8500 tick", &format!("{late}, code 137"));
     check(&options(), "0 INT; 8000 tick", "ToCommand(INT), TellLate, KillAll, goes on");
-    check(&options_off(), "0 TERM; 60000 tick; 60001 TERM", "ToCommand(TERM), ToCommand(TERM), goes on");
+    check(
+        &options_off(),
+        "0 TERM; 60000 tick; 60001 TERM",
+        "ToCommand(TERM), ToCommand(TERM), goes on",
+    );
 }
 
 #[test]
@@ -185,7 +193,9 @@ fn live(seed: u64) -> u64 {
             _ => {
                 // Time passes; never over a deadline.
                 let step = random(&mut dice) % 2000;
-                now = due.map_or(now + step, |due| (now + step).min(due.since(at(0)).as_millis() as u64));
+                now = due.map_or(now + step, |due| {
+                    (now + step).min(due.since(at(0)).as_millis() as u64)
+                });
                 Event::Deadline
             }
         };
@@ -199,7 +209,11 @@ fn live(seed: u64) -> u64 {
             match action {
                 Action::ToCommand(_) | Action::ToGroup(_) | Action::KillAll | Action::Resume => {
                     assert!(alive, "seed {seed}: a dead command is signalled: {action:?}");
-                    assert_eq!(matches!(action, Action::ToGroup(_)), options.group && matches!(action, Action::ToGroup(_)), "seed {seed}");
+                    assert_eq!(
+                        matches!(action, Action::ToGroup(_)),
+                        options.group && matches!(action, Action::ToGroup(_)),
+                        "seed {seed}"
+                    );
                 }
                 Action::ToLeftovers(signal) => {
                     assert!(matches!(event, Event::Exited(_)) || !alive, "seed {seed}: too early");

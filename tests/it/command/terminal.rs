@@ -29,7 +29,10 @@ fn a_stopped_command_gives_the_terminal_back_to_the_shell_above() {
     // Not the binary itself: the shell that a person has.
     shell.env("PS1", "$ ");
     let mut words = std::process::Command::new("bash");
-    words.args(["--norc", "-i"]).env_clear().envs(shell.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    words
+        .args(["--norc", "-i"])
+        .env_clear()
+        .envs(shell.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let mut terminal = Terminal::run(&words, 200);
     terminal.types(&format!("{binary} -- sh -c 'echo re''ady; cat'\n")).wait_for("ready");
     terminal.types("\u{1a}").wait_for("Stopped").types("echo back $((40+2))\n").wait_for("back 42");
