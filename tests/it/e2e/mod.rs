@@ -14,7 +14,7 @@
 )]
 
 mod children;
-mod client;
+pub(crate) mod client;
 mod control;
 mod debian;
 mod execution;
