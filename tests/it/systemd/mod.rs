@@ -7,6 +7,7 @@
 
 mod forking;
 mod machine;
+mod notify;
 mod programs;
 mod stops;
 mod units;

@@ -11,7 +11,7 @@ pub(super) enum Kind {
 }
 
 /// All that can be used.
-pub(super) const KINDS: &[Kind] = &[Kind::Exec, Kind::Forking];
+pub(super) const KINDS: &[Kind] = &[Kind::Exec, Kind::Forking, Kind::Notify];
 
 /// Where the PID file of a site is.
 pub(super) fn pid_file(name: &str) -> String {
