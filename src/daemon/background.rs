@@ -169,7 +169,7 @@ pub(super) fn refuse_without_socket(shell: &Shell) -> Result<(), Refusal> {
         return Ok(());
     }
     let events = shell.journal.events();
-    let why = events.iter().find(|line| line.text.starts_with("no "));
+    let why = events.iter().find(|line| line.text.contains("no control socket"));
     let why = why.map_or("no control socket", |line| &*line.text);
     let hint = "supervisor.runtime_dir and supervisor.control.socket say where it is";
     let text = format!("supervisor: cannot start in the background: {why}\nhint: {hint}");

@@ -159,7 +159,7 @@ logging: {stdout: 'null'}}";
     });
     assert!(!site.path("stale").exists(), "the one of its predecessor was removed before");
     fs::write(site.path("go"), "go\n").unwrap();
-    site.wait_state("one", StateWord::Fatal);
+    site.wait_state("one", StateWord::Exited);
     assert!(!site.path("one.pid").exists());
     assert_eq!(site.end(), 0);
 }
