@@ -115,7 +115,7 @@ pub struct PidFile {
     /// Another container may have our pid, but not our file.
     identity: (u64, u64),
     /// As long as it is open its number is no other file's, not even after it was removed.
-    _file: fs::File,
+    file: fs::File,
     lock: InstanceLock,
 }
 
@@ -139,7 +139,7 @@ impl PidFile {
 
     fn place(path: &Path, lock: InstanceLock) -> Result<Self, (SysError, InstanceLock)> {
         match Self::rename(path) {
-            Ok((identity, file)) => Ok(Self { path: path.into(), identity, _file: file, lock }),
+            Ok((identity, file)) => Ok(Self { path: path.into(), identity, file, lock }),
             Err(why) => Err((why, lock)),
         }
     }
@@ -151,6 +151,7 @@ impl PidFile {
         // Left behind by one who had our pid before.
         fs::remove_file(&temporary).ok();
         let mut file = fs::OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(0o644)
@@ -192,13 +193,12 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 impl PidFile {
-    /// Whether the file is the one that we wrote, and says what we wrote.
-    fn is_ours(&self) -> bool {
-        // What somebody put there instead may be a FIFO: it must not hold up our end.
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.path);
-        let Ok(mut file) = opened else { return false };
-        let same = file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
-        same && holder(&mut file).is_some_and(|pid| pid.number() == std::process::id())
+    /// Whether the file is the one that we wrote, and says what we wrote. What somebody put there
+    /// instead is not opened.
+    fn is_ours(&mut self) -> bool {
+        let there = fs::symlink_metadata(&self.path);
+        let same = there.is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
+        let said = self.file.rewind().ok().and_then(|()| holder(&mut self.file));
+        same && said.is_some_and(|pid| pid.number() == std::process::id())
     }
 }
