@@ -124,8 +124,10 @@ impl PidFile {
     /// while another process has the file.
     ///
     /// # Errors
-    /// [`LockError::Held`] when another process has it; the directory is missing or not writable.
+    /// [`LockError::Held`] when another process has it; the directory is missing or not writable,
+    /// or writable for everybody: whoever reads the file may signal what stands there.
     pub fn write(path: &Path) -> Result<Self, LockError> {
+        check_directory(path).map_err(LockError::Unusable)?;
         let lock = InstanceLock::take(&beside(path)).map_err(|why| match why {
             LockError::Held(pid) => LockError::Held(pid),
             // It is the file that the user has named.
@@ -179,6 +181,18 @@ impl Drop for PidFile {
         }
         self.lock.remove(&beside(&self.path));
     }
+}
+
+/// Refuses a directory in which anybody may put another file in the place of ours.
+fn check_directory(path: &Path) -> Result<(), SysError> {
+    let named = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = named.unwrap_or(Path::new("."));
+    let mode = fs::metadata(directory).map_err(|e| not_written(path, e))?.mode();
+    if mode & 0o002 == 0 || mode & 0o1000 != 0 {
+        return Ok(());
+    }
+    let why = format!("everybody may replace files of {}", directory.display());
+    Err(not_written(path, std::io::Error::other(why)))
 }
 
 fn not_written(path: &Path, why: std::io::Error) -> SysError {

@@ -243,6 +243,16 @@ fn a_pid_file_that_another_has_is_not_touched() {
     assert!(!dir.path().join("victim").exists() && !dir.path().join("b.pid").exists());
     let Err(LockError::Unusable(why)) = PidFile::write(&dir.path().join("no/x")) else { panic!() };
     assert!(why.to_string().starts_with("cannot write the PID file "), "{why}");
+    // Where everybody may put another one in its place; a sticky directory is none of that.
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    for (mode, good) in [(0o777, false), (0o1777, true), (0o775, true), (0o702, false)] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        let written = PidFile::write(&open.join("x"));
+        assert_eq!(written.is_ok(), good, "{mode:o}");
+        drop(written);
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
 }
 
 #[test]
