@@ -336,13 +336,12 @@ fn shell(
     subreaper::become_subreaper().map_err(refused)?;
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
     let watcher = Watcher::start(queue.clone(), signals).map_err(fail("start a thread"))?;
-    let journald = options.environment.contains_key(&OsString::from("JOURNAL_STREAM"));
     let level = options.log_level.unwrap_or(site.supervisor.log.level);
     let journal = Journal::new(
         logs.clone(),
         level,
-        site.supervisor.log.format,
-        (journald, stdio::stderr_is_terminal()),
+        &site.supervisor.log,
+        (loader.options.journal, stdio::stderr_is_terminal()),
     );
     let around = Surroundings { seed, is_init: subreaper::is_init(), bugs: Bugs::default() };
     let mut shell = Shell {
