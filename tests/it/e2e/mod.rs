@@ -14,14 +14,14 @@
 )]
 
 mod children;
-mod client;
+pub(crate) mod client;
 mod control;
 mod daemon;
 mod debian;
 mod execution;
 mod faults;
 mod hangs;
-mod harness;
+pub(crate) mod harness;
 mod init;
 mod instance;
 pub(crate) mod lines;
