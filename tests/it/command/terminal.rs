@@ -53,6 +53,23 @@ fn a_stopped_command_gives_the_terminal_back_to_the_shell_above() {
 }
 
 #[test]
+fn without_a_shell_above_a_stopped_command_does_not_stop_the_wrapper() {
+    // It leads the session, so nobody would ever continue it.
+    let mut terminal = Terminal::run(&bare(&["--", "sh", "-c", "echo ready; cat"]), 80);
+    terminal.wait_for("ready").types("\u{1a}");
+    let init = terminal.pid();
+    let stat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let child = crate::outside::children_of(init.cast_unsigned())[0];
+    crate::sys_world::until("the command is stopped", || stat(child).contains(") T "));
+    for signal in [18, 15] {
+        let words = [format!("-{signal}"), init.to_string()];
+        std::process::Command::new("/bin/kill").args(words).status().unwrap();
+    }
+    let (code, text) = terminal.end();
+    assert_eq!(code, Some(143), "{text}");
+}
+
+#[test]
 fn a_job_in_the_background_does_not_steal_the_terminal() {
     let binary = env!("CARGO_BIN_EXE_supervisor");
     let mut terminal = person();
