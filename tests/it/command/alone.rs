@@ -73,11 +73,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // Twice: the second one kills what does not end by itself. None of them blocks it.
-            for _ in 0..2 {
-                kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).ok();
-                std::thread::yield_now();
-            }
+            // Until it is seen: the second one kills what does not end by itself.
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+            crate::sys_world::until("the wrapper ends", || {
+                kill(pid, Signal::SIGTERM).ok();
+                self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            });
             self.child.wait().ok();
         }
     }
