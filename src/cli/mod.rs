@@ -2,6 +2,7 @@
 
 mod client;
 mod fail;
+mod install;
 mod options;
 mod out;
 mod render;

@@ -6,6 +6,8 @@
 
 pub mod child;
 pub mod clock;
+pub mod command;
+pub mod directory;
 mod error;
 pub mod files;
 pub mod lockfile;
