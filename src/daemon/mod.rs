@@ -6,6 +6,7 @@ mod accounts;
 mod children;
 pub mod conditions;
 pub mod control;
+mod directories;
 mod door;
 mod dry_run;
 mod execute;

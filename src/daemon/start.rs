@@ -19,6 +19,7 @@ use super::{
     Host, Shell,
     children::Nursery,
     control::{self, AccessConfig},
+    directories,
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
@@ -154,6 +155,7 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
     let signals = signals::install().map_err(refused)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
+    directories::make(&site).map_err(refused)?;
     let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
     let _pid_file =
         pid_file.map(|path| lockfile::PidFile::write(path)).transpose().map_err(refused)?;

@@ -121,7 +121,8 @@ impl Facts {
         }
         let groups = site.users.values().flat_map(|user| &user.groups).map(|name| &**name);
         let groups = groups.chain(directories.values().filter_map(|d| d.group.as_deref()));
-        for name in groups.chain(site.users.keys().map(|name| &**name)) {
+        let owners = directories.values().filter_map(|d| d.owner.as_deref());
+        for name in groups.chain(owners).chain(site.users.keys().map(|name| &**name)) {
             if let Ok(Some(gid)) = user::group(name) {
                 self.groups.insert(name.into(), gid);
             }

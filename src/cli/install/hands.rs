@@ -57,7 +57,11 @@ impl Hands for Host<'_> {
                 directory::make(path, ownership(whose)?).map(drop).map_err(|e| cause(&e))
             }
             Action::SetDirectory { path, whose, from } => {
-                let from: Vec<u32> = from.iter().filter_map(|name| uid(name).ok()).collect();
+                let from: Vec<u32> = from
+                    .iter()
+                    .filter_map(|name| daemon::Host.user(name))
+                    .map(|account| account.uid)
+                    .collect();
                 directory::set(path, ownership(whose)?, &from).map(drop).map_err(|e| cause(&e))
             }
             Action::SetFiles { path, mode } => {
@@ -145,24 +149,6 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     })
 }
 
-fn uid(name: &str) -> Result<u32, String> {
-    if let Ok(uid) = name.parse() {
-        return Ok(uid);
-    }
-    let account = daemon::Host.user(name);
-    account.map(|account| account.uid).ok_or_else(|| format!("there is no user {name}"))
-}
-
 fn ownership(whose: &Whose) -> Result<Ownership, String> {
-    let uid = uid(&whose.owner)?;
-    let gid = match whose.group.as_deref() {
-        None => daemon::Host.user_by_id(uid).map_or(uid, |account| account.gid),
-        Some(name) => match name.parse() {
-            Ok(gid) => gid,
-            Err(_) => {
-                daemon::Host.group(name).ok_or_else(|| format!("there is no group {name}"))?
-            }
-        },
-    };
-    Ok(Ownership { uid, gid, mode: whose.mode.0 })
+    daemon::Host.ownership(Some(&whose.owner), whose.group.as_deref(), whose.mode)
 }

@@ -126,7 +126,10 @@ pub(super) fn tmpfiles(all: &BTreeMap<PathBuf, Directory>, target: &Target, fact
         .map(|(path, directory)| (path, whose(directory)))
         .collect();
     let line = |(path, whose): &(&PathBuf, Whose)| {
-        let own = facts.accounts.get(&whose.owner).map(|account| account.gid.to_string());
+        // Its own group has its name, unless somebody has seen to it that it has another one.
+        let account = facts.accounts.get(&whose.owner);
+        let other = account.filter(|a| facts.groups.get(&whose.owner) != Some(&a.gid));
+        let own = other.map(|account| account.gid.to_string());
         ((*path).clone(), whose.clone(), own)
     };
     let all: Vec<_> = all.iter().map(line).collect();
