@@ -7,12 +7,14 @@
 pub mod child;
 pub mod clock;
 pub mod command;
+pub mod daemonize;
 pub mod directory;
 mod error;
 pub mod files;
 pub mod lockfile;
 pub mod memory;
 pub mod mountinfo;
+pub mod notify;
 mod pid;
 pub mod random;
 pub mod rlimit;
