@@ -33,6 +33,7 @@ use crate::{
 };
 
 /// What a command knows: the global options and the environment, read once.
+#[derive(Clone)]
 struct Context {
     global: Global,
     start: StartOptions,

@@ -114,9 +114,9 @@ fn as_at_boot(context: &Context) -> Context {
     let kept = |name: &std::ffi::OsStr| {
         matches!(name.to_str(), Some("PATH" | "LANG" | "SUPERVISOR_SOCKET"))
     };
-    let mut environment = context.environment.clone();
-    environment.retain(|name, _| kept(name));
-    Context { global: context.global.clone(), environment }
+    let mut context = context.clone();
+    context.environment.retain(|name, _| kept(name));
+    context
 }
 
 /// A site that cannot run is not installed; its steps can be looked at.

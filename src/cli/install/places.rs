@@ -73,6 +73,11 @@ pub(super) fn permissions(
             let action = Action::SetDirectory { path: path.clone(), whose, from };
             items.push(Item::new(what, State::Do(action)));
         }
+        if files.left > 0 {
+            let what = format!("{} files in {shown}", files.left);
+            let why = "they have other names as well, perhaps elsewhere";
+            items.push(Item::new(what, State::Skipped(why.to_owned())));
+        }
         let Some(mode) = directory.files.filter(|_| files.others > 0) else { continue };
         let what = format!("{} files in {shown} ({mode})", files.others);
         items.push(Item::new(what, State::Do(Action::SetFiles { path: path.clone(), mode })));

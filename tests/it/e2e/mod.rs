@@ -22,6 +22,7 @@ mod faults;
 mod hangs;
 mod harness;
 mod init;
+mod install;
 mod instance;
 pub(crate) mod lines;
 mod moments;
