@@ -136,10 +136,10 @@ impl Facts {
                     let count = |mode: crate::model::Mode| directory::count_files(&path, mode.0);
                     match wanted.files.map_or(Ok(Files::default()), count) {
                         Ok(files) => Place::There(there, files),
-                        Err(e) => Place::Unusable(e.to_string()),
+                        Err(e) => Place::Unusable(e.cause.to_string()),
                     }
                 }
-                Err(e) => Place::Unusable(e.to_string()),
+                Err(e) => Place::Unusable(e.cause.to_string()),
             };
             self.directories.insert(path, place);
         }

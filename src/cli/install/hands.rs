@@ -95,7 +95,7 @@ fn make_user(name: &str, commands: &[Vec<String>]) -> Result<(), String> {
         if made.is_err() && user::user(name) != Ok(None) {
             return Ok(());
         }
-        made?;
+        made.map_err(|why| format!("{}: {why}", words.first().map_or("", String::as_str)))?;
     }
     Ok(())
 }

@@ -74,18 +74,22 @@ pub(super) fn permissions(
             items.push(Item::new(what, State::Do(action)));
         }
         if files.left > 0 {
-            let what = format!("{} files in {shown}", files.left);
+            let what = format!("{} in {shown}", count(files.left));
             let why = "they have other names as well, perhaps elsewhere";
             items.push(Item::new(what, State::Skipped(why.to_owned())));
         }
         let Some(mode) = directory.files.filter(|_| files.others > 0) else { continue };
-        let what = format!("{} files in {shown} ({mode})", files.others);
+        let what = format!("{} in {shown} ({mode})", count(files.others));
         items.push(Item::new(what, State::Do(Action::SetFiles { path: path.clone(), mode })));
     }
     if items.is_empty() {
         items.push(Item::skipped("no directory is there yet"));
     }
     items
+}
+
+fn count(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 /// The owner of a directory that is not to be taken from him: neither root, nor the one it is to

@@ -31,27 +31,31 @@ mount --bind /dev "$1/root/dev"
 exec chroot "$1/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /script
 "#;
 
-/// With systemd as its first process. The cgroups that it leaves are empty.
+/// With systemd as its first process; once more when the script has made `/again`. The cgroups that
+/// it leaves are empty.
 const BOOT: &str = r#"
 for root in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
   [ -e "$root/cgroup.procs" ] || continue
   mkdir "$root/$6" && echo $$ > "$root/$6/cgroup.procs"
 done
 mount -t tmpfs -o mode=0755 tmpfs /run
-systemd-nspawn -q -D "$1/root" --machine="$6" --register=no --keep-unit --boot --console=pipe \
-  --private-network >"$1/console" 2>&1 </dev/null &
-nspawn=$!
-until leader=$(pgrep -P $nspawn -x systemd); do
-  kill -0 $nspawn || { cat "$1/console"; exit 99; }
-  sleep 0.05
-done
-inside="nsenter -t $leader -m -u -i -n -p -C"
-until $inside test -S /run/systemd/private 2>/dev/null; do sleep 0.05; done
-$inside systemctl is-system-running --wait >/dev/null || true
 status=0
-$inside /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /script || status=$?
-kill -s RTMIN+4 $leader
-wait $nspawn || true
+for round in first second; do
+  systemd-nspawn -q -D "$1/root" --machine="$6" --register=no --keep-unit --boot --console=pipe \
+    --private-network >"$1/console" 2>&1 </dev/null &
+  nspawn=$!
+  until leader=$(pgrep -P $nspawn -x systemd); do
+    kill -0 $nspawn || { cat "$1/console"; exit 99; }
+    sleep 0.05
+  done
+  inside="nsenter -t $leader -m -u -i -n -p -C"
+  until $inside test -S /run/systemd/private 2>/dev/null; do sleep 0.05; done
+  $inside systemctl is-system-running --wait >/dev/null || true
+  $inside /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /script $round || status=$?
+  kill -s RTMIN+4 $leader
+  wait $nspawn || true
+  [ -e "$1/root/again" ] || break
+done
 exit $status
 "#;
 

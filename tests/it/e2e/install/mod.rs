@@ -66,12 +66,11 @@ programs: {web: {command: web, user: self}}
     let (steps, unit) = text.split_once("\nthe unit:\n").unwrap();
     expect![[r#"
         [1/8] users: make user ms-nobody-here (system): to be done
-        [2/8] permissions: skipped: no directory is there yet
+        [2/8] permissions: /var/log/mini-supervisor/site (root 0755): already so
         [3/8] directories: make DIR/new/deep (ms-nobody-here 0750): to be done
         [3/8] directories: DIR/not: skipped: not there, and declared as optional
         [3/8] directories: make DIR/run (root 0755): to be done
         [3/8] directories: make DIR/state (root 0755): to be done
-        [3/8] directories: make /var/log/mini-supervisor/site (root 0755): to be done
         [4/8] unit: skipped: systemd does not run here
         [5/8] privileges: skipped: nothing for sudo: supervisor.control.access would let others than root do something
         [6/8] tmpfiles: skipped: systemd does not run here
@@ -176,7 +175,7 @@ diff /before /after && wc -l </before | grep -q ... && echo untouched; cat /aske
         [1/8] users: add clerk to shop: done
         [1/8] users: add shop to audio, video: done
         [2/8] permissions: /srv/conf (root:shop 0750): done
-        [2/8] permissions: 1 files in /srv/conf (0640): done
+        [2/8] permissions: 1 file in /srv/conf (0640): done
         [3/8] directories: make /run/shop (shop 0755): done
         [3/8] directories: make /srv/deep/shop/uploads (shop 0775): done
         [3/8] directories: /srv/old: skipped: not there, and declared as optional
@@ -263,11 +262,11 @@ echo NeedDaemonReload=yes > /state; shop install; cat /asked
     );
     let ran = chroot(SITE, &script);
     expect![[r#"
-        supervisor: cannot install shop: step 1 of 8 (users): make user clerk (shell /bin/sh): exit 1
+        supervisor: cannot install shop: step 1 of 8 (users): make user clerk (shell /bin/sh): useradd: exit 1
         hint: nothing was changed before
         hint: not done: permissions, directories, unit, privileges, tmpfiles, reload, enable
         hint: when that is mended, run it again: what is done already is not done a second time
-        [1/8] users: make user clerk (shell /bin/sh): failed: exit 1
+        [1/8] users: make user clerk (shell /bin/sh): failed: useradd: exit 1
         supervisor: cannot install shop: step 1 of 8 (users): add shop to audio: there is no group audio
         hint: groupadd --system audio, or remove it from users.shop.groups
         hint: nothing was changed
@@ -275,7 +274,7 @@ echo NeedDaemonReload=yes > /state; shop install; cat /asked
         [1/8] users: make user shop (system, home /srv/deep/shop): to be done
         [1/8] users: add shop to audio: failed: there is no group audio
         supervisor: cannot install shop: step 4 of 8 (unit): write /etc/systemd/system/mini-supervisor-shop.service: Read-only file system (os error 30)
-        hint: done before: make user clerk (shell /bin/sh); make user shop (system, home /srv/deep/shop); add clerk to shop; add shop to audio, video; /srv/conf (root:shop 0750); 1 files in /srv/conf (0640); make /run/shop (shop 0755); make /srv/deep/shop/uploads (shop 0775); make /var/lib/mini-supervisor/shop (root 0755); make /var/log/mini-supervisor/shop (root 0755)
+        hint: done before: make user clerk (shell /bin/sh); make user shop (system, home /srv/deep/shop); add clerk to shop; add shop to audio, video; /srv/conf (root:shop 0750); 1 file in /srv/conf (0640); make /run/shop (shop 0755); make /srv/deep/shop/uploads (shop 0775); make /var/lib/mini-supervisor/shop (root 0755); make /var/log/mini-supervisor/shop (root 0755)
         hint: not done: privileges, tmpfiles, reload, enable
         hint: when that is mended, run it again: what is done already is not done a second time
         [1/8] users: make user clerk (shell /bin/sh): done
@@ -335,14 +334,14 @@ id shop
         hint: declare its owner, or chown 1000 /srv/deep/shop/uploads
         hint: nothing was changed
         [2/8] permissions: /srv/deep/shop/uploads (shop 0775): failed: it belongs to uid 1000, whom the site does not declare
-        supervisor: cannot install shop: step 2 of 8 (permissions): /srv/deep/shop/uploads: cannot look at directory /srv/deep/shop/uploads: it is no directory
+        supervisor: cannot install shop: step 2 of 8 (permissions): /srv/deep/shop/uploads: it is no directory
         hint: what stands in the way is not removed by us
         hint: nothing was changed
-        [2/8] permissions: /srv/deep/shop/uploads: failed: cannot look at directory /srv/deep/shop/uploads: it is no directory
-        supervisor: cannot install shop: step 2 of 8 (permissions): /srv/deep/shop/uploads: cannot look at directory /srv/deep/shop/uploads: others than root can change a link on the way to it
+        [2/8] permissions: /srv/deep/shop/uploads: failed: it is no directory
+        supervisor: cannot install shop: step 2 of 8 (permissions): /srv/deep/shop/uploads: others than root can change a link on the way to it
         hint: what stands in the way is not removed by us
         hint: nothing was changed
-        [2/8] permissions: /srv/deep/shop/uploads: failed: cannot look at directory /srv/deep/shop/uploads: others than root can change a link on the way to it
+        [2/8] permissions: /srv/deep/shop/uploads: failed: others than root can change a link on the way to it
         /etc root
         ls: cannot access '/etc/uploads': No such file or directory
         id: 'shop': no such user
@@ -409,18 +408,24 @@ fn under_systemd_a_site_is_installed_started_at_boot_and_uninstalled() {
         return;
     }
     let script = format!(
-        "{BEGIN}
+        "
 unit=mini-supervisor-shop.service
-shop install --now
+shop() {{ supervisor -c /etc/mini-supervisor/shop.yaml \"$@\"; echo \"-> $?\"; }}
+if [ $1 = first ]; then
+  shop install --now | grep -e '^.[5-8]/' -e '->'
+  shop status | grep -o 'web *RUNNING'
+  touch /again
+  exit
+fi
 systemctl is-enabled $unit; systemctl is-active $unit
 systemctl show -p Type,NRestarts,OOMPolicy,KillMode $unit
 systemd-analyze verify --man=no $unit && echo verified
 [ \"$(systemctl show --value -p MainPID $unit)\" = \"$(cat /run/mini-supervisor/shop/supervisor.pid)\" ] && echo same pid
 shop status | grep -o 'web *RUNNING'
 setpriv --reuid shop --regid shop --clear-groups supervisor -s /run/mini-supervisor/shop/control.sock status | grep -o 'web *RUNNING'
+stat -c '%n %U' /run/shop
 shop install --now | grep -v -e already -e skipped -e 'not needed' -e '^ ' -e ':$'
 systemctl reload $unit; systemctl restart $unit; systemctl is-active $unit
-rm -r /run/shop; systemd-tmpfiles --create; stat -c '%n %U' /run/shop
 shop install --dry-run | head -n 1
 shop uninstall
 systemctl show -p LoadState,ActiveState $unit; systemctl is-enabled $unit
@@ -431,31 +436,13 @@ id -un shop; ls -d /srv/deep/shop/uploads
     );
     let ran = booted(SITE, &script);
     expect![[r#"
-        [1/8] users: make user clerk (shell /bin/sh): done
-        [1/8] users: make user shop (system, home /srv/deep/shop): done
-        [1/8] users: add clerk to shop: done
-        [1/8] users: add shop to audio, video: done
-        [2/8] permissions: /srv/conf (root:shop 0750): done
-        [2/8] permissions: 1 files in /srv/conf (0640): done
-        [3/8] directories: make /run/shop (shop 0755): done
-        [3/8] directories: make /srv/deep/shop/uploads (shop 0775): done
-        [3/8] directories: /srv/old: skipped: not there, and declared as optional
-        [3/8] directories: make /var/lib/mini-supervisor/shop (root 0755): done
-        [3/8] directories: make /var/log/mini-supervisor/shop (root 0755): done
-        [4/8] unit: write /etc/systemd/system/mini-supervisor-shop.service: done
         [5/8] privileges: skipped: nothing for sudo: supervisor.control.access says who may do what (1)
         [6/8] tmpfiles: write /etc/tmpfiles.d/mini-supervisor-shop.conf: done
         [7/8] reload: systemctl daemon-reload: done
         [8/8] enable: systemctl enable mini-supervisor-shop.service: done
         [8/8] enable: systemctl start mini-supervisor-shop.service: done
-        start again:
-            systemctl restart mini-supervisor-shop.service
-        logs:
-            supervisor -c /etc/mini-supervisor/shop.yaml logs -f
-            its own:  journalctl -u mini-supervisor-shop.service -f
-        status:
-            supervisor -c /etc/mini-supervisor/shop.yaml status
         -> 0
+        web                  RUNNING
         enabled
         active
         Type=forking
@@ -466,10 +453,10 @@ id -un shop; ls -d /srv/deep/shop/uploads
         same pid
         web                  RUNNING
         web                  RUNNING
+        /run/shop shop
         nothing has changed
         -> 0
         active
-        /run/shop shop
         [1/8] users: user clerk: already there
         [1/6] stop: systemctl stop mini-supervisor-shop.service: done
         [2/6] disable: systemctl disable mini-supervisor-shop.service: done
