@@ -38,6 +38,8 @@ pub(super) struct Facts {
     pub(super) nologin: PathBuf,
     /// systemd, when it runs here.
     pub(super) systemd: Option<Systemd>,
+    /// The unit of the package for this site, when there is one.
+    pub(super) packaged: Option<(String, Systemd)>,
     /// The unit as it stands there.
     pub(super) unit: Written,
     /// The same of tmpfiles.d.
@@ -101,6 +103,7 @@ impl Facts {
             users_by: users_by(),
             nologin: nologin.unwrap_or("/bin/false").into(),
             systemd: systemctl.is_some().then(|| systemd(&target.unit)),
+            packaged: systemctl.is_some().then(|| packaged(target)).flatten(),
             unit: written(&target.unit_file),
             tmpfiles: written(&target.tmpfiles),
             ..Self::default()
@@ -109,6 +112,19 @@ impl Facts {
             facts.of_site(site, name);
         }
         facts
+    }
+
+    /// Takes the unit of the package where there is one and none of ours. For an installation it has
+    /// to do for the site.
+    pub(super) fn choose(&mut self, target: &mut Target, does: impl Fn(&Target, &Path) -> bool) {
+        if self.unit != Written::Missing || !does(target, &self.binary) {
+            return;
+        }
+        if let Some((unit, state)) = self.packaged.take() {
+            target.unit = unit;
+            target.packaged = true;
+            self.systemd = Some(state);
+        }
     }
 
     fn of_site(&mut self, site: &Site, name: &str) {
@@ -160,6 +176,16 @@ fn users_by() -> Option<UsersBy> {
     let target = fs::canonicalize(hands::find("adduser")?).ok()?;
     let busybox = target.file_name().is_some_and(|name| name.to_string_lossy().contains("busybox"));
     busybox.then_some(UsersBy::Busybox)
+}
+
+/// What the package brings along for this site.
+fn packaged(target: &Target) -> Option<(String, Systemd)> {
+    let (unit, file) = target.of_package()?;
+    let mut places = ["/usr/lib/systemd/system", "/lib/systemd/system"].into_iter();
+    places.any(|dir| Path::new(dir).join(&file).is_file()).then(|| {
+        let state = systemd(&unit);
+        (unit, state)
+    })
 }
 
 /// What systemd says; what it does not say is taken as to be done.

@@ -43,10 +43,12 @@ pub(super) fn install(args: InstallArgs, context: &Context, out: &mut Out) -> Re
     let dry_run = context.global.dry_run;
     refuse_later(&site, &name, dry_run)?;
     need_root("install", &name, context)?;
-    let target = Target::new(&name, file, &context.global.set);
-    let facts = Facts::gather(Some(&site), &target, &name);
+    let mut target = Target::new(&name, file, &context.global.set);
+    let mut facts = Facts::gather(Some(&site), &target, &name);
+    facts.choose(&mut target, |target, binary| target.is_plain(&site, binary));
     let plan = plan::install(&site, &target, &facts, args);
-    let text = dry_run.then(|| unit::service(&site.supervisor, &target, &facts.binary, &site));
+    let text = (dry_run && !target.packaged)
+        .then(|| unit::service(&site.supervisor, &target, &facts.binary, &site));
     let mut hands = Host::new(context);
     let run = Run { verb: "install", name: &name, plan, dry: dry_run };
     let code = run.carry_out(&mut hands, text.as_deref(), out)?;
@@ -68,8 +70,9 @@ pub(super) fn uninstall(context: &Context, out: &mut Out) -> Result<u8, Failure>
         None => super::whereabouts(&file).name.unwrap_or_else(|| paths::site_name(&file)),
     };
     need_root("uninstall", &name, context)?;
-    let target = Target::new(&name, file, &context.global.set);
-    let facts = Facts::gather(site.as_ref(), &target, &name);
+    let mut target = Target::new(&name, file, &context.global.set);
+    let mut facts = Facts::gather(site.as_ref(), &target, &name);
+    facts.choose(&mut target, |_, _| true);
     let running = context.client().is_ok();
     let plan = removal::uninstall(&target, &facts, running);
     let mut hands = Host::new(context);

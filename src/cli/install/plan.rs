@@ -70,6 +70,17 @@ fn unit(site: &Site, target: &Target, facts: &Facts) -> Item {
     if facts.systemd.is_none() {
         return Item::skipped(NO_SYSTEMD);
     }
+    if target.packaged {
+        let what = format!("{} of the package", target.unit);
+        return Item::new(what, State::Already("already there"));
+    }
+    if let Some((rival, state)) = &facts.packaged
+        && (state.enabled || state.activity == Activity::Up)
+    {
+        let cause = format!("{rival} of the package starts this site as well");
+        let hint = format!("systemctl disable --now {rival}");
+        return Item::cannot(format!("write {}", target.unit_file.display()), cause, hint);
+    }
     let text = unit::service(&site.supervisor, target, &facts.binary, site);
     write(&target.unit_file, text, &facts.unit, target)
 }

@@ -16,11 +16,16 @@ const STOP: Duration = Duration::from_secs(3600);
 /// The six steps. `running`: somebody answers on the control socket.
 pub(super) fn uninstall(target: &Target, facts: &Facts, running: bool) -> Vec<Step> {
     let step = |name, items| Step { name, items };
-    let unit = remove(&target.unit_file, &facts.unit, target);
+    let unit = if target.packaged {
+        Item::new(target.unit.as_str(), State::Skipped("it belongs to the package".to_owned()))
+    } else {
+        remove(&target.unit_file, &facts.unit, target)
+    };
     let removed = matches!(unit.state, State::Do(_));
+    let ours = removed || target.packaged;
     vec![
-        step("stop", vec![stop(target, facts, removed, running)]),
-        step("disable", vec![disable(target, facts, removed)]),
+        step("stop", vec![stop(target, facts, ours, running)]),
+        step("disable", vec![disable(target, facts, ours)]),
         step("unit", vec![unit]),
         step("privileges", vec![Item::skipped("nothing for sudo was written")]),
         step("tmpfiles", vec![remove(&target.tmpfiles, &facts.tmpfiles, target)]),

@@ -19,6 +19,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// `shutdown_timeout` when nothing is said (and we are not PID 1).
 const SHUTDOWN: Duration = Duration::from_secs(90);
 
+/// How long a start may take in seconds, unless a program needs longer.
+const START: &str = "120";
+
 /// What is installed, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -32,6 +35,8 @@ pub(super) struct Target {
     pub(super) unit_file: PathBuf,
     /// Where directories that vanish at a boot are declared.
     pub(super) tmpfiles: PathBuf,
+    /// The unit is the package's: it is used, and neither written nor removed.
+    pub(super) packaged: bool,
     /// `--set` of the command line, which the service needs too.
     set: Vec<(String, String)>,
 }
@@ -47,8 +52,32 @@ impl Target {
             unit_file: Path::new("/etc/systemd/system").join(&unit),
             tmpfiles: Path::new("/etc/tmpfiles.d").join(format!("{stem}.conf")),
             unit,
+            packaged: false,
             set: set.to_vec(),
         }
+    }
+
+    /// The unit of the package for this site, and the file that it comes from.
+    pub(super) fn of_package(&self) -> Option<(String, String)> {
+        let site = &self.site;
+        let place = Path::new("/etc").join(PRODUCT).join(format!("{site}.yaml"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        match &**site {
+            _ if self.file != place || !site.chars().all(plain) => None,
+            "site" => Some((format!("{PRODUCT}.service"), format!("{PRODUCT}.service"))),
+            _ => Some((format!("{PRODUCT}@{site}.service"), format!("{PRODUCT}@.service"))),
+        }
+    }
+
+    /// Whether the unit of the package does all that the site needs.
+    pub(super) fn is_plain(&self, site: &Site, binary: &Path) -> bool {
+        let supervisor = &site.supervisor;
+        let (run, _) = runtime_dir(supervisor);
+        self.set.is_empty()
+            && binary == Path::new("/usr/bin/supervisor")
+            && run == Path::new("/run").join(PRODUCT).join(&self.site)
+            && supervisor.shutdown_timeout.is_none_or(|time| time <= SHUTDOWN)
+            && start_timeout(site) == START
     }
 
     fn head(&self) -> String {
@@ -90,12 +119,8 @@ pub(super) fn service(
         words.iter().map(|word| argument(word)).collect::<Vec<_>>().join(" ")
     };
     let start = this(&["--daemon", "--pid-file", &pid_file.display().to_string()]);
-    let reload = if supervisor.stop_on_hangup {
-        // A hangup would stop it.
-        this(&["reload"])
-    } else {
-        "/bin/kill -HUP $MAINPID".to_owned()
-    };
+    // Not a signal: so systemctl says when the file is invalid.
+    let reload = this(&["reload"]);
     let stop = supervisor.shutdown_timeout.unwrap_or(SHUTDOWN).saturating_add(MARGIN);
     let directory = below.map(|below| {
         format!(
@@ -124,7 +149,7 @@ KillMode=mixed
 NotifyAccess=all
 Restart=on-failure
 RestartSec=2
-RestartPreventExitStatus=78
+RestartPreventExitStatus=2 78
 TimeoutStartSec={wait}
 TimeoutStopSec={stop}
 WatchdogSec=60
@@ -157,10 +182,10 @@ fn start_timeout(site: &Site) -> String {
         );
     match longest {
         Some(Limit::Never) => "infinity".to_owned(),
-        Some(Limit::After(time)) => {
-            seconds(time.saturating_add(Duration::from_secs(30)).max(Duration::from_secs(120)))
+        Some(Limit::After(time)) if time > Duration::from_secs(90) => {
+            seconds(time.saturating_add(Duration::from_secs(30)))
         }
-        None => "120".to_owned(),
+        Some(Limit::After(_)) | None => START.to_owned(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Plans: a site and a host are given, the steps are looked at.
 
+mod unit;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     path::PathBuf,
 };
 
@@ -13,7 +16,7 @@ use super::{
     plan, removal,
     run::Run,
     step::{Action, State, Step},
-    unit::{self, Target},
+    unit::Target,
 };
 use crate::{
     cli::{fail::Failure, options::InstallArgs, out::Out},
@@ -110,7 +113,7 @@ fn installed(site: &Site) -> Facts {
         ..new_host(site)
     };
     facts.groups.insert("shop".into(), 998);
-    facts.unit = Written::Text(unit::service(
+    facts.unit = Written::Text(super::unit::service(
         &site.supervisor,
         &target(),
         "/usr/bin/supervisor".as_ref(),
@@ -138,7 +141,7 @@ fn words(plan: &[Step]) -> String {
                 State::Do(Action::Command { words, .. }) => format!("DO {}", words.join(" ")),
                 State::Do(_) => "DO".to_owned(),
             };
-            text.push_str(&format!("{}: {}: {state}\n", step.name, item.what));
+            writeln!(text, "{}: \"{}\": {state}", step.name, item.what).unwrap();
         }
     }
     text
@@ -155,21 +158,21 @@ fn on_a_new_host_everything_is_made() {
         &site,
         &new_host(&site),
         &expect![[r#"
-        users: make user shop (system, home /srv/shop): DO useradd --system --home-dir /srv/shop --create-home --shell /usr/sbin/nologin --user-group -- shop
-        users: add shop to audio, video: DO usermod --append --groups audio,video -- shop
-        permissions: : skipped: no directory is there yet
-        directories: make /run/shop (shop 0755): DO
-        directories: /srv/old: skipped: not there, and declared as optional
-        directories: make /srv/shop/conf (root:shop 0750): DO
-        directories: make /srv/shop/uploads (shop 0775): DO
-        directories: make /var/lib/mini-supervisor/shop (root 0755): DO
-        directories: make /var/log/mini-supervisor/shop (root 0755): DO
-        unit: write /etc/systemd/system/mini-supervisor-shop.service: DO
-        privileges: : skipped: nothing for sudo: supervisor.control.access would let others than root do something
-        tmpfiles: write /etc/tmpfiles.d/mini-supervisor-shop.conf: DO
-        reload: systemctl daemon-reload: DO systemctl daemon-reload
-        enable: systemctl enable mini-supervisor-shop.service: DO systemctl enable -- mini-supervisor-shop.service
-    "#]],
+            users: "make user shop (system, home /srv/shop)": DO useradd --system --home-dir /srv/shop --create-home --shell /usr/sbin/nologin --user-group -- shop
+            users: "add shop to audio, video": DO usermod --append --groups audio,video -- shop
+            permissions: "": skipped: no directory is there yet
+            directories: "make /run/shop (shop 0755)": DO
+            directories: "/srv/old": skipped: not there, and declared as optional
+            directories: "make /srv/shop/conf (root:shop 0750)": DO
+            directories: "make /srv/shop/uploads (shop 0775)": DO
+            directories: "make /var/lib/mini-supervisor/shop (root 0755)": DO
+            directories: "make /var/log/mini-supervisor/shop (root 0755)": DO
+            unit: "write /etc/systemd/system/mini-supervisor-shop.service": DO
+            privileges: "": skipped: nothing for sudo: supervisor.control.access would let others than root do something
+            tmpfiles: "write /etc/tmpfiles.d/mini-supervisor-shop.conf": DO
+            reload: "systemctl daemon-reload": DO systemctl daemon-reload
+            enable: "systemctl enable mini-supervisor-shop.service": DO systemctl enable -- mini-supervisor-shop.service
+        "#]],
     );
 }
 
@@ -180,20 +183,20 @@ fn the_second_time_there_is_nothing_to_do() {
         &site,
         &installed(&site),
         &expect![[r#"
-        users: user shop (home /home/shop is left as it is): already there
-        users: shop in audio, video: already there
-        permissions: /run/shop (shop 0755): already so
-        permissions: /srv/shop/conf (root:shop 0750): already so
-        permissions: /srv/shop/uploads (shop 0775): already so
-        permissions: /var/lib/mini-supervisor/shop (root 0755): already so
-        permissions: /var/log/mini-supervisor/shop (root 0755): already so
-        directories: /srv/old: skipped: not there, and declared as optional
-        unit: /etc/systemd/system/mini-supervisor-shop.service: already there
-        privileges: : skipped: nothing for sudo: supervisor.control.access would let others than root do something
-        tmpfiles: /etc/tmpfiles.d/mini-supervisor-shop.conf: already there
-        reload: systemctl daemon-reload: not needed
-        enable: systemctl enable mini-supervisor-shop.service: already so
-    "#]],
+            users: "user shop (home /home/shop is left as it is)": already there
+            users: "shop in audio, video": already there
+            permissions: "/run/shop (shop 0755)": already so
+            permissions: "/srv/shop/conf (root:shop 0750)": already so
+            permissions: "/srv/shop/uploads (shop 0775)": already so
+            permissions: "/var/lib/mini-supervisor/shop (root 0755)": already so
+            permissions: "/var/log/mini-supervisor/shop (root 0755)": already so
+            directories: "/srv/old": skipped: not there, and declared as optional
+            unit: "/etc/systemd/system/mini-supervisor-shop.service": already there
+            privileges: "": skipped: nothing for sudo: supervisor.control.access would let others than root do something
+            tmpfiles: "/etc/tmpfiles.d/mini-supervisor-shop.conf": already there
+            reload: "systemctl daemon-reload": not needed
+            enable: "systemctl enable mini-supervisor-shop.service": already so
+        "#]],
     );
 }
 
@@ -210,22 +213,22 @@ fn without_systemd_users_and_directories_are_made_all_the_same() {
         &site,
         &facts,
         &expect![[r#"
-        users: make user shop (system, home /srv/shop): DO addgroup -S shop && adduser -S -D -h /srv/shop -H -s /usr/sbin/nologin -G shop shop
-        users: add shop to audio: DO addgroup shop audio
-        users: add shop to video: DO addgroup shop video
-        permissions: : skipped: no directory is there yet
-        directories: make /run/shop (shop 0755): DO
-        directories: /srv/old: skipped: not there, and declared as optional
-        directories: make /srv/shop/conf (root:shop 0750): DO
-        directories: make /srv/shop/uploads (shop 0775): DO
-        directories: make /var/lib/mini-supervisor/shop (root 0755): DO
-        directories: make /var/log/mini-supervisor/shop (root 0755): DO
-        unit: : skipped: systemd does not run here
-        privileges: : skipped: nothing for sudo: supervisor.control.access would let others than root do something
-        tmpfiles: : skipped: systemd does not run here
-        reload: : skipped: systemd does not run here
-        enable: : skipped: systemd does not run here
-    "#]],
+            users: "make user shop (system, home /srv/shop)": DO addgroup -S shop && adduser -S -D -h /srv/shop -H -s /usr/sbin/nologin -G shop shop
+            users: "add shop to audio": DO addgroup shop audio
+            users: "add shop to video": DO addgroup shop video
+            permissions: "": skipped: no directory is there yet
+            directories: "make /run/shop (shop 0755)": DO
+            directories: "/srv/old": skipped: not there, and declared as optional
+            directories: "make /srv/shop/conf (root:shop 0750)": DO
+            directories: "make /srv/shop/uploads (shop 0775)": DO
+            directories: "make /var/lib/mini-supervisor/shop (root 0755)": DO
+            directories: "make /var/log/mini-supervisor/shop (root 0755)": DO
+            unit: "": skipped: systemd does not run here
+            privileges: "": skipped: nothing for sudo: supervisor.control.access would let others than root do something
+            tmpfiles: "": skipped: systemd does not run here
+            reload: "": skipped: systemd does not run here
+            enable: "": skipped: systemd does not run here
+        "#]],
     );
     let text = plan::next_steps(&target(), &facts, false);
     assert!(text.contains("supervisor -d -c /etc/mini-supervisor/shop.yaml"), "{text}");
@@ -248,22 +251,22 @@ fn what_is_wrong_is_found_before_anything_is_changed() {
         &site,
         &facts,
         &expect![[r#"
-        users: make user shop (system, home /srv/shop): DO useradd --system --home-dir /srv/shop --create-home --shell /usr/sbin/nologin --user-group -- shop
-        users: add shop to video: CANNOT: there is no group video (hint: groupadd --system video, or remove it from users.shop.groups)
-        users: add shop to audio: DO usermod --append --groups audio -- shop
-        permissions: /run/shop: CANNOT: it is no directory (hint: what stands in the way is not removed by us)
-        permissions: /srv/shop/conf (root:shop 0750): DO
-        permissions: 2 files in /srv/shop/conf (0640): DO
-        permissions: /srv/shop/uploads (shop 0775): CANNOT: it belongs to uid 1000, whom the site does not declare (hint: declare its owner, or chown 1000 /srv/shop/uploads)
-        directories: /srv/old: skipped: not there, and declared as optional
-        directories: make /var/lib/mini-supervisor/shop (root 0755): DO
-        directories: make /var/log/mini-supervisor/shop (root 0755): DO
-        unit: write /etc/systemd/system/mini-supervisor-shop.service: CANNOT: it was not written by supervisor install (hint: look at /etc/systemd/system/mini-supervisor-shop.service, and move it away if nobody needs it)
-        privileges: : skipped: nothing for sudo: supervisor.control.access would let others than root do something
-        tmpfiles: write /etc/tmpfiles.d/mini-supervisor-shop.conf: CANNOT: it is a link to /dev/null (hint: look at /etc/tmpfiles.d/mini-supervisor-shop.conf, and move it away if nobody needs it)
-        reload: systemctl daemon-reload: not needed
-        enable: systemctl enable mini-supervisor-shop.service: DO systemctl enable -- mini-supervisor-shop.service
-    "#]],
+            users: "make user shop (system, home /srv/shop)": DO useradd --system --home-dir /srv/shop --create-home --shell /usr/sbin/nologin --user-group -- shop
+            users: "add shop to video": CANNOT: there is no group video (hint: groupadd --system video, or remove it from users.shop.groups)
+            users: "add shop to audio": DO usermod --append --groups audio -- shop
+            permissions: "/run/shop": CANNOT: it is no directory (hint: what stands in the way is not removed by us)
+            permissions: "/srv/shop/conf (root:shop 0750)": DO
+            permissions: "2 files in /srv/shop/conf (0640)": DO
+            permissions: "/srv/shop/uploads (shop 0775)": CANNOT: it belongs to uid 1000, whom the site does not declare (hint: declare its owner, or chown 1000 /srv/shop/uploads)
+            directories: "/srv/old": skipped: not there, and declared as optional
+            directories: "make /var/lib/mini-supervisor/shop (root 0755)": DO
+            directories: "make /var/log/mini-supervisor/shop (root 0755)": DO
+            unit: "write /etc/systemd/system/mini-supervisor-shop.service": CANNOT: it was not written by supervisor install (hint: look at /etc/systemd/system/mini-supervisor-shop.service, and move it away if nobody needs it)
+            privileges: "": skipped: nothing for sudo: supervisor.control.access would let others than root do something
+            tmpfiles: "write /etc/tmpfiles.d/mini-supervisor-shop.conf": CANNOT: it is a link to /dev/null (hint: look at /etc/tmpfiles.d/mini-supervisor-shop.conf, and move it away if nobody needs it)
+            reload: "systemctl daemon-reload": not needed
+            enable: "systemctl enable mini-supervisor-shop.service": DO systemctl enable -- mini-supervisor-shop.service
+        "#]],
     );
     let (failure, done, _) = carried_out(&site, &facts, usize::MAX);
     let failure = failure.unwrap();
@@ -305,7 +308,7 @@ fn a_unit_of_another_site_or_of_somebody_else_is_not_overwritten() {
     };
     let mark = "# Written by \"supervisor install\" for the site ";
     let (put, away) = unit(&format!("{mark}/etc/mini-supervisor/shop.yaml\n[Unit]\n"));
-    assert!(put.contains("anew: DO") && away.ends_with(": DO"), "{put}\n{away}");
+    assert!(put.contains("anew\": DO") && away.ends_with(": DO"), "{put}\n{away}");
     for other in [format!("{mark}/srv/shop.yaml\n"), format!("\n{mark}x\n"), String::new()] {
         let (put, away) = unit(&other);
         assert!(put.contains("CANNOT") && away.contains("CANNOT"), "{put}\n{away}");
@@ -319,12 +322,12 @@ fn what_was_installed_is_removed_and_users_and_data_stay() {
     facts.systemd = Some(Systemd { activity: Activity::Up, enabled: true, outdated: false });
     let plan = removal::uninstall(&target(), &facts, true);
     expect![[r#"
-        stop: systemctl stop mini-supervisor-shop.service: DO systemctl stop -- mini-supervisor-shop.service
-        disable: systemctl disable mini-supervisor-shop.service: DO systemctl disable -- mini-supervisor-shop.service
-        unit: remove /etc/systemd/system/mini-supervisor-shop.service: DO
-        privileges: : skipped: nothing for sudo was written
-        tmpfiles: remove /etc/tmpfiles.d/mini-supervisor-shop.conf: DO
-        reload: systemctl daemon-reload: DO systemctl daemon-reload
+        stop: "systemctl stop mini-supervisor-shop.service": DO systemctl stop -- mini-supervisor-shop.service
+        disable: "systemctl disable mini-supervisor-shop.service": DO systemctl disable -- mini-supervisor-shop.service
+        unit: "remove /etc/systemd/system/mini-supervisor-shop.service": DO
+        privileges: "": skipped: nothing for sudo was written
+        tmpfiles: "remove /etc/tmpfiles.d/mini-supervisor-shop.conf": DO
+        reload: "systemctl daemon-reload": DO systemctl daemon-reload
     "#]].assert_eq(&words(&plan));
     expect![[r#"
         kept:
@@ -339,12 +342,12 @@ fn what_was_installed_is_removed_and_users_and_data_stay() {
     .assert_eq(&removal::kept(Some(&site), &target(), &facts));
     let plan = removal::uninstall(&target(), &new_host(&site), false);
     expect![[r#"
-        stop: : it does not run
-        disable: : it is not enabled
-        unit: /etc/systemd/system/mini-supervisor-shop.service: not there
-        privileges: : skipped: nothing for sudo was written
-        tmpfiles: /etc/tmpfiles.d/mini-supervisor-shop.conf: not there
-        reload: systemctl daemon-reload: not needed
+        stop: "": it does not run
+        disable: "": it is not enabled
+        unit: "/etc/systemd/system/mini-supervisor-shop.service": not there
+        privileges: "": skipped: nothing for sudo was written
+        tmpfiles: "/etc/tmpfiles.d/mini-supervisor-shop.conf": not there
+        reload: "systemctl daemon-reload": not needed
     "#]]
     .assert_eq(&words(&plan));
 }
@@ -359,70 +362,8 @@ fn how_a_supervisor_is_stopped_depends_on_who_started_it() {
     let by_hand = Facts { unit: Written::Missing, ..installed(&site) };
     assert!(stop(&by_hand, true).contains("skipped: a supervisor of this site runs that no unit"));
     let without = Facts { systemd: None, ..by_hand };
-    assert_eq!(stop(&without, true), "stop: stop the supervisor of the site: DO");
-    assert_eq!(stop(&without, false), "stop: : it does not run");
-}
-
-#[test]
-fn the_unit_is_the_recommended_one() {
-    let site = site(SHOP);
-    let text = unit::service(&site.supervisor, &target(), "/usr/bin/supervisor".as_ref(), &site);
-    expect![[r##"
-        # Written by "supervisor install" for the site /etc/mini-supervisor/shop.yaml
-        # It is written anew by the next one: change it with systemctl edit mini-supervisor-shop.service
-        [Unit]
-        Description=Site shop (mini-supervisor)
-        Documentation=man:supervisor(8) man:site.yaml(5)
-        After=network-online.target local-fs.target remote-fs-pre.target
-        StartLimitIntervalSec=300
-        StartLimitBurst=10
-
-        [Service]
-        Type=forking
-        PIDFile=/run/mini-supervisor/shop/supervisor.pid
-        RuntimeDirectory=mini-supervisor/shop
-        RuntimeDirectoryMode=0755
-        RuntimeDirectoryPreserve=no
-        ExecStart=/usr/bin/supervisor --daemon --pid-file /run/mini-supervisor/shop/supervisor.pid -c /etc/mini-supervisor/shop.yaml
-        ExecReload=/bin/kill -HUP $MAINPID
-        KillMode=mixed
-        NotifyAccess=all
-        Restart=on-failure
-        RestartSec=2
-        RestartPreventExitStatus=78
-        TimeoutStartSec=120
-        TimeoutStopSec=100
-        WatchdogSec=60
-        OOMPolicy=continue
-        Delegate=yes
-        LimitNOFILE=1024:524288
-
-        [Install]
-        WantedBy=multi-user.target
-    "##]].assert_eq(&text);
-}
-
-#[test]
-fn odd_names_and_times_reach_the_unit_unharmed() {
-    let text = "version: 1
-supervisor: {name: a@b, runtime_dir: /srv/run, shutdown_timeout: 1500ms, stop_on_hangup: true}
-programs: {web: {command: web, user: root, start_timeout: 10m}}
-";
-    let site = site(text);
-    let set = [("A".to_owned(), "1 $x\"%".to_owned())];
-    let target = Target::new("a@b", "/srv/my site.yaml".into(), &set);
-    assert_eq!(target.unit, "mini-supervisor-a\\x40b.service");
-    let text = unit::service(&site.supervisor, &target, "/opt/s%/supervisor".as_ref(), &site);
-    let line = |key: &str| text.lines().find(|line| line.starts_with(key));
-    let start = "ExecStart=/opt/s%%/supervisor --daemon --pid-file /srv/run/supervisor.pid \
-                 -c \"/srv/my site.yaml\" --set \"A=1 $$x\\\"%%\"";
-    assert_eq!(line("ExecStart="), Some(start));
-    assert!(line("ExecReload=").unwrap().starts_with("ExecReload=/opt/s%%/supervisor reload -c"));
-    assert_eq!(line("TimeoutStopSec="), Some("TimeoutStopSec=12"));
-    assert_eq!(line("TimeoutStartSec="), Some("TimeoutStartSec=630"));
-    assert_eq!(line("RuntimeDirectory="), None);
-    let own = plan::directories(&site, "a@b");
-    assert!(own.contains_key(std::path::Path::new("/srv/run")), "{own:?}");
+    assert_eq!(stop(&without, true), "stop: \"stop the supervisor of the site\": DO");
+    assert_eq!(stop(&without, false), "stop: \"\": it does not run");
 }
 
 /// Hands that fail at the n-th action.
