@@ -114,8 +114,8 @@ impl Facts {
         facts
     }
 
-    /// Takes the unit of the package where there is one and none of ours. For an installation it has
-    /// to do for the site.
+    /// Takes the unit of the package where there is one and none of ours. For an installation it
+    /// has to do for the site.
     pub(super) fn choose(&mut self, target: &mut Target, does: impl Fn(&Target, &Path) -> bool) {
         if self.unit != Written::Missing || !does(target, &self.binary) {
             return;

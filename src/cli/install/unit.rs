@@ -132,7 +132,7 @@ pub(super) fn service(
     // Writing to a string cannot fail.
     write!(
         text,
-        "# It is written anew by the next one: change it with systemctl edit {unit}
+        "# Changes are lost with the next one: make them by systemctl edit {unit}
 [Unit]
 Description=Site {site} (mini-supervisor)
 Documentation=man:supervisor(8) man:site.yaml(5)

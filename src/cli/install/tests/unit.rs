@@ -1,6 +1,6 @@
 //! Units: their text, and whose they are.
 
-use expect_test::expect;
+use expect_test::expect_file;
 
 use super::{SHOP, new_host, site, target, words};
 use crate::{
@@ -20,39 +20,7 @@ use crate::{
 fn the_unit_is_the_recommended_one() {
     let site = site(SHOP);
     let text = unit::service(&site.supervisor, &target(), "/usr/bin/supervisor".as_ref(), &site);
-    expect![[r##"
-        # Written by "supervisor install" for the site /etc/mini-supervisor/shop.yaml
-        # It is written anew by the next one: change it with systemctl edit mini-supervisor-shop.service
-        [Unit]
-        Description=Site shop (mini-supervisor)
-        Documentation=man:supervisor(8) man:site.yaml(5)
-        After=network-online.target local-fs.target remote-fs-pre.target
-        StartLimitIntervalSec=300
-        StartLimitBurst=10
-
-        [Service]
-        Type=forking
-        PIDFile=/run/mini-supervisor/shop/supervisor.pid
-        RuntimeDirectory=mini-supervisor/shop
-        RuntimeDirectoryMode=0755
-        RuntimeDirectoryPreserve=no
-        ExecStart=/usr/bin/supervisor --daemon --pid-file /run/mini-supervisor/shop/supervisor.pid -c /etc/mini-supervisor/shop.yaml
-        ExecReload=/usr/bin/supervisor reload -c /etc/mini-supervisor/shop.yaml
-        KillMode=mixed
-        NotifyAccess=all
-        Restart=on-failure
-        RestartSec=2
-        RestartPreventExitStatus=2 78
-        TimeoutStartSec=120
-        TimeoutStopSec=100
-        WatchdogSec=60
-        OOMPolicy=continue
-        Delegate=yes
-        LimitNOFILE=1024:524288
-
-        [Install]
-        WantedBy=multi-user.target
-    "##]].assert_eq(&text);
+    expect_file!["shop.service"].assert_eq(&text);
 }
 
 #[test]
