@@ -19,10 +19,12 @@ mod pid;
 pub mod random;
 pub mod rlimit;
 pub mod signals;
+pub mod sigwait;
 pub mod socket;
 pub mod spawn;
 pub mod stdio;
 pub mod subreaper;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 

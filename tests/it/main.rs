@@ -23,6 +23,7 @@
 mod access;
 mod architecture;
 mod cli;
+mod command;
 mod conditions;
 mod config;
 mod control;

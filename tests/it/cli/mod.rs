@@ -10,7 +10,7 @@ mod answers;
 mod help;
 mod places;
 mod rights;
-mod site;
+pub(crate) mod site;
 mod streams;
 mod terminal;
 

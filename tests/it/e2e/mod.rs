@@ -14,13 +14,13 @@
 )]
 
 mod children;
-mod client;
+pub(crate) mod client;
 mod control;
 mod debian;
 mod execution;
 mod faults;
 mod hangs;
-mod harness;
+pub(crate) mod harness;
 mod init;
 mod install;
 mod instance;
