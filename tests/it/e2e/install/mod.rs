@@ -360,7 +360,7 @@ fn without_systemd_a_site_is_installed_started_by_hand_and_stopped_by_uninstall(
         "{BEGIN}
 shop install | grep -v -e users -e directories: -e permissions
 supervisor -d -c /etc/mini-supervisor/shop.yaml; echo \"-> $?\"
-shop status | grep -o 'web *RUNNING'
+shop start web | grep -o 'web *RUNNING'
 shop uninstall; shop status >/dev/null; shop uninstall | tail -n 1; id -un shop; ls -d /srv/conf
 "
     );
@@ -415,7 +415,7 @@ unit=mini-supervisor-shop.service
 shop() { supervisor -c /etc/mini-supervisor/shop.yaml \"$@\"; echo \"-> $?\"; }
 if [ $1 = first ]; then
   shop install --now | grep -e '^.[5-8]/' -e '->'
-  shop status | grep -o 'web *RUNNING'
+  shop start web | grep -o 'web *RUNNING'
   touch /again
   exit
 fi
@@ -423,7 +423,7 @@ systemctl is-enabled $unit; systemctl is-active $unit
 systemctl show -p Type,NRestarts,OOMPolicy,KillMode $unit
 systemd-analyze verify --man=no $unit && echo verified
 [ \"$(systemctl show --value -p MainPID $unit)\" = \"$(cat /run/mini-supervisor/shop/supervisor.pid)\" ] && echo same pid
-shop status | grep -o 'web *RUNNING'
+shop start web | grep -o 'web *RUNNING'
 setpriv --reuid shop --regid shop --clear-groups supervisor -s /run/mini-supervisor/shop/control.sock status | grep -o 'web *RUNNING'
 stat -c '%n %U' /run/shop
 shop install --now | grep -v -e already -e skipped -e 'not needed' -e '^ ' -e ':$'
