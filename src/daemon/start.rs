@@ -19,6 +19,7 @@ use super::{
     children::Nursery,
     command::Entry,
     control::{self, AccessConfig},
+    directories,
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
@@ -201,6 +202,7 @@ fn supervise(
     let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
+    directories::make(&site).map_err(refused)?;
     let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
     let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
     if site.supervisor.lock_memory {
