@@ -51,7 +51,7 @@ pub(super) fn run(
         Ok(command) if context.config().is_some() => match context.run_options() {
             Ok(run) => {
                 let (command, daemon) = (Some(command), Some(false));
-                daemon::run(&daemon::RunOptions { command, daemon, ..run })
+                daemon::run(&daemon::RunOptions { daemon, command, ..run })
             }
             Err(failure) => failure.report(out),
         },

@@ -3,6 +3,7 @@
 mod client;
 mod entry;
 mod fail;
+mod install;
 mod options;
 mod out;
 mod render;
@@ -36,6 +37,7 @@ use crate::{
 };
 
 /// What a command knows: the global options and the environment, read once.
+#[derive(Clone)]
 struct Context {
     global: Global,
     start: StartOptions,

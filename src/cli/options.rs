@@ -184,6 +184,10 @@ pub(super) enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Make the users, directories and systemd unit of the site
+    Install(InstallArgs),
+    /// Stop the site and remove its systemd unit; users and data stay
+    Uninstall,
     /// Print the site as it was understood, with all defaults
     ShowConfig {
         /// Say where each value comes from
@@ -199,6 +203,16 @@ pub(super) enum Verb {
     },
     /// Print the version of this command, and of the supervisor that runs
     Version,
+}
+
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct InstallArgs {
+    /// Do not start the site at boot
+    #[arg(long)]
+    pub(super) no_enable: bool,
+    /// Start the site
+    #[arg(long)]
+    pub(super) now: bool,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ mod children;
 mod command;
 pub mod conditions;
 pub mod control;
+mod directories;
 mod door;
 mod dry_run;
 mod execute;

@@ -7,10 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -22,6 +19,7 @@ use super::{
     children::Nursery,
     command::Entry,
     control::{self, AccessConfig},
+    directories,
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
@@ -204,6 +202,7 @@ fn supervise(
     let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
+    directories::make(&site).map_err(refused)?;
     let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
     let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
     if site.supervisor.lock_memory {
@@ -414,7 +413,7 @@ fn log_thread(
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
     let reports = queue.clone();
-    let end = LastWord::new("logs", queue);
+    let end = input::LastWord::new("logs", queue);
     let alive = Arc::clone(&end.armed);
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
@@ -438,35 +437,12 @@ fn log_thread(
     Ok(handle)
 }
 
-/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
-/// loop.
-struct LastWord {
-    thread: &'static str,
-    queue: Sender<Input>,
-    /// There is such a thread.
-    armed: Arc<AtomicBool>,
-}
-
-impl LastWord {
-    fn new(thread: &'static str, queue: &Sender<Input>) -> Self {
-        Self { thread, queue: queue.clone(), armed: Arc::default() }
-    }
-}
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        if self.armed.load(Ordering::Relaxed) {
-            input::send(&self.queue, Input::ThreadLost(self.thread));
-        }
-    }
-}
-
 /// The control socket. Without it the site runs all the same, and says so.
 fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: Sender<Input>) {
     let Some((directory, path)) = place.paths.take() else { return };
     let (mode, owner) = door::settings(&supervisor.control);
     let listener = socket::listen_on(&path, mode, owner);
-    let end = LastWord::new("control", &queue);
+    let end = input::LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
     let to_panic = super::fault::is_wanted(&shell.nursery.environment, "control");

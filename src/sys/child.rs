@@ -4,7 +4,11 @@
 //! signalled, and only then is the child *reaped*. Whatever was peeked must be reaped: the kernel
 //! shows the same one again until then.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
 
 use nix::errno::Errno;
 
@@ -27,6 +31,17 @@ impl LiveChild {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// A descriptor that becomes readable when it has ended (`pidfd_open(2)`); `None` where the
+    /// kernel has none, before Linux 5.3.
+    #[must_use]
+    pub fn ending(&self) -> Option<OwnedFd> {
+        // SAFETY: a plain system call on numbers (pidfd_open(2)).
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.raw(), 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: just opened, and owned by nobody else.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Takes away a child that is known to be ending without ever having become a program.

@@ -6,7 +6,9 @@
 
 pub mod child;
 pub mod clock;
+pub mod command;
 pub mod daemonize;
+pub mod directory;
 mod error;
 pub mod files;
 pub mod lockfile;

@@ -23,6 +23,7 @@ mod faults;
 mod hangs;
 pub(crate) mod harness;
 mod init;
+mod install;
 mod instance;
 pub(crate) mod lines;
 mod moments;
