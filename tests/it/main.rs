@@ -35,6 +35,7 @@ mod logs;
 mod logs_faults;
 mod logs_hung;
 mod man;
+mod packaging;
 mod sim;
 mod site_builder;
 mod sys_binary;
