@@ -22,7 +22,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::{
     client::Wanted,
     fail::Failure,
-    options::{CommandLine, Global, Verb},
+    options::{CommandLine, Global, StartOptions, Verb},
     out::Out,
 };
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
 /// What a command knows: the global options and the environment, read once.
 struct Context {
     global: Global,
+    start: StartOptions,
     environment: BTreeMap<OsString, OsString>,
 }
 
@@ -64,7 +65,7 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = Out::new(line.global.json, no_color);
-    let context = Context { global: line.global, environment };
+    let context = Context { global: line.global, start: line.start, environment };
     let verb = if line.test && line.verb.is_none() { Some(Verb::Check) } else { line.verb };
     let Some(verb) = verb else { return daemon::run(&context.run_options()) };
     init_log(context.log_level());
@@ -123,7 +124,9 @@ impl Context {
     fn run_options(&self) -> RunOptions {
         RunOptions {
             config: self.config(),
-            pid_file: None,
+            daemon: (self.start.daemon || self.start.foreground).then_some(self.start.daemon),
+            start_timeout: self.start.start_timeout,
+            pid_file: self.start.pid_file.clone(),
             log_level: self.log_level(),
             set: self.global.set.clone(),
             dry_run: self.global.dry_run,

@@ -11,18 +11,36 @@ use crate::model::{LogLevel, Signal};
 #[command(name = "supervisor", bin_name = "supervisor", version)]
 #[command(disable_help_subcommand = true)]
 #[command(override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [OPTIONS] VERB …")]
-#[command(after_help = "Without a verb the site is supervised, in the foreground.")]
+#[command(
+    after_help = "Without a verb the site is supervised, in the foreground unless -d is given."
+)]
 pub(super) struct CommandLine {
     #[command(flatten)]
     pub(super) global: Global,
-    /// The default; overrides `supervisor.daemon: true`
-    #[arg(short = 'n', long)]
-    pub(super) foreground: bool,
+    #[command(flatten)]
+    pub(super) start: StartOptions,
     /// Validate the site file and end; the same as `check`
     #[arg(short = 't', long)]
     pub(super) test: bool,
     #[command(subcommand)]
     pub(super) verb: Option<Verb>,
+}
+
+/// Options of a start.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StartOptions {
+    /// Go into the background when the site is up; the exit code says whether it is
+    #[arg(short, long, conflicts_with = "foreground")]
+    pub(super) daemon: bool,
+    /// The default; overrides `supervisor.daemon: true`
+    #[arg(short = 'n', long)]
+    pub(super) foreground: bool,
+    /// Write the process id into this file [default: `supervisor.pid_file`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// How long the site may take to come up in the background [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) start_timeout: Option<Duration>,
 }
 
 /// Above the options that every verb has.

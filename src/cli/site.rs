@@ -44,6 +44,7 @@ pub(super) fn load(context: &Context, file: &Path, for_check: bool) -> Result<Lo
     };
     let options = LoadOptions {
         daemon: None,
+        journal: false,
         uid,
         account,
         current_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),

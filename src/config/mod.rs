@@ -13,11 +13,14 @@ mod source;
 mod tree;
 mod values;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 pub use diagnostic::{Colour, Diagnostic, Findings, Place, Severity, SourceFile};
 pub use dotenv::{DotenvError, read_dotenv};
-pub use load::load;
+pub use load::{is_daemon, load};
 pub use show::show;
 pub use source::{Fingerprint, Source, SourceError, read, read_stable, read_stdin};
 
@@ -44,6 +47,8 @@ pub trait Accounts {
 pub struct LoadOptions {
     /// Whether the supervisor goes into the background; `None`: as the file says.
     pub daemon: Option<bool>,
+    /// Standard error is the journal's, which keeps it in the background too.
+    pub journal: bool,
     /// The effective user id of the supervisor; 0 is a root supervisor.
     pub uid: u32,
     /// The account that the supervisor runs as, when it is known.
@@ -58,6 +63,23 @@ pub struct LoadOptions {
     pub environment: BTreeMap<String, String>,
     /// Only checking: users that the file itself declares count as known.
     pub for_check: bool,
+}
+
+impl LoadOptions {
+    /// Where the log files of the site `name` are, unless it says otherwise.
+    #[must_use]
+    pub fn log_directory(&self, name: &Name) -> PathBuf {
+        if self.uid == 0 {
+            return Path::new("/var/log/mini-supervisor").join(name.as_str());
+        }
+        self.state_home().join("mini-supervisor").join(name.as_str()).join("log")
+    }
+
+    fn state_home(&self) -> PathBuf {
+        let given = self.environment.get("XDG_STATE_HOME").map(PathBuf::from);
+        let home = || self.account.as_ref().map_or(Path::new("/"), |a| &a.home);
+        given.filter(|p| p.is_absolute()).unwrap_or_else(|| home().join(".local/state"))
+    }
 }
 
 /// A site that was read.

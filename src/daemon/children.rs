@@ -33,14 +33,16 @@ pub(super) struct Ready {
     pub(super) pipes: Vec<(crate::daemon::logs::Which, OwnedFd)>,
 }
 
-/// Variables that are ours and never reach a program.
-const OURS: [&str; 9] = [
+/// Variables that are ours and never reach a program, not even by name: it could speak to the
+/// service manager for us.
+const OURS: [&str; 10] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
     "FDSTORE",
     "SUPERVISOR_RUN",
     "SUPERVISOR_SOCKET",
@@ -156,12 +158,12 @@ impl Nursery {
         let basic = |key: &OsString| key == "PATH" || key == "LANG";
         let wanted = |key: &OsString| match inherit {
             Inherit::Basic => basic(key),
-            Inherit::All => !OURS.iter().any(|ours| key == ours),
+            Inherit::All => true,
             Inherit::Names(names) => basic(key) || names.iter().any(|name| key == name.as_ref()),
         };
         self.environment
             .iter()
-            .filter(|(k, _)| wanted(k))
+            .filter(|(k, _)| wanted(k) && !OURS.iter().any(|ours| *k == ours))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     }

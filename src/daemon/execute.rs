@@ -385,6 +385,9 @@ impl Shell {
     }
 
     fn load(&mut self, request: Option<RequestId>, dry_run: bool, allow_removal: bool) {
+        if !dry_run {
+            self.manager.reloading(crate::sys::clock::monotonic());
+        }
         let (queue, loader) = (self.queue.clone(), self.loader.clone());
         let thread = std::thread::Builder::new().name("loader".into()).spawn(move || {
             let event = match loader.reload() {

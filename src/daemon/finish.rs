@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{Shell, input::Input};
 use crate::{
@@ -50,7 +50,10 @@ impl Shell {
             if left.is_zero() {
                 return;
             }
-            match inputs.recv_timeout(left) {
+            // Whoever watches us is told that we are not stuck.
+            self.manager.look(&self.engine, clock::monotonic(), clock::wall);
+            let look = self.manager.deadline().map(|at| at.since(clock::monotonic()));
+            match inputs.recv_timeout(look.map_or(left, |look| look.min(left))) {
                 // A second TERM: no more patience.
                 Ok(Input::Signals) => {
                     let impatient =
@@ -60,8 +63,8 @@ impl Shell {
                         return;
                     }
                 }
-                Ok(_) => {}
-                Err(_) => return,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

@@ -17,14 +17,15 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// Reads it for the start.
+    /// Reads it for the start, unless it was read already.
     ///
     /// # Errors
     /// All mistakes, rendered.
-    pub(crate) fn read(&self) -> Result<Loaded, String> {
-        let source = match &self.path {
-            Some(path) => config::read(path, self.options.uid),
-            None => config::read_stdin(),
+    pub(crate) fn read(&self, source: Option<Source>) -> Result<Loaded, String> {
+        let source = match (source, &self.path) {
+            (Some(source), _) => Ok(source),
+            (None, Some(path)) => config::read(path, self.options.uid),
+            (None, None) => config::read_stdin(),
         };
         let source = source.map_err(|why| with_hint(&why.to_string(), why.hint.as_deref()))?;
         let loaded = self.load(&source)?;

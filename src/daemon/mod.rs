@@ -3,6 +3,7 @@
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
 mod accounts;
+mod background;
 mod children;
 pub mod conditions;
 pub mod control;
@@ -15,6 +16,8 @@ mod input;
 mod journal;
 mod loader;
 pub mod logs;
+mod notify;
+mod place;
 mod requests;
 mod start;
 
@@ -70,6 +73,8 @@ struct Shell {
     door: Option<door::Door>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
+    /// Who started us, and the service manager.
+    manager: notify::Manager,
     loader: loader::Loader,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
@@ -99,11 +104,15 @@ impl Shell {
         self.actions = Actions::new();
         crate::sys::memory::settle();
         loop {
+            self.manager.look(&self.engine, clock::monotonic(), clock::wall);
             if let Some(code) = self.exit {
                 return code;
             }
             match self.next(inputs) {
-                Some(input) => self.take(input),
+                Some(input) => {
+                    self.manager.touch();
+                    self.take(input);
+                }
                 None => self.deadline(),
             }
         }
@@ -113,7 +122,8 @@ impl Shell {
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let again = self.unclear.map(|(_, at)| at);
-        let Some(at) = self.engine.next_deadline().into_iter().chain(again).min() else {
+        let others = again.into_iter().chain(self.manager.deadline());
+        let Some(at) = self.engine.next_deadline().into_iter().chain(others).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
         let wait = at.since(clock::monotonic()).min(Duration::from_secs(86_400));
@@ -131,6 +141,9 @@ impl Shell {
     }
 
     fn deadline(&mut self) {
+        if self.engine.next_deadline().is_some_and(|at| at <= clock::monotonic()) {
+            self.manager.touch();
+        }
         self.feed(Event::Deadline);
         if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
             self.look_at_trees();
@@ -238,12 +251,17 @@ impl Shell {
 
     fn drain_results(&mut self) {
         while let Some(event) = self.results.pop_front() {
+            let reload = matches!(event, Event::Loaded { dry_run: false, .. });
+            let reload = reload || matches!(event, Event::NotLoaded { .. });
             let mut actions = std::mem::take(&mut self.actions);
             self.engine.handle(event, clock::monotonic(), clock::wall(), &mut actions);
             for action in actions.drain() {
                 self.execute(action);
             }
             self.actions = actions;
+            if reload {
+                self.manager.reloaded(clock::monotonic());
+            }
         }
         self.abort_unwanted();
     }

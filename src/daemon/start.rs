@@ -8,37 +8,34 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{
     Host, Shell,
+    background::{self, Background, Part},
     children::Nursery,
     control::{self, AccessConfig},
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
     loader::Loader,
-    logs,
+    logs, notify,
+    place::{self, Place},
 };
 use crate::{
-    config::{Accounts, LoadOptions, Loaded},
+    config::{Accounts, LoadOptions, Loaded, Source},
     control::{Peer, paths},
     engine::{Actions, Bugs, Engine, Record, Surroundings, What},
     model::{LogLevel, Site, Supervisor},
     sys::{
-        SysError,
-        child::Children,
-        clock,
-        lockfile::{self, InstanceLock, LockError},
-        memory,
-        mountinfo::HangingMounts,
-        random, rlimit, signals, socket, stdio, subreaper,
-        tree::Trees,
+        SysError, child::Children, clock, memory, mountinfo::HangingMounts, random, rlimit,
+        signals, socket, stdio, subreaper, tree::Trees,
     },
 };
 
@@ -47,6 +44,10 @@ use crate::{
 pub struct RunOptions {
     /// The site file; `-` is standard input, `None` the default one.
     pub config: Option<PathBuf>,
+    /// Whether to go into the background; `None`: as the file says.
+    pub daemon: Option<bool>,
+    /// How long that may take; a minute unless given.
+    pub start_timeout: Option<Duration>,
     /// Where to write the pid, instead of the file's place.
     pub pid_file: Option<PathBuf>,
     /// Least important level that is logged, instead of the file's.
@@ -62,17 +63,25 @@ pub struct RunOptions {
 }
 
 /// Exit codes of a supervisor that does not come up (the contract, section 3).
-const EX_CANNOT: u8 = 1;
+pub(super) const EX_CANNOT: u8 = 1;
 const EX_FAULT: u8 = 70;
-const EX_LOCKED: u8 = 73;
+pub(super) const EX_LOCKED: u8 = 73;
 const EX_CONFIG: u8 = 78;
 
+/// Missing directories of log files are made below this.
+pub(super) const LOGS: &str = "/var/log/mini-supervisor";
+
 /// Why the supervisor does not come up: the exit code and what is printed.
-struct Refusal(u8, String);
+pub(super) struct Refusal(pub(super) u8, pub(super) String);
 
 impl Refusal {
-    fn cannot(what: &str, cause: impl std::fmt::Display) -> Self {
+    pub(super) fn cannot(what: &str, cause: impl std::fmt::Display) -> Self {
         Self(EX_CANNOT, format!("supervisor: cannot {what}: {cause}"))
+    }
+
+    /// As it is printed.
+    fn text(&self, options: &RunOptions) -> String {
+        if options.json { self.json() } else { self.1.trim_end().to_owned() }
     }
 
     /// The same fields as a verb's.
@@ -96,7 +105,7 @@ impl Refusal {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn refused(why: SysError) -> Refusal {
+pub(super) fn refused(why: SysError) -> Refusal {
     Refusal(EX_CANNOT, format!("supervisor: {why}"))
 }
 
@@ -107,14 +116,42 @@ pub fn run(options: &RunOptions) -> ExitCode {
     stdio::fill();
     stdio::close_on_exec();
     memory::one_arena();
-    match beside_the_main_thread(|| supervise(options)) {
+    let result = match background::enter(options) {
+        Ok(Part::Starter(result)) => result,
+        Ok(Part::Supervisor(background, source)) => {
+            let given = Mutex::new((background, source));
+            beside_the_main_thread(|| {
+                let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+                let source = given.1.take();
+                come_up(options, &mut given.0, source)
+            })
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(refusal) => {
-            let text = if options.json { refusal.json() } else { refusal.1.trim_end().to_owned() };
-            stdio::say(&format!("{text}\n"));
+            stdio::say(&format!("{}\n", refusal.text(options)));
             ExitCode::from(refusal.0)
         }
     }
+}
+
+/// Supervises; whoever waits for us to come up hears of it when we do not.
+fn come_up(
+    options: &RunOptions,
+    background: &mut Option<Background>,
+    source: Option<Source>,
+) -> Result<u8, Refusal> {
+    let result = supervise(options, background, source);
+    let Err(refusal) = &result else { return result };
+    let Some(background) = background else {
+        notify::refused(&options.environment, &refusal.1, refusal.0);
+        return result;
+    };
+    background.starter.say(&format!("{}\n", refusal.text(options)));
+    background.starter.ended(refusal.0);
+    Ok(refusal.0)
 }
 
 /// Does the work in a thread of its own: the main thread is given all orphans, and with no
@@ -129,7 +166,11 @@ fn beside_the_main_thread(work: impl Fn() -> Result<u8, Refusal> + Sync) -> Resu
     })
 }
 
-fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
+fn supervise(
+    options: &RunOptions,
+    background: &mut Option<Background>,
+    source: Option<Source>,
+) -> Result<u8, Refusal> {
     // Before anything else is opened: what we were started with may be few.
     let open_files = rlimit::raise_open_files().ok();
     if subreaper::is_init() {
@@ -137,8 +178,8 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
         // it ends, and there is nothing yet that would be left behind.
         signals::install().map_err(refused)?;
     }
-    let loader = loader(options);
-    let site_read = loader.read().map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
+    let loader = loader(options, background.is_some());
+    let site_read = loader.read(source).map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
     if !site_read.warnings.is_empty() {
         stdio::say(&site_read.warnings.lines());
     }
@@ -154,14 +195,21 @@ fn supervise(options: &RunOptions) -> Result<u8, Refusal> {
     let signals = signals::install().map_err(refused)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
-    let pid_file = options.pid_file.as_ref().or(site.supervisor.pid_file.as_ref());
-    let _pid_file =
-        pid_file.map(|path| lockfile::PidFile::write(path)).transpose().map_err(refused)?;
+    let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
+    let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
     if site.supervisor.lock_memory {
         memory::lock_all().map_err(refused)?;
     }
+    if let Some(background) = background {
+        background.settle(&site, &loader)?;
+    }
     let (queue, inputs) = unbounded();
     let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
+    if background.is_some() {
+        background::refuse_without_socket(&shell).inspect_err(|_| shell.close())?;
+    }
+    let starter = background.take().map(|background| background.starter);
+    shell.manager = notify::Manager::new(&options.environment, starter, clock::monotonic());
     drop(site);
     memory::trim();
     Ok(lifetime(&mut shell, &inputs))
@@ -193,90 +241,44 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         EX_FAULT
     });
     shell.close();
+    let log = shell.engine.supervisor().log.file.as_ref().map(|path| path.display().to_string());
+    shell.manager.ended(code, log.as_deref());
     code
 }
 
-fn loader(options: &RunOptions) -> Loader {
-    // Where it was deleted, absolute paths are as good as ever.
-    let current_directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let named = options.config.clone();
-    let path = match named {
+fn loader(options: &RunOptions, daemon: bool) -> Loader {
+    let mut load = load_options(options);
+    load.daemon = Some(daemon);
+    load.journal = background::journal(&load).1;
+    load.account = Host.user_by_id(load.uid);
+    Loader { path: site_file(options, &load.current_directory), options: load }
+}
+
+/// The site file; `None` is standard input.
+pub(super) fn site_file(options: &RunOptions, here: &Path) -> Option<PathBuf> {
+    match &options.config {
         Some(path) if path == Path::new("-") => None,
-        Some(path) => Some(current_directory.join(path)),
+        Some(path) => Some(here.join(path)),
         None => Some(PathBuf::from(paths::DEFAULT_CONFIG)),
-    };
-    let uid = nix::unistd::geteuid().as_raw();
+    }
+}
+
+/// What the file alone does not say; the account is not asked for yet.
+pub(super) fn load_options(options: &RunOptions) -> LoadOptions {
     let text = |value: &OsString| value.to_str().map(str::to_owned);
     let environment = options.environment.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?)));
-    Loader {
-        path,
-        options: LoadOptions {
-            daemon: Some(false),
-            uid,
-            account: Host.user_by_id(uid),
-            current_directory,
-            inherit_all: subreaper::is_init(),
-            set: options.set.iter().cloned().collect(),
-            environment: environment.collect(),
-            for_check: false,
-        },
+    LoadOptions {
+        daemon: None,
+        journal: false,
+        uid: nix::unistd::geteuid().as_raw(),
+        account: None,
+        // Where it was deleted, absolute paths are as good as ever.
+        current_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        inherit_all: subreaper::is_init(),
+        set: options.set.iter().cloned().collect(),
+        environment: environment.collect(),
+        for_check: false,
     }
-}
-
-/// What the supervisor has in its runtime directory, for as long as it lives.
-struct Place {
-    /// The runtime directory, and where the socket is to be.
-    paths: Option<(PathBuf, PathBuf)>,
-    lock: Option<InstanceLock>,
-    /// Said once, when the log is there.
-    warning: Option<String>,
-}
-
-impl Place {
-    /// Takes the first runtime directory that can be made, and the lock in it.
-    fn make(supervisor: &Supervisor, options: &RunOptions) -> Result<Self, Refusal> {
-        let environment =
-            |name: &str| options.environment.get(&OsString::from(name)).map(PathBuf::from);
-        let uid = nix::unistd::geteuid().as_raw();
-        let surroundings = paths::Surroundings {
-            uid,
-            runtime_directory: environment("RUNTIME_DIRECTORY"),
-            xdg_runtime_dir: environment("XDG_RUNTIME_DIR"),
-            home: environment("HOME"),
-        };
-        let name = supervisor.name.as_str();
-        let candidates =
-            paths::runtime_dirs(supervisor.runtime_dir.as_deref(), name, &surroundings);
-        let mut why = None;
-        for directory in candidates {
-            match door::make_directory(&directory) {
-                Ok(()) => match InstanceLock::take(&directory.join(door::LOCK)) {
-                    Ok(lock) => {
-                        let socket = supervisor.control.socket.clone();
-                        let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));
-                        let paths = Some((directory, socket));
-                        return Ok(Self { paths, lock: Some(lock), warning: None });
-                    }
-                    Err(LockError::Held(pid)) => return Err(held(name, pid)),
-                    Err(LockError::Unusable(error)) => why = Some(error),
-                },
-                Err(error) => why = Some(error),
-            }
-        }
-        let why =
-            why.map_or_else(|| "no place for it".to_owned(), |error: SysError| error.to_string());
-        let warning = format!("no runtime directory, so no control socket and no lock: {why}");
-        Ok(Self { paths: None, lock: None, warning: Some(warning) })
-    }
-}
-
-fn held(name: &str, pid: Option<crate::sys::Pid>) -> Refusal {
-    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("pid {pid}"));
-    let text = format!(
-        "supervisor: cannot supervise {name}: {who} does so already\n\
-         hint: supervisor status; supervisor shutdown ends it"
-    );
-    Refusal(EX_LOCKED, text)
 }
 
 /// What every child is given.
@@ -333,6 +335,7 @@ fn shell(
         door: None,
         conditions: None,
         watcher,
+        manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),
         loader,
         followers: BTreeSet::new(),
@@ -387,7 +390,7 @@ fn log_thread(
             .environment
             .get(&OsString::from("NO_COLOR"))
             .is_some_and(|v| !v.is_empty()),
-        make_below: Some(PathBuf::from("/var/log/mini-supervisor")),
+        make_below: Some(PathBuf::from(LOGS)),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),
         patience: logs::PATIENCE,

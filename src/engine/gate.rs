@@ -49,7 +49,7 @@ impl Engine {
         closed.filter_map(|edge| self.slot(edge.target)).map(in_words).collect()
     }
 
-    fn passes(&self, edge: Edge, patient: bool) -> bool {
+    pub(super) fn passes(&self, edge: Edge, patient: bool) -> bool {
         let Some(target) = self.slot(edge.target) else { return edge.kind != EdgeKind::Requires };
         match edge.kind {
             EdgeKind::Requires => holds(target, edge.condition),

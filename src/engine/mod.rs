@@ -21,6 +21,7 @@ mod site;
 mod slot;
 mod state;
 mod status;
+mod summary;
 mod up;
 
 use std::{

@@ -36,6 +36,8 @@ pub struct Supervisor {
     pub pid_file: Option<PathBuf>,
     /// Go into the background.
     pub daemon: bool,
+    /// When it counts as up to whoever started it.
+    pub ready_when: ReadyWhen,
     /// Control socket, pid, lock; `None`: the fallback order is tried at start.
     pub runtime_dir: Option<PathBuf>,
     /// State that outlives a reboot; `None`: the default place.
@@ -142,6 +144,18 @@ pub struct RateLimit {
     pub burst: u32,
     /// … in this time.
     pub interval: Duration,
+}
+
+/// `supervisor.ready_when`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadyWhen {
+    /// As soon as it can be asked; programs are being started.
+    #[default]
+    Up,
+    /// When every program that starts by itself is ready, or has failed once, or waits for one that
+    /// has.
+    Programs,
 }
 
 /// `supervisor.exit_when`.

@@ -14,7 +14,7 @@ use super::{Pid, SysError};
 /// The lock, held until it is dropped or the process ends. Programs do not inherit it.
 #[derive(Debug)]
 pub struct InstanceLock {
-    _lock: Flock<fs::File>,
+    lock: Flock<fs::File>,
 }
 
 /// Why the lock cannot be had.
@@ -60,6 +60,18 @@ impl InstanceLock {
     }
 }
 
+impl InstanceLock {
+    /// Removes the lock file `path` if it is the one that we hold. Whoever has opened it meanwhile
+    /// sees that it is gone and makes another ([`Self::take`]).
+    fn remove(&self, path: &Path) {
+        let there = fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        let held = self.lock.metadata().ok().map(|m| (m.dev(), m.ino()));
+        if there.is_some() && there == held {
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
 fn open(path: &Path) -> std::io::Result<fs::File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = fs::OpenOptions::new()
@@ -90,11 +102,12 @@ fn write_pid(mut lock: Flock<fs::File>) -> std::io::Result<InstanceLock> {
         lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
     match written {
         Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(e),
-        Ok(()) | Err(_) => Ok(InstanceLock { _lock: lock }),
+        Ok(()) | Err(_) => Ok(InstanceLock { lock }),
     }
 }
 
-/// Our PID file: put in place by rename(2), removed only while it is still ours.
+/// Our PID file: put in place by rename(2), removed only while it is still ours. A lock beside it
+/// is held as long: two sites that name the same file do not overwrite each other's.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -102,14 +115,31 @@ pub struct PidFile {
     identity: (u64, u64),
     /// As long as it is open its number is no other file's, not even after it was removed.
     _file: fs::File,
+    lock: InstanceLock,
 }
 
 impl PidFile {
-    /// Writes our pid to `path`; whatever was there is replaced, never followed.
+    /// Writes our pid to `path`; whatever was there is replaced, never followed. Nothing is touched
+    /// while another process has the file.
     ///
     /// # Errors
-    /// The directory is missing or not writable.
-    pub fn write(path: &Path) -> Result<Self, SysError> {
+    /// [`LockError::Held`] when another process has it; the directory is missing or not writable.
+    pub fn write(path: &Path) -> Result<Self, LockError> {
+        let lock = InstanceLock::take(&beside(path))?;
+        Self::place(path, lock).map_err(|(why, lock)| {
+            lock.remove(&beside(path));
+            LockError::Unusable(why)
+        })
+    }
+
+    fn place(path: &Path, lock: InstanceLock) -> Result<Self, (SysError, InstanceLock)> {
+        match Self::rename(path) {
+            Ok((identity, file)) => Ok(Self { path: path.into(), identity, _file: file, lock }),
+            Err(why) => Err((why, lock)),
+        }
+    }
+
+    fn rename(path: &Path) -> Result<((u64, u64), fs::File), SysError> {
         let fail = |e| SysError::new(format!("write the PID file {}", path.display()), e);
         let pid = std::process::id();
         let temporary = path.with_extension(format!("{pid}.tmp"));
@@ -127,7 +157,7 @@ impl PidFile {
             .and_then(|()| file.metadata())
             .and_then(|meta| fs::rename(&temporary, path).map(|()| (meta.dev(), meta.ino())));
         match placed {
-            Ok(identity) => Ok(Self { path: path.into(), identity, _file: file }),
+            Ok(identity) => Ok((identity, file)),
             Err(e) => {
                 fs::remove_file(&temporary).ok();
                 Err(fail(e))
@@ -141,7 +171,15 @@ impl Drop for PidFile {
         if self.is_ours() {
             fs::remove_file(&self.path).ok();
         }
+        self.lock.remove(&beside(&self.path));
     }
+}
+
+/// The lock of the PID file `path`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }
 
 impl PidFile {

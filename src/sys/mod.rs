@@ -6,11 +6,13 @@
 
 pub mod child;
 pub mod clock;
+pub mod daemonize;
 mod error;
 pub mod files;
 pub mod lockfile;
 pub mod memory;
 pub mod mountinfo;
+pub mod notify;
 mod pid;
 pub mod random;
 pub mod rlimit;

@@ -135,6 +135,7 @@ pub(crate) fn site(programs: impl IntoIterator<Item = Program>) -> Site {
             name: name("site"),
             pid_file: None,
             daemon: false,
+            ready_when: ReadyWhen::Up,
             runtime_dir: None,
             state_dir: None,
             log,

@@ -19,7 +19,7 @@ use super::{
     schema::{Kind, PROGRAM, SITE},
     tree::{self, Key, Node, Scalar, Value},
 };
-use crate::model::{Name, Site, Unsupported};
+use crate::model::{Account, Name, Site, Unsupported};
 
 /// Reads a site out of `source`: all mistakes at once.
 ///
@@ -45,6 +45,49 @@ pub fn load(
             Ok(Loaded { site, warnings: found.warnings_only(), written })
         }
         _ => Err(found),
+    }
+}
+
+/// Whether the site goes into the background: a look at nothing else, before all the rest is read.
+/// Mistakes are left to [`load`].
+#[must_use]
+pub fn is_daemon(source: &Source, options: &LoadOptions) -> bool {
+    if !source.text.contains("daemon") {
+        return false;
+    }
+    let directory = directory(source, options);
+    let (found, accounts) = (Findings::default(), &Nobody);
+    let mut load = Load { options, accounts, directory, found, later: Vec::new() };
+    let Some(root) = load.parse(source) else { return false };
+    let Some(mut section) = root.get("supervisor").cloned() else { return false };
+    let written = section.get("daemon").and_then(Node::text);
+    if written.is_some_and(|text| text.contains('$')) {
+        let mut variables =
+            Variables { environment: Some(&options.environment), ..Variables::default() };
+        load.variables(&root, &mut variables);
+        expand::tree(&mut section, &variables, |_| false, &mut load.found);
+    }
+    lower::read::flag(&section, "daemon", lower::read::Flag::Off)
+}
+
+/// Accounts for a look at what has nothing to do with them: asking for one may take a thread.
+struct Nobody;
+
+impl Accounts for Nobody {
+    fn user(&self, _: &str) -> Option<Account> {
+        None
+    }
+
+    fn group(&self, _: &str) -> Option<u32> {
+        None
+    }
+
+    fn user_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -275,10 +318,7 @@ impl Load<'_> {
             return None;
         };
         let by_file = lower::read::flag(section, "daemon", lower::read::Flag::Off);
-        // Their other value is what this version does anyway.
-        if let Some(node) = section.get("daemon").filter(|_| by_file) {
-            self.later.push((node.place, "supervisor.daemon".into()));
-        }
+        // Its other value is what this version does anyway.
         if let Some(node) = section.get("orphans").filter(|n| n.text() == Some("kill")) {
             self.later.push((node.place, "supervisor.orphans".into()));
         }

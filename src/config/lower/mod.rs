@@ -75,16 +75,7 @@ pub(crate) fn texts(names: impl IntoIterator<Item = impl AsRef<str>>) -> BTreeSe
 impl Context<'_> {
     /// Where logs of programs are, unless they say otherwise.
     pub(crate) fn log_directory(&self) -> PathBuf {
-        if self.options.uid == 0 {
-            return Path::new("/var/log/mini-supervisor").join(self.site.as_str());
-        }
-        self.state_home().join("mini-supervisor").join(self.site.as_str()).join("log")
-    }
-
-    fn state_home(&self) -> PathBuf {
-        let given = self.options.environment.get("XDG_STATE_HOME").map(PathBuf::from);
-        let home = || self.options.account.as_ref().map_or(Path::new("/"), |a| &a.home);
-        given.filter(|p| p.is_absolute()).unwrap_or_else(|| home().join(".local/state"))
+        self.options.log_directory(self.site)
     }
 
     /// Where `runtime_directory` and `state_directory` are made: an unprivileged supervisor has its
@@ -94,10 +85,10 @@ impl Context<'_> {
             return system.to_path_buf();
         }
         if key == "state_directory" {
-            return self.state_home();
+            return self.options.state_home();
         }
         let given = self.options.environment.get("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let fallback = || self.state_home().join("mini-supervisor/run");
+        let fallback = || self.options.state_home().join("mini-supervisor/run");
         given.filter(|p| p.is_absolute()).unwrap_or_else(fallback)
     }
 }

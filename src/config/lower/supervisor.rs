@@ -11,10 +11,13 @@ use super::{
 use crate::{
     config::tree::Node,
     model::{
-        Access, Control, ExitWhen, LogFormat, LogLevel, Mode, Orphans, RateLimit, Supervisor,
-        SupervisorLog,
+        Access, Control, ExitWhen, LogFormat, LogLevel, Mode, Orphans, RateLimit, ReadyWhen,
+        Supervisor, SupervisorLog,
     },
 };
+
+/// Our own log beside those of the programs.
+const OWN_LOG: &str = "supervisor.log";
 
 pub(crate) fn supervisor(node: &Node, context: &Context<'_>) -> Supervisor {
     let path = |key: &str| file(node, key, context);
@@ -23,6 +26,10 @@ pub(crate) fn supervisor(node: &Node, context: &Context<'_>) -> Supervisor {
         name: context.site.clone(),
         pid_file: path("pid_file"),
         daemon: context.daemon,
+        ready_when: match word("ready_when") {
+            Some("programs") => ReadyWhen::Programs,
+            _ => ReadyWhen::Up,
+        },
         runtime_dir: path("runtime_dir"),
         state_dir: path("state_dir"),
         log: log(node.get("log").unwrap_or(node), node.get("log").is_some(), context),
@@ -49,7 +56,10 @@ fn file(node: &Node, key: &str, context: &Context<'_>) -> Option<PathBuf> {
 fn log(node: &Node, given: bool, context: &Context<'_>) -> SupervisorLog {
     let node = given.then_some(node);
     let word = |key: &str| node.and_then(|n| n.get(key)).and_then(Node::text);
-    let path = node.and_then(|n| file(n, "file", context));
+    // In the background nobody sees standard error, unless it is the journal's.
+    let own = || context.log_directory().join(OWN_LOG);
+    let hidden = context.daemon && !context.options.journal;
+    let path = node.and_then(|n| file(n, "file", context)).or_else(|| hidden.then(own));
     SupervisorLog {
         level: match word("level") {
             Some("error") => LogLevel::Error,
@@ -60,9 +70,10 @@ fn log(node: &Node, given: bool, context: &Context<'_>) -> SupervisorLog {
         },
         format: if word("format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
         // Without a file, standard error is all there is.
-        stderr: node.is_none_or(|n| {
-            read::flag(n, "stderr", if path.is_some() { Flag::Off } else { Flag::On })
-        }),
+        stderr: {
+            let default = if path.is_some() { Flag::Off } else { Flag::On };
+            node.map_or(path.is_none(), |n| read::flag(n, "stderr", default))
+        },
         owner: word("owner").and_then(|t| user_id(t, context)),
         group: word("group").and_then(|t| group_id(t, context)),
         mode: node.and_then(|n| read::mode(n, "mode")).unwrap_or(Mode(0o640)),

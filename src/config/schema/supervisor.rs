@@ -44,6 +44,7 @@ pub(crate) const SUPERVISOR: Object = object(
         key("name", Kind::Name),
         key("pid_file", Kind::Path),
         key("daemon", Kind::Bool),
+        key("ready_when", Kind::Word(&["up", "programs"])),
         key("runtime_dir", Kind::Path),
         key("state_dir", Kind::Path),
         key("log", Kind::Object(&LOG)),

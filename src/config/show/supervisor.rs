@@ -5,7 +5,8 @@ use super::{
     words::{duration, mode, path, size, texts, word},
 };
 use crate::model::{
-    Compress, ExitWhen, LogFormat, LogLevel, OnFull, Orphans, Rotate, Supervisor, SupervisorLog,
+    Compress, ExitWhen, LogFormat, LogLevel, OnFull, Orphans, ReadyWhen, Rotate, Supervisor,
+    SupervisorLog,
 };
 
 pub(super) fn supervisor(s: &Supervisor) -> Map {
@@ -13,6 +14,13 @@ pub(super) fn supervisor(s: &Supervisor) -> Map {
     map.add("name", Item::Text(s.name.to_string()));
     map.add_some("pid_file", s.pid_file.as_deref().map(path));
     map.add("daemon", word(s.daemon));
+    map.add(
+        "ready_when",
+        word(match s.ready_when {
+            ReadyWhen::Up => "up",
+            ReadyWhen::Programs => "programs",
+        }),
+    );
     map.add_some("runtime_dir", s.runtime_dir.as_deref().map(path));
     map.add_some("state_dir", s.state_dir.as_deref().map(path));
     map.add("log", Item::Map(log(&s.log)));

@@ -256,6 +256,19 @@ pub fn start(options: Options) -> io::Result<(LogHandle, thread::JoinHandle<()>)
     Ok((handle, thread))
 }
 
+/// Opens the file of our own log as the thread would, if there is one.
+///
+/// # Errors
+/// Why it cannot be written.
+pub fn try_own_log(log: &SupervisorLog, make_below: &str) -> Result<(), String> {
+    let Some(path) = &log.file else { return Ok(()) };
+    let ownership = path::Ownership { owner: log.owner, group: log.group, mode: log.mode.0 };
+    let below = Some(PathBuf::from(make_below));
+    let mut file = file::LogFile::new(path, below, log.rotate.clone(), ownership);
+    let at = sink::Moment { now: clock::now(), wall: clock::wall() };
+    file.prepare(at).map(drop).map_err(|why| format!("cannot write {}: {why}", path.display()))
+}
+
 impl LogHandle {
     /// Captures a stream until its end.
     pub fn attach(&self, stream: Stream) {
