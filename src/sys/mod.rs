@@ -23,6 +23,7 @@ pub mod stdio;
 pub mod subreaper;
 pub mod tree;
 pub mod user;
+pub mod width;
 
 pub use error::SysError;
 pub use pid::Pid;

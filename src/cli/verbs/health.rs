@@ -63,10 +63,11 @@ pub(super) fn health(name: Option<&str>, context: &Context, out: &mut Out) -> Re
 fn ask(name: Option<&str>, context: &Context) -> Result<SiteStatus, Failure> {
     let what = name.map_or_else(|| "ask for the health".into(), |n| format!("ask for {n}"));
     let names = name.map(str::to_owned).into_iter().collect();
-    match context.client()?.ask(&what, &Request::Status(Targets { names }))? {
-        Reply::Status(site) => Ok(*site),
-        _ => Err(unexpected(&what)),
-    }
+    let request = Request::Status(Targets { names });
+    let Reply::Status(site) = context.client()?.ask(&what, &request)? else {
+        return Err(unexpected(&what));
+    };
+    Ok(*site)
 }
 
 /// What is good, in words, and what is not.

@@ -35,7 +35,8 @@ fn packages() -> Packages {
     locked("packages.lock", || {
         let made_of = ["packaging", "man", "examples", "README.md", "CHANGELOG.md", binary];
         let since = made_of.map(|part| youngest(&top().join(part))).into_iter().max().unwrap();
-        let is_fresh = |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.modified().unwrap() > since);
+        let is_fresh =
+            |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.modified().unwrap() > since);
         for version in [old, new] {
             if !is_fresh(&path(version)) {
                 let to = folder.to_str().unwrap();
