@@ -4,6 +4,7 @@
     reason = "packages and images are made and used by the commands that users have"
 )]
 
+mod images;
 mod package;
 mod units;
 

@@ -10,6 +10,9 @@ use super::{debian, locked, possible, run, top};
 
 const BUILDS: [&str; 4] = ["dpkg-buildpackage", "dh", "debootstrap", "lintian"];
 
+/// Debian 12 and 13.
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
+
 /// The package, and one with a higher version.
 struct Packages {
     old: String,
@@ -65,10 +68,26 @@ fn the_package_is_built_and_lintian_finds_neither_errors_nor_warnings() {
 }
 
 #[test]
+fn the_package_is_the_same_whenever_it_is_built() {
+    if !possible(&BUILDS) {
+        return;
+    }
+    let old = packages().old;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().to_str().unwrap();
+    let build = "umask 077; exec packaging/build-deb --binary \"$1\" \"$2\"";
+    run(&["sh", "-c", build, "build", env!("CARGO_BIN_EXE_supervisor"), to]);
+    let again = folder.path().join(Path::new(&old).file_name().unwrap());
+    assert!(fs::read(&old).unwrap() == fs::read(&again).unwrap(), "another package");
+}
+
+#[test]
 fn it_is_installed_upgraded_removed_and_purged_without_a_trace() {
     if possible(&BUILDS) {
         let packages = packages();
-        script("bookworm", "lifecycle", &[&packages.old, &packages.new]);
+        for suite in SUITES {
+            script(suite, "lifecycle", &[&packages.old, &packages.new]);
+        }
     }
 }
 
@@ -87,19 +106,30 @@ fn piuparts_finds_nothing_that_it_leaves() {
     }
 }
 
-#[test]
-fn below_systemd_an_upgrade_leaves_every_process_as_it_is() {
+/// Enabled and not started, started with a site, upgraded, removed, booted, purged.
+fn below_systemd(suite: &str) {
     if possible(&[&BUILDS[..], &["systemd-nspawn"]].concat()) {
         let packages = packages();
-        script("bookworm", "booted", &[&packages.old, &packages.new]);
+        let said = script(suite, "booted", &[&packages.old, &packages.new]);
+        assert!(said.ends_with("== purged while it runs\n"), "{said}");
     }
+}
+
+#[test]
+fn below_systemd_252_a_site_starts_at_boot_and_an_upgrade_stops_no_program() {
+    below_systemd("bookworm");
+}
+
+#[test]
+fn below_systemd_257_a_site_starts_at_boot_and_an_upgrade_stops_no_program() {
+    below_systemd("trixie");
 }
 
 #[test]
 fn systemd_252_and_257_understand_every_line_of_the_units() {
     if possible(&BUILDS) {
         let package = packages().old;
-        for (suite, version) in [("bookworm", "252"), ("trixie", "257")] {
+        for (suite, version) in SUITES.into_iter().zip(["252", "257"]) {
             let said = script(suite, "verify", &[&package]);
             assert!(said.starts_with(&format!("systemd {version} ")), "{said}");
         }
