@@ -173,11 +173,6 @@ fn supervise(
 ) -> Result<u8, Refusal> {
     // Before anything else is opened: what we were started with may be few.
     let open_files = rlimit::raise_open_files().ok();
-    if subreaper::is_init() {
-        // A stop that the kernel delivers before there is a handler is lost to process 1. Others
-        // it ends, and there is nothing yet that would be left behind.
-        signals::install().map_err(refused)?;
-    }
     let loader = loader(options, background.is_some());
     let site_read = loader.read(source).map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
     if !site_read.warnings.is_empty() {
@@ -305,13 +300,12 @@ fn shell(
     subreaper::become_subreaper().map_err(refused)?;
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
     let watcher = Watcher::start(queue.clone(), signals).map_err(fail("start a thread"))?;
-    let journald = options.environment.contains_key(&OsString::from("JOURNAL_STREAM"));
     let level = options.log_level.unwrap_or(site.supervisor.log.level);
     let journal = Journal::new(
         logs.clone(),
         level,
-        site.supervisor.log.format,
-        (journald, stdio::stderr_is_terminal()),
+        &site.supervisor.log,
+        (loader.options.journal, stdio::stderr_is_terminal()),
     );
     let around = Surroundings { seed, is_init: subreaper::is_init(), bugs: Bugs::default() };
     let mut shell = Shell {

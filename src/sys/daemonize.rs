@@ -3,7 +3,7 @@
 //! ```text
 //! starter ──fork──► middle: setsid ──fork──► daemon     no leader of its session, so no open(2)
 //!    │                 └ ends at once           │       makes a terminal its controlling one
-//!    └──── a socket: "pid", then "up" or "ended CODE"; its end is the daemon's death ────┘
+//!    └──── a socket: "pid PID", then "up", "ended CODE" or "over CODE LOG"; its end is the daemon's death ────┘
 //! ```
 
 use std::{
@@ -39,12 +39,14 @@ pub enum Side {
 }
 
 /// What became of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is up.
     Up,
-    /// It has ended, or is about to, with this code, and has said why.
+    /// It has ended with this code, and has said why.
     Ended(u8),
+    /// What it was to do was over before it was up, with this code; where its log is.
+    Over(u8, Option<String>),
     /// It has ended and has said nothing; how, when that can be known.
     Died(Option<Exit>),
     /// It is not up in time.
@@ -164,6 +166,11 @@ impl Handover {
         self.tell(&format!("ended {code}"));
     }
 
+    /// What the daemon was to do is over before it was up, with this code.
+    pub fn over(mut self, code: u8, log: Option<&str>) {
+        self.tell(&format!("over {code} {}", log.unwrap_or_default()));
+    }
+
     fn tell(&mut self, line: &str) {
         // std sends with MSG_NOSIGNAL. Where the starter is gone nobody wants to know.
         self.line.write_all(format!("{line}\n").as_bytes()).unwrap_or_default();
@@ -199,6 +206,12 @@ impl Starter {
                     Some(("ended", code)) => {
                         self.wait_for_end();
                         return Fate::Ended(code.parse().unwrap_or(1));
+                    }
+                    Some(("over", rest)) => {
+                        self.wait_for_end();
+                        let (code, log) = rest.split_once(' ').unwrap_or((rest, ""));
+                        let log = (!log.is_empty()).then(|| log.to_owned());
+                        return Fate::Over(code.parse().unwrap_or(1), log);
                     }
                     _ => return Fate::Up,
                 },

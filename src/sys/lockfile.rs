@@ -79,7 +79,8 @@ fn open(path: &Path) -> std::io::Result<fs::File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
+        // Whoever may open it may lock it, and keep us away.
+        .mode(0o600)
         .custom_flags(flags.bits())
         .open(path)?;
     if file.metadata()?.is_file() {
@@ -125,7 +126,11 @@ impl PidFile {
     /// # Errors
     /// [`LockError::Held`] when another process has it; the directory is missing or not writable.
     pub fn write(path: &Path) -> Result<Self, LockError> {
-        let lock = InstanceLock::take(&beside(path))?;
+        let lock = InstanceLock::take(&beside(path)).map_err(|why| match why {
+            LockError::Held(pid) => LockError::Held(pid),
+            // It is the file that the user has named.
+            LockError::Unusable(why) => LockError::Unusable(not_written(path, why.cause)),
+        })?;
         Self::place(path, lock).map_err(|(why, lock)| {
             lock.remove(&beside(path));
             LockError::Unusable(why)
@@ -140,7 +145,7 @@ impl PidFile {
     }
 
     fn rename(path: &Path) -> Result<((u64, u64), fs::File), SysError> {
-        let fail = |e| SysError::new(format!("write the PID file {}", path.display()), e);
+        let fail = |e| not_written(path, e);
         let pid = std::process::id();
         let temporary = path.with_extension(format!("{pid}.tmp"));
         // Left behind by one who had our pid before.
@@ -173,6 +178,10 @@ impl Drop for PidFile {
         }
         self.lock.remove(&beside(&self.path));
     }
+}
+
+fn not_written(path: &Path, why: std::io::Error) -> SysError {
+    SysError::new(format!("write the PID file {}", path.display()), why)
 }
 
 /// The lock of the PID file `path`.

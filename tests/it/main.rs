@@ -40,6 +40,7 @@ mod sim;
 mod site_builder;
 mod sys_binary;
 mod sys_files;
+mod sys_notify;
 mod sys_signals;
 mod sys_spawn;
 mod sys_tree;

@@ -16,6 +16,7 @@
 mod children;
 mod client;
 mod control;
+mod daemon;
 mod debian;
 mod execution;
 mod faults;
@@ -25,8 +26,10 @@ mod init;
 mod instance;
 pub(crate) mod lines;
 mod moments;
+mod notify;
 mod order;
 mod output;
+mod pid_file;
 mod reload;
 mod restarts;
 mod signals;
