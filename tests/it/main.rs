@@ -39,6 +39,7 @@ mod logs_hung;
 mod man;
 mod oracle;
 mod outside;
+mod packaging;
 mod sim;
 mod site_builder;
 mod sys_binary;
