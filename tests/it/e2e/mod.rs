@@ -15,6 +15,7 @@
 
 mod children;
 pub(crate) mod client;
+mod contained;
 mod control;
 mod daemon;
 mod debian;
