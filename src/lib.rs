@@ -14,10 +14,12 @@
 //! | [`plan`] | model, config | names become ids; orders; what a reload changes |
 //! | [`engine`] | model, control, plan | the pure machine that decides |
 //! | [`sys`] | model | every system call, the only `unsafe` |
+//! | [`command`] | model, sys | one command, as a container's init |
 //! | [`daemon`] | all of the above | the shell: threads, queue, `execute` |
 //! | [`cli`] | all | argv to commands, rendering |
 
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod daemon;

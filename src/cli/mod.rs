@@ -1,13 +1,17 @@
 //! The command line: argv to commands, and what they print.
 
 mod client;
+mod entry;
 mod fail;
+mod install;
 mod options;
 mod out;
 mod render;
 mod site;
+mod tini;
 mod usage;
 mod verbs;
+mod words;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +28,7 @@ use self::{
     fail::Failure,
     options::{CommandLine, Global, StartOptions, Verb},
     out::Out,
+    words::Words,
 };
 use crate::{
     control::paths::{self, Surroundings},
@@ -32,6 +37,7 @@ use crate::{
 };
 
 /// What a command knows: the global options and the environment, read once.
+#[derive(Clone)]
 struct Context {
     global: Global,
     start: StartOptions,
@@ -55,23 +61,67 @@ pub fn main() -> ExitCode {
         let text = "cannot read the command line: it is empty";
         return Failure::new(fail::USAGE, "usage", text).report(&Out::new(false, true));
     }
+    let args: Vec<OsString> = env::args_os().collect();
+    if let Some((name, words)) = args.split_first().filter(|(name, _)| tini::is_meant(name)) {
+        return tini::main(name, words, environment);
+    }
     let no_color = environment.get(OsStr::new("NO_COLOR")).is_some_and(|value| !value.is_empty());
-    let line = match CommandLine::try_parse() {
+    let (ours, command) = divide(&args, &environment);
+    let line = match CommandLine::try_parse_from(ours) {
         Ok(line) => line,
         Err(error) => {
             // The command line cannot be read, so neither can its --json: look for the word.
-            let json = env::args_os().any(|word| word == "--json");
+            let json = args.iter().any(|word| word == "--json");
             return usage::report(&error, &mut Out::new(json, no_color));
         }
     };
     let mut out = Out::new(line.global.json, no_color);
+    match command {
+        Some(words) => entry::run(line, words, environment, &mut out),
+        None => run(line, environment, &mut out),
+    }
+}
+
+/// The words for us, and those of a command, if there is one.
+fn divide<'a>(
+    args: &'a [OsString],
+    environment: &BTreeMap<OsString, OsString>,
+) -> (&'a [OsString], Option<&'a [OsString]>) {
+    let words = args.get(1..).unwrap_or_default();
+    let Words::Command { options, begins, marked } = words::sort(words, &command()) else {
+        return (args, None);
+    };
+    let command = words.get(begins..).unwrap_or_default();
+    // A verb that is misspelt starts nothing. In a container it is the image that is wrong, and
+    // says so by its exit code.
+    let known = |name: &OsString| {
+        marked || crate::sys::subreaper::is_init() || entry::is_program(name, environment)
+    };
+    if !command.first().is_none_or(known) {
+        return (args, None);
+    }
+    (args.get(..=options).unwrap_or_default(), Some(command))
+}
+
+/// A verb, or the site in the foreground.
+fn run(line: CommandLine, environment: BTreeMap<OsString, OsString>, out: &mut Out) -> ExitCode {
+    if let Some(option) = line.command.given() {
+        let text = format!("cannot read the command line: {option} is for a command");
+        let hint = format!("supervisor {option} … -- CMD");
+        return Failure::new(fail::USAGE, "usage", text).hint(hint).report(out);
+    }
     let context = Context { global: line.global, start: line.start, environment };
     let verb = if line.test && line.verb.is_none() { Some(Verb::Check) } else { line.verb };
-    let Some(verb) = verb else { return daemon::run(&context.run_options()) };
+    let Some(verb) = verb else {
+        return match context.run_options() {
+            Ok(options) => daemon::run(&options),
+            Err(failure) => failure.report(out),
+        };
+    };
     init_log(context.log_level());
-    match verbs::run(verb, &context, &mut out) {
+    match verbs::run(verb, &context, out) {
         Ok(code) => out.code(code),
-        Err(failure) => failure.report(&out),
+        Err(failure) => failure.report(out),
     }
 }
 
@@ -121,8 +171,8 @@ impl Context {
         }
     }
 
-    fn run_options(&self) -> RunOptions {
-        RunOptions {
+    fn run_options(&self) -> Result<RunOptions, Failure> {
+        Ok(RunOptions {
             config: self.config(),
             daemon: (self.start.daemon || self.start.foreground).then_some(self.start.daemon),
             start_timeout: self.start.start_timeout,
@@ -132,7 +182,9 @@ impl Context {
             dry_run: self.global.dry_run,
             json: self.global.json,
             environment: self.environment.clone(),
-        }
+            shutdown_timeout: entry::stop_budget(&self.environment)?,
+            command: None,
+        })
     }
 
     /// Connects to the supervisor that is meant.

@@ -10,9 +10,13 @@ use crate::model::{LogLevel, Signal};
 #[derive(Debug, Parser)]
 #[command(name = "supervisor", bin_name = "supervisor", version)]
 #[command(disable_help_subcommand = true)]
-#[command(override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [OPTIONS] VERB …")]
 #[command(
-    after_help = "Without a verb the site is supervised, in the foreground unless -d is given."
+    override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [-c FILE] [OPTIONS] [--] CMD [ARG…]\n       supervisor [OPTIONS] VERB …"
+)]
+#[command(
+    after_help = "Without a verb the site is supervised, in the foreground unless -d is given. With a command, \
+                        the command is run as a\ncontainer's init would run it; with -c too, the \
+                        programs of the site run beside it."
 )]
 pub(super) struct CommandLine {
     #[command(flatten)]
@@ -22,8 +26,69 @@ pub(super) struct CommandLine {
     /// Validate the site file and end; the same as `check`
     #[arg(short = 't', long)]
     pub(super) test: bool,
+    #[command(flatten)]
+    pub(super) command: CommandArgs,
     #[command(subcommand)]
     pub(super) verb: Option<Verb>,
+}
+
+/// Above the options that only a command has.
+const COMMAND: &str = "Options of a command";
+
+/// Options of `supervisor [--] CMD`: those of tini and dumb-init.
+#[derive(Args, Debug)]
+pub(super) struct CommandArgs {
+    /// Signals go to the process group of the command [`$TINI_KILL_PROCESS_GROUP`]
+    #[arg(short, long, help_heading = COMMAND)]
+    pub(super) group: bool,
+    /// Say which orphans are reaped
+    #[arg(short, long, help_heading = COMMAND)]
+    pub(super) warn: bool,
+    /// This exit code becomes 0; may be repeated
+    #[arg(short = 'e', long, value_name = "N", help_heading = COMMAND)]
+    pub(super) map_exit: Vec<u8>,
+    /// How long what the command leaves behind may take to end; 0: as long as nobody waits
+    /// [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = COMMAND)]
+    pub(super) grace: Option<Duration>,
+    /// How long the command may take after SIGTERM or SIGINT, then all is killed; 0: for ever
+    /// [default: 8s as process 1, else 0]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = COMMAND)]
+    pub(super) stop_timeout: Option<Duration>,
+    /// The command gets signal B where we get A; `A:0` drops it
+    #[arg(long, value_name = "A:B", value_parser = rewrite, value_delimiter = ',', help_heading = COMMAND)]
+    pub(super) rewrite: Vec<(Signal, Option<Signal>)>,
+    /// The signal that comes when our parent dies
+    #[arg(long, value_name = "SIG", value_parser = signal, help_heading = COMMAND)]
+    pub(super) parent_death_signal: Option<Signal>,
+}
+
+impl CommandArgs {
+    /// An option that is given although there is no command.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { group, warn, map_exit, grace, stop_timeout, rewrite, parent_death_signal } =
+            self;
+        let all = [
+            (*group, "--group"),
+            (*warn, "--warn"),
+            (!map_exit.is_empty(), "--map-exit"),
+            (grace.is_some(), "--grace"),
+            (stop_timeout.is_some(), "--stop-timeout"),
+            (!rewrite.is_empty(), "--rewrite"),
+            (parent_death_signal.is_some(), "--parent-death-signal"),
+        ];
+        all.into_iter().find_map(|(is, name)| is.then_some(name))
+    }
+}
+
+fn rewrite(text: &str) -> Result<(Signal, Option<Signal>), String> {
+    let mistake = || "write TERM:QUIT, 15:3, or TERM:0 to drop it".to_owned();
+    let (from, to) = text.split_once(':').ok_or_else(mistake)?;
+    let from = Signal::parse(from).ok_or_else(mistake)?;
+    if to == "0" {
+        return Ok((from, None));
+    }
+    Signal::parse(to).map(|to| (from, Some(to))).ok_or_else(mistake)
 }
 
 /// Options of a start.
@@ -125,6 +190,10 @@ pub(super) enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Make the users, directories and systemd unit of the site
+    Install(InstallArgs),
+    /// Stop the site and remove its systemd unit; users and data stay
+    Uninstall,
     /// Print the site as it was understood, with all defaults
     ShowConfig {
         /// Say where each value comes from
@@ -140,6 +209,16 @@ pub(super) enum Verb {
     },
     /// Print the version of this command, and of the supervisor that runs
     Version,
+}
+
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct InstallArgs {
+    /// Do not start the site at boot
+    #[arg(long)]
+    pub(super) no_enable: bool,
+    /// Start the site
+    #[arg(long)]
+    pub(super) now: bool,
 }
 
 #[derive(Args, Debug)]

@@ -23,6 +23,8 @@ pub(crate) struct Names {
     /// `users:`, known to `check` although they do not exist yet.
     pub(crate) users: BTreeSet<String>,
     pub(crate) groups: BTreeSet<String>,
+    /// All that `users:` names, known or not.
+    pub(crate) to_install: BTreeSet<String>,
 }
 
 /// One pass over a tree.
@@ -276,7 +278,7 @@ impl Check<'_> {
         }
         let names = self.accounts.user_names();
         let names = names.iter().chain(&self.names.users).map(String::as_str);
-        Err(unknown_account("user", name, names))
+        Err(self.unknown_account("user", name, names))
     }
 
     fn group(&self, name: &str) -> Result<(), Problem> {
@@ -288,7 +290,23 @@ impl Check<'_> {
         }
         let names = self.accounts.group_names();
         let names = names.iter().chain(&self.names.groups).map(String::as_str);
-        Err(unknown_account("group", name, names))
+        Err(self.unknown_account("group", name, names))
+    }
+
+    fn unknown_account<'a>(
+        &self,
+        what: &str,
+        name: &str,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Problem {
+        let found = problem(format!("there is no {what} `{}`", shortened(name)));
+        if self.names.to_install.contains(name) {
+            return found.hint("`supervisor install` makes the accounts that `users` declares");
+        }
+        match nearest(name, names) {
+            Some(near) => found.hint(format!("did you mean `{near}`?")),
+            None => found,
+        }
     }
 
     pub(crate) fn inside(&mut self, part: &str, body: impl FnOnce(&mut Self)) {
@@ -327,20 +345,12 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
 }
 
 /// Names that no account can have are not even looked up (`0day`, ` root`, `-1`).
-fn account_name(name: &str) -> bool {
+pub(crate) fn account_name(name: &str) -> bool {
     let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let body = name.trim_end_matches('$');
     first
         && name.len() <= 32
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-}
-
-fn unknown_account<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Problem {
-    let found = problem(format!("there is no {what} `{}`", shortened(name)));
-    match nearest(name, names) {
-        Some(near) => found.hint(format!("did you mean `{near}`?")),
-        None => found,
-    }
 }
 
 pub(crate) fn declared(what: &str, name: &str, names: &BTreeSet<String>) -> Result<(), Problem> {

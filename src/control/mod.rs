@@ -415,6 +415,20 @@ pub struct SupervisorStatus {
     /// Orphans of others that it reaped.
     #[serde(default)]
     pub orphans_reaped: u64,
+    /// Dead processes whose parents live and do not wait for them: no init can reap those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zombies: Vec<Zombies>,
+}
+
+/// Dead children of one process that does not wait for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zombies {
+    /// The process that should.
+    pub parent: u32,
+    /// What it is called.
+    pub name: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// One program in a status.

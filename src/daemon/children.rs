@@ -25,6 +25,8 @@ pub(super) struct Nursery {
     pub(super) open_files: Option<Pair>,
     /// Duplicates of the supervisor's own standard output and error, for `inherit`.
     pub(super) own: (Option<OwnedFd>, Option<OwnedFd>),
+    /// The command of our command line, if there is one.
+    pub(super) entry: Option<Arc<super::command::Entry>>,
 }
 
 /// A child ready to be spawned, with the ends of its pipes that we read.
@@ -54,6 +56,9 @@ impl Nursery {
     /// # Errors
     /// Why it cannot be started, in words for the log and status.
     pub(super) fn prepare(&self, program: &Program, spawn: &Spawn) -> Result<Ready, SpawnFailure> {
+        if let Some(entry) = self.entry.as_ref().filter(|_| super::command::is_it(&program.name)) {
+            return Ok(Ready { spec: self.as_it_is(entry, program, spawn), pipes: Vec::new() });
+        }
         let (command, user) = command_of(program, spawn);
         let execution = &program.execution;
         let first = match spawn.role {
@@ -80,6 +85,28 @@ impl Nursery {
         spec.no_new_privileges = execution.no_new_privileges;
         let pipes = self.streams(program, &mut spec)?;
         Ok(Ready { spec, pipes })
+    }
+
+    /// The command of our command line: with all that we were started with but what is ours.
+    fn as_it_is(
+        &self,
+        entry: &super::command::Entry,
+        program: &Program,
+        spawn: &Spawn,
+    ) -> SpawnSpec {
+        let mut spec = SpawnSpec::new(entry.options.command.clone());
+        let mut all = self.inherited(&Inherit::All);
+        // Sockets that are passed to a service are passed to the command of an image.
+        for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(OsString::from) {
+            if let Some(value) = self.environment.get(&name) {
+                all.insert(name, value.clone());
+            }
+        }
+        all.extend(self.of_the_moment(program, spawn));
+        spec.env = all.into_iter().collect();
+        spec.open_files = self.open_files;
+        spec.as_is = Some(entry.as_is());
+        spec
     }
 
     fn streams(

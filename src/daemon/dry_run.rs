@@ -9,7 +9,13 @@ use crate::{
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
 pub(super) fn describe(site: &Site) -> String {
-    let mut text = String::from("would start, in this order:\n");
+    let mut text = String::new();
+    let directories = site.directories.iter().filter(|(_, directory)| directory.at_start);
+    for (path, directory) in directories {
+        // Writing to a string cannot be refused.
+        writeln!(text, "would make directory {} ({})", path.display(), directory.mode).ok();
+    }
+    text.push_str("would start, in this order:\n");
     let mut log = |line: std::fmt::Arguments<'_>| {
         // Writing to a string cannot be refused.
         writeln!(text, "{line}").ok();

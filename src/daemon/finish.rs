@@ -32,7 +32,8 @@ impl Shell {
         self.signal_orphans(Signal::CONT);
         let now = clock::monotonic();
         let budget_end = self.engine.ends_by().unwrap_or(now + GRACE);
-        let end = (now + GRACE).min(budget_end.max(now + LEAST));
+        let grace = self.nursery.entry.as_ref().map_or(GRACE, |entry| entry.options.grace);
+        let end = (now + grace).min(budget_end.max(now + LEAST));
         self.wait_for_orphans(inputs, end);
         // More than once: whoever is forked meanwhile must not get away.
         for _ in 0..10 {
@@ -42,6 +43,15 @@ impl Shell {
             self.signal_orphans(Signal::KILL);
             self.wait_for_orphans(inputs, clock::monotonic() + Duration::from_millis(100));
         }
+    }
+
+    /// With a command on the command line its exit is ours, also when we were asked to stop.
+    pub(super) fn code_of_the_command(&self, code: u8) -> u8 {
+        let Some(entry) = &self.nursery.entry else { return code };
+        let mut programs = self.engine.programs();
+        let slot = programs.find(|slot| super::command::is_it(&slot.program.name));
+        let exit = slot.and_then(|slot| slot.history.exit).filter(|_| code == 0);
+        entry.options.mapped(exit.map_or(code, |(exit, _)| exit.shell_code()))
     }
 
     fn wait_for_orphans(&mut self, inputs: &Receiver<Input>, end: Instant) {

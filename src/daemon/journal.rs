@@ -79,6 +79,12 @@ impl Journal {
         format!("{stamp} {} {text}\n", word(level))
     }
 
+    /// The remembered events that are at least so important, oldest first.
+    pub(super) fn events_from(&self, level: LogLevel) -> Vec<LogLine> {
+        let important = self.events.iter().filter(|(_, record)| record.level() <= level);
+        important.map(|(at, record)| event_line(*at, record)).collect()
+    }
+
     /// The remembered events, oldest first.
     pub(super) fn events(&self) -> Vec<LogLine> {
         self.events.iter().map(|(at, record)| event_line(*at, record)).collect()

@@ -1,6 +1,10 @@
 //! Reads the site file, at the start and again at a reload.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     config::{self, Findings, LoadOptions, Loaded, Source},
@@ -14,6 +18,10 @@ pub(crate) struct Loader {
     pub(crate) path: Option<PathBuf>,
     /// What the file alone does not say.
     pub(crate) options: LoadOptions,
+    /// A command that is one of the programs.
+    pub(crate) command: Option<Arc<crate::command::Options>>,
+    /// `$SUPERVISOR_SHUTDOWN_TIMEOUT`: wins over the file.
+    pub(crate) shutdown_timeout: Option<Duration>,
 }
 
 impl Loader {
@@ -53,7 +61,14 @@ impl Loader {
     }
 
     fn load(&self, source: &Source) -> Result<Loaded, String> {
-        config::load(source, &self.options, &super::Host).map_err(|all: Findings| all.lines())
+        let mut loaded = config::load(source, &self.options, &super::Host)
+            .map_err(|all: Findings| all.lines())?;
+        let supervisor = &mut loaded.site.supervisor;
+        supervisor.shutdown_timeout = self.shutdown_timeout.or(supervisor.shutdown_timeout);
+        if let Some(command) = &self.command {
+            super::command::add(&mut loaded.site, command, &self.options)?;
+        }
+        Ok(loaded)
     }
 
     /// The file, for messages.

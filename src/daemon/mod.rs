@@ -5,8 +5,10 @@
 mod accounts;
 mod background;
 mod children;
+mod command;
 pub mod conditions;
 pub mod control;
+mod directories;
 mod door;
 mod dry_run;
 mod execute;
@@ -14,6 +16,7 @@ mod fault;
 mod finish;
 mod input;
 mod journal;
+mod last_words;
 mod loader;
 pub mod logs;
 mod notify;
@@ -40,7 +43,13 @@ use crate::{
     model::{LogLevel, Name, Signal},
     plan::ProgramId,
     sys::{
-        Pid, child::Children, clock, mountinfo::HangingMounts, signals::Arrived, stdio, tree::Trees,
+        Pid,
+        child::Children,
+        clock,
+        mountinfo::HangingMounts,
+        signals::{self, Arrived},
+        stdio,
+        tree::{self, Trees},
     },
 };
 
@@ -205,6 +214,10 @@ impl Shell {
                     self.note(LogLevel::Warn, text);
                     continue;
                 }
+                signal if !signals::asks_to_stop(signal) => {
+                    self.pass_on(signal);
+                    continue;
+                }
                 _ => Told::Stop,
             };
             let stops = match told {
@@ -213,7 +226,7 @@ impl Shell {
                 Told::Reopen | Told::Fault => false,
             };
             if let Some(name) = stops.then(|| self.program_of(arrived)).flatten() {
-                let who = arrived.in_words();
+                let who = self.sender(arrived);
                 let text = format!(
                     "{who}, a process of {name}: ignored; \
                      programs stop the site by: supervisor shutdown"
@@ -221,7 +234,8 @@ impl Shell {
                 self.note(LogLevel::Warn, text);
                 continue;
             }
-            self.note(LogLevel::Info, arrived.in_words());
+            let who = self.sender(arrived);
+            self.note(LogLevel::Info, who);
             #[cfg(debug_assertions)]
             if told == Told::Reopen {
                 self.panic_if_asked();
@@ -230,6 +244,25 @@ impl Shell {
         }
         if deaths {
             self.reap_some();
+        }
+    }
+
+    /// Who sent a signal, with the name if it still lives: `SIGTERM from systemctl (pid 12, uid 0)`.
+    fn sender(&self, arrived: Arrived) -> String {
+        let name = Pid::new(arrived.pid).filter(|_| self.trees.is_usable()).and_then(tree::name_of);
+        arrived.in_words(name.as_deref())
+    }
+
+    /// A signal that means nothing to us is the command's, if there is one that runs.
+    fn pass_on(&mut self, signal: Signal) {
+        let Some(signal) = self.nursery.entry.as_ref().and_then(|entry| entry.forwarded(signal))
+        else {
+            return;
+        };
+        let id = self.engine.names().iter().find(|(name, _)| command::is_it(name));
+        let slot = id.and_then(|(_, id)| self.engine.slot(*id));
+        if let Some(run) = slot.and_then(crate::engine::Slot::present_run) {
+            self.children.signal_main(children::key(run), signal).ok();
         }
     }
 

@@ -7,12 +7,16 @@ use super::{Shell, control::ControlEvent, logs};
 use crate::{
     control::{
         LogLine, LogsQuery, Peer, Reply, Request, RequestId, SiteStatus, SupervisorStatus, Targets,
-        VersionInfo,
+        VersionInfo, Zombies,
     },
     engine::Event,
     model::{Instant, LogLevel, Name, WallTime},
     plan::ProgramId,
-    sys::{child::Children, clock, tree::Trees},
+    sys::{
+        child::Children,
+        clock,
+        tree::{self, Trees},
+    },
 };
 
 /// Beyond so many programs, a status of all leaves out what costs a look at each process.
@@ -143,12 +147,24 @@ impl Shell {
                 state: self.engine.phase_word().to_owned(),
                 uptime_s: now.since(self.started).as_secs_f64(),
                 orphans_reaped: self.children.strangers_reaped(),
+                // Of the whole site only.
+                zombies: if targets.names.is_empty() { self.zombies() } else { Vec::new() },
             },
             programs,
             mounts: Vec::new(),
             semaphores: Vec::new(),
             tasks: Vec::new(),
         })))
+    }
+
+    fn zombies(&self) -> Vec<Zombies> {
+        let all = self.trees.zombies_of_others(&self.children).into_iter();
+        let one = |(parent, count): (crate::sys::Pid, u64)| Zombies {
+            parent: parent.number(),
+            name: tree::name_of(parent).unwrap_or_default(),
+            count,
+        };
+        all.map(one).collect()
     }
 
     fn logs_request(&mut self, id: RequestId, query: &LogsQuery) {

@@ -7,10 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,7 +17,9 @@ use super::{
     Host, Shell,
     background::{self, Background, Part},
     children::Nursery,
+    command::Entry,
     control::{self, AccessConfig},
+    directories,
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
@@ -60,6 +59,10 @@ pub struct RunOptions {
     pub json: bool,
     /// The environment of the process, read once.
     pub environment: BTreeMap<OsString, OsString>,
+    /// `$SUPERVISOR_SHUTDOWN_TIMEOUT`: wins over the file.
+    pub shutdown_timeout: Option<Duration>,
+    /// A command that runs beside the programs and gives the exit code.
+    pub command: Option<crate::command::Options>,
 }
 
 /// Exit codes of a supervisor that does not come up (the contract, section 3).
@@ -112,6 +115,8 @@ pub(super) fn refused(why: SysError) -> Refusal {
 /// Supervises a site until it is over. The whole of `supervisor -c FILE`.
 #[must_use]
 pub fn run(options: &RunOptions) -> ExitCode {
+    // Before any of it is changed.
+    let entry = options.command.as_ref().map(|command| Arc::new(Entry::look(command)));
     signals::reset_inherited();
     stdio::fill();
     stdio::close_on_exec();
@@ -123,7 +128,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
             beside_the_main_thread(|| {
                 let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
                 let source = given.1.take();
-                come_up(options, &mut given.0, source)
+                come_up(options, &mut given.0, source, entry.as_ref())
             })
         }
         Err(refusal) => Err(refusal),
@@ -142,8 +147,9 @@ fn come_up(
     options: &RunOptions,
     background: &mut Option<Background>,
     source: Option<Source>,
+    entry: Option<&Arc<Entry>>,
 ) -> Result<u8, Refusal> {
-    let result = supervise(options, background, source);
+    let result = supervise(options, background, source, entry);
     let Err(refusal) = &result else { return result };
     let Some(background) = background else {
         notify::refused(&options.environment, &refusal.1, refusal.0);
@@ -170,9 +176,15 @@ fn supervise(
     options: &RunOptions,
     background: &mut Option<Background>,
     source: Option<Source>,
+    entry: Option<&Arc<Entry>>,
 ) -> Result<u8, Refusal> {
     // Before anything else is opened: what we were started with may be few.
     let open_files = rlimit::raise_open_files().ok();
+    if subreaper::is_init() {
+        // A stop that the kernel delivers before there is a handler is lost to process 1. Others
+        // it ends, and there is nothing yet that would be left behind.
+        listen_to_signals(entry)?;
+    }
     let loader = loader(options, background.is_some());
     let site_read = loader.read(source).map_err(|why| Refusal(EX_CONFIG, named(why, options)))?;
     if !site_read.warnings.is_empty() {
@@ -187,9 +199,10 @@ fn supervise(
         let Loaded { site, .. } = { site_read };
         site
     };
-    let signals = signals::install().map_err(refused)?;
+    let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
     let mut place = Place::make(&site.supervisor, options)?;
+    directories::make(&site).map_err(refused)?;
     let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
     let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
     if site.supervisor.lock_memory {
@@ -200,6 +213,7 @@ fn supervise(
     }
     let (queue, inputs) = unbounded();
     let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
+    shell.nursery.entry = entry.map(Arc::clone);
     if background.is_some() {
         background::refuse_without_socket(&shell).inspect_err(|_| shell.close())?;
     }
@@ -207,7 +221,20 @@ fn supervise(
     shell.manager = notify::Manager::new(&options.environment, starter, clock::monotonic());
     drop(site);
     memory::trim();
-    Ok(lifetime(&mut shell, &inputs))
+    let code = lifetime(&mut shell, &inputs);
+    if let Some(entry) = entry {
+        entry.give_terminal_back();
+    }
+    Ok(code)
+}
+
+/// Handlers for what means something to us and, where there is a command, for what may to it.
+fn listen_to_signals(entry: Option<&Arc<Entry>>) -> Result<BorrowedFd<'static>, Refusal> {
+    let signals = signals::install().map_err(refused)?;
+    if entry.is_some() {
+        signals::hear_the_rest().map_err(refused)?;
+    }
+    Ok(signals)
 }
 
 /// A file that cannot be read is told by us; mistakes in it speak for themselves, by their places.
@@ -226,6 +253,7 @@ fn named(why: String, options: &RunOptions) -> String {
 fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
     let run = catch_unwind(AssertUnwindSafe(|| {
         let code = shell.run(inputs);
+        let code = shell.code_of_the_command(code);
         shell.end_orphans(inputs);
         shell.record(Record::site(What::SupervisorStopped { code }));
         code
@@ -235,6 +263,7 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         drop(catch_unwind(AssertUnwindSafe(|| shell.emergency(inputs))));
         EX_FAULT
     });
+    shell.leave_last_words(code);
     shell.close();
     let log = shell.engine.supervisor().log.file.as_ref().map(|path| path.display().to_string());
     shell.manager.ended(code, log.as_deref());
@@ -246,7 +275,12 @@ fn loader(options: &RunOptions, daemon: bool) -> Loader {
     load.daemon = Some(daemon);
     load.journal = background::journal(&load).1;
     load.account = Host.user_by_id(load.uid);
-    Loader { path: site_file(options, &load.current_directory), options: load }
+    Loader {
+        path: site_file(options, &load.current_directory),
+        options: load,
+        command: options.command.clone().map(Arc::new),
+        shutdown_timeout: options.shutdown_timeout,
+    }
 }
 
 /// The site file; `None` is standard input.
@@ -269,7 +303,7 @@ pub(super) fn load_options(options: &RunOptions) -> LoadOptions {
         account: None,
         // Where it was deleted, absolute paths are as good as ever.
         current_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        inherit_all: subreaper::is_init(),
+        inherit_all: subreaper::is_init() || options.command.is_some(),
         set: options.set.iter().cloned().collect(),
         environment: environment.collect(),
         for_check: false,
@@ -283,6 +317,7 @@ fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) ->
         instance: format!("{seed:016x}"),
         open_files,
         own: stdio::own(),
+        entry: None,
     }
 }
 
@@ -350,6 +385,9 @@ fn shell(
     if let Some(text) = open_files.and_then(|limit| too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
+    if let Some(text) = shell.engine.warning_of_budget() {
+        shell.note(LogLevel::Warn, text);
+    }
     listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
 }
@@ -375,7 +413,7 @@ fn log_thread(
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
     let reports = queue.clone();
-    let end = LastWord::new("logs", queue);
+    let end = input::LastWord::new("logs", queue);
     let alive = Arc::clone(&end.armed);
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
@@ -399,35 +437,12 @@ fn log_thread(
     Ok(handle)
 }
 
-/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
-/// loop.
-struct LastWord {
-    thread: &'static str,
-    queue: Sender<Input>,
-    /// There is such a thread.
-    armed: Arc<AtomicBool>,
-}
-
-impl LastWord {
-    fn new(thread: &'static str, queue: &Sender<Input>) -> Self {
-        Self { thread, queue: queue.clone(), armed: Arc::default() }
-    }
-}
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        if self.armed.load(Ordering::Relaxed) {
-            input::send(&self.queue, Input::ThreadLost(self.thread));
-        }
-    }
-}
-
 /// The control socket. Without it the site runs all the same, and says so.
 fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: Sender<Input>) {
     let Some((directory, path)) = place.paths.take() else { return };
     let (mode, owner) = door::settings(&supervisor.control);
     let listener = socket::listen_on(&path, mode, owner);
-    let end = LastWord::new("control", &queue);
+    let end = input::LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
     let to_panic = super::fault::is_wanted(&shell.nursery.environment, "control");

@@ -17,7 +17,7 @@ impl Slot {
         cx.out.record(Record::of(self, What::Stopping { why }));
         let command = self.program.stop.command.is_some() && self.main == Some(life.run);
         if command && self.side.is_none() {
-            let wait = self.program.stop.ladder.first().and_then(|step| step.wait.from(cx.now));
+            let wait = self.program.stop.ladder.first().and_then(|step| cx.patience(step.wait));
             self.begin_side(Role::StopCommand, wait, None, Some(life.pid), cx);
             return State::Stopping { life, why, rung: 0, next_at: wait };
         }
@@ -41,7 +41,8 @@ impl Slot {
                 cx.out.record(Record::of(self, What::Escalated { signal: step.signal }));
             }
             let late = Duration::from_secs(if cx.bugs.slow_ladder { 5 } else { 0 });
-            let next_at = step.wait.from(cx.now + late).filter(|_| !cx.bugs.kill_at_once);
+            let next_at =
+                cx.patience(step.wait).map(|at| at + late).filter(|_| !cx.bugs.kill_at_once);
             let next_at = next_at.or(cx.bugs.kill_at_once.then_some(cx.now));
             return State::Stopping { life, why, rung: rung + 1, next_at };
         }

@@ -5,6 +5,8 @@
 //! each step.
 #![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
+use std::time::Duration;
+
 use super::{
     Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
     SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
@@ -20,6 +22,8 @@ pub(super) struct Cx<'a> {
     pub(super) random: &'a mut u64,
     /// Set when a start limit with `action: exit`, or an essential program, ends the site.
     pub(super) ends_site: &'a mut Option<(SiteStop, u8)>,
+    /// In thousandths of a stop timeout: less than all when the site stops and has no time for more.
+    pub(super) patience: u32,
     pub(super) bugs: super::Bugs,
 }
 
@@ -43,6 +47,15 @@ pub(super) enum Input {
 }
 
 impl Cx<'_> {
+    /// When the share of `wait` that there is time for is over.
+    pub(super) fn patience(&self, wait: Limit) -> Option<Instant> {
+        let share = |time: Duration| time.saturating_mul(self.patience) / 1000;
+        match wait {
+            Limit::After(time) => Some(self.now + share(time)),
+            Limit::Never => None,
+        }
+    }
+
     pub(super) fn run(&mut self) -> RunId {
         *self.next_run += 1;
         RunId(*self.next_run)
@@ -292,7 +305,7 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) {
         let run = cx.run();
-        let again = Again { at: limit, pause: std::time::Duration::from_secs(1) };
+        let again = Again { at: limit, pause: Duration::from_secs(1) };
         self.side = Some(Side { run, role, exit: None, again, request });
         let spawn = Spawn { program: self.id, run, role, ended: None, variant: None, main_pid };
         cx.out.push(Action::Spawn(spawn));

@@ -60,6 +60,8 @@ pub struct Engine {
     operations: BTreeMap<RequestId, Operation>,
     phase: Phase,
     ends_by: Option<Instant>,
+    /// In thousandths of their stop timeouts: what programs are given.
+    patience: u32,
     is_init: bool,
     next_run: u64,
     random: u64,
@@ -93,6 +95,7 @@ impl Engine {
             operations: BTreeMap::new(),
             phase: Phase::Up,
             ends_by: None,
+            patience: 1000,
             is_init: around.is_init,
             next_run: 0,
             random: around.seed,
@@ -206,6 +209,7 @@ impl Engine {
             next_run: &mut self.next_run,
             random: &mut self.random,
             ends_site: &mut ends_site,
+            patience: self.patience,
             bugs: self.bugs,
         };
         change(slot, &mut cx);

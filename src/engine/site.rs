@@ -1,6 +1,6 @@
 //! The supervisor's own states: up, draining, killing, done.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     control::{Refusal, RefusalCode, Reply},
-    model::{ExitWhen, Instant},
+    model::{ExitWhen, Human, Instant, Limit, LogLevel},
     plan::ProgramId,
 };
 
@@ -148,6 +148,65 @@ impl Engine {
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
 
+    /// How long an ordered stop can take at the most: along the chain of programs that wait for each
+    /// other to stop with the most patience. What has no limit counts as the whole budget. `None`
+    /// when nobody waits for that long for another: then the budget alone ends it.
+    fn longest_stop(&self) -> Option<Duration> {
+        let budget = self.budget();
+        let mut longest: BTreeMap<ProgramId, Duration> = BTreeMap::new();
+        let mut longest_alone = Duration::ZERO;
+        // Who is needed stops after those that need it. Each round reaches one step further, and
+        // there are no cycles.
+        let mut open: Vec<ProgramId> = self.ids();
+        while !open.is_empty() {
+            let mut next = Vec::new();
+            for id in open {
+                let Some(slot) = self.slot(id).filter(|slot| slot.is_live()) else { continue };
+                let before = slot.edges.needed_by.iter().filter_map(|back| longest.get(&back.from));
+                let before = before.copied().max().unwrap_or_default();
+                let stop = &slot.program.stop;
+                let time = |limit: Limit| match limit {
+                    Limit::After(time) => time.min(budget),
+                    Limit::Never => budget,
+                };
+                let command = stop.command.as_ref().and(stop.ladder.first());
+                let command = command.map(|step| time(step.wait)).unwrap_or_default();
+                let own = time(stop.patience()).saturating_add(command);
+                let all = before.saturating_add(own);
+                longest_alone = longest_alone.max(own);
+                if longest.insert(id, all) != Some(all) {
+                    next.extend(slot.edges.needs.iter().map(|edge| edge.target));
+                }
+            }
+            next.sort_unstable();
+            next.dedup();
+            open = next;
+        }
+        longest.into_values().max().filter(|all| *all > longest_alone)
+    }
+
+    /// In thousandths: the share of its stop timeouts that each program has in the stop of the site,
+    /// so that whoever is stopped last is asked as well, and not only killed.
+    fn share_of_patience(&self) -> u32 {
+        let room = self.budget().saturating_sub(self.last_wait()).as_millis();
+        let longest = self.longest_stop().unwrap_or_default().as_millis();
+        let share = room.saturating_mul(1000).checked_div(longest).unwrap_or(1000);
+        u32::try_from(share).unwrap_or(1000).min(1000)
+    }
+
+    /// What to say when the init of a container has more time for its stop than it is likely to get.
+    #[must_use]
+    pub fn warning_of_budget(&self) -> Option<String> {
+        const DOCKER: Duration = Duration::from_secs(10);
+        let budget = self.budget();
+        (self.is_init && budget >= DOCKER).then(|| {
+            format!(
+                "shutdown_timeout is {}, and docker stop kills after 10s unless it is told -t",
+                Human(budget)
+            )
+        })
+    }
+
     /// The part of the budget that is for what has to be killed.
     fn last_wait(&self) -> Duration {
         LAST_WAIT.min(self.budget() / 4)
@@ -162,7 +221,18 @@ impl Engine {
         let kill_at = at.now + budget.saturating_sub(self.last_wait());
         self.phase = Phase::Draining { kill_at, code };
         self.ends_by = Some(at.now + budget);
+        self.patience = self.share_of_patience();
         out.record(Record::site(What::SupervisorStopping { why }));
+        if self.patience < 1000 {
+            let text = format!(
+                "the stop timeouts add up to {}, and the whole stop has {}: each program has {}% \
+                 of its own",
+                Human(self.longest_stop().unwrap_or_default()),
+                Human(budget),
+                self.patience / 10
+            );
+            out.record(Record::site(What::Note { level: LogLevel::Info, text: text.into() }));
+        }
         let ids = self.ids();
         for id in &ids {
             if let Some(slot) = self.slot_mut(*id).filter(|slot| slot.goal == Goal::Up) {

@@ -190,7 +190,7 @@ impl Slot {
     }
 
     /// The run that its state is about; for a test fault.
-    pub(super) fn present_run(&self) -> Option<RunId> {
+    pub(crate) fn present_run(&self) -> Option<RunId> {
         if let State::Spawning { run, .. } | State::Emptying { run, .. } = &self.state {
             return Some(*run);
         }

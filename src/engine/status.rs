@@ -27,7 +27,9 @@ impl Engine {
             reason: self.reason(slot),
             waiting_for: self.blockers(slot.id, now),
             next_in_s: next.map(|at| (at - now).as_secs_f64()),
-            next_total_s: escalation(slot).and_then(|(total, _)| total),
+            next_total_s: escalation(slot)
+                .and_then(|(total, _)| total)
+                .map(|secs| secs * f64::from(self.patience) / 1000.0),
             next_signal: escalation(slot).map(|(_, signal)| signal),
             next_at: next.map(|at| WallTime(wall.0.saturating_add(ms(at)))),
             cpu_usage_ns: None,

@@ -11,11 +11,45 @@ use super::{Mode, Name, OnFull, Program, Rotate};
 pub struct Site {
     /// The supervisor itself.
     pub supervisor: Supervisor,
+    /// Accounts that the site needs; `install` makes them.
+    pub users: BTreeMap<Box<str>, User>,
+    /// Directories that the site needs, by absolute path; `install` makes them.
+    pub directories: BTreeMap<PathBuf, Directory>,
     /// The programs, instances multiplied.
     pub programs: BTreeMap<Name, Arc<Program>>,
     /// What the file asks for that this version validates but cannot do yet. Empty or the site does
     /// not run.
     pub unsupported: Vec<Unsupported>,
+}
+
+/// An item of `users`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// A system account.
+    pub system: bool,
+    /// Home directory, absolute.
+    pub home: Option<PathBuf>,
+    /// Login shell, absolute.
+    pub shell: Option<PathBuf>,
+    /// Names of the groups that it is a member of, besides its own.
+    pub groups: Box<[Box<str>]>,
+}
+
+/// An item of `directories`. Whose it is stands there by name: the account may be yet to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Name or decimal id; `None`: whoever runs the supervisor.
+    pub owner: Option<Box<str>>,
+    /// Name or decimal id; `None`: the owner's.
+    pub group: Option<Box<str>>,
+    /// Its mode.
+    pub mode: Mode,
+    /// The mode of the regular files in it; `None` leaves them as they are.
+    pub files: Option<Mode>,
+    /// One that is not there is left out instead of made.
+    pub optional: bool,
+    /// Made whenever the supervisor starts, too.
+    pub at_start: bool,
 }
 
 /// Something validated that this version cannot do.

@@ -4,7 +4,11 @@
 //! signalled, and only then is the child *reaped*. Whatever was peeked must be reaped: the kernel
 //! shows the same one again until then.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
 
 use nix::errno::Errno;
 
@@ -27,6 +31,17 @@ impl LiveChild {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// A descriptor that becomes readable when it has ended (`pidfd_open(2)`); `None` where the
+    /// kernel has none, before Linux 5.3.
+    #[must_use]
+    pub fn ending(&self) -> Option<OwnedFd> {
+        // SAFETY: a plain system call on numbers (pidfd_open(2)).
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.raw(), 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: just opened, and owned by nobody else.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Takes away a child that is known to be ending without ever having become a program.
@@ -81,6 +96,11 @@ impl Children {
         self.by_pid.get(&pid).copied()
     }
 
+    /// All main processes that are not reaped yet.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.by_pid.keys().copied()
+    }
+
     /// How many children are not reaped yet.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -106,6 +126,20 @@ impl Children {
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         let (pid, exit) = wait(libc::P_ALL, 0, options).ok()??;
         Some(Peeked { pid, run: self.run_of(pid), exit })
+    }
+
+    /// The signal that has stopped the main process of the run since the last call, if one has.
+    #[must_use]
+    pub fn peek_stopped(&self, run: u64) -> Option<Signal> {
+        let pid = self.pid_of(run)?;
+        // SAFETY: siginfo_t is plain data, for which all zeros are valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = libc::WSTOPPED | libc::WNOHANG;
+        // SAFETY: `info` is ours and as large as the kernel expects (waitid(2)).
+        check(unsafe { libc::waitid(libc::P_PID, pid.number(), &raw mut info, options) }).ok()?;
+        // SAFETY: the kernel has filled in the fields of SIGCHLD, or left zeros.
+        let status = unsafe { info.si_status() };
+        Signal::from_number(i64::from(status)).filter(|_| info.si_code == libc::CLD_STOPPED)
     }
 
     /// Takes the dead child away; its pid may be anybody's from now on.
@@ -160,6 +194,13 @@ pub fn signal_everybody(signal: Signal) {
         // The one place where -1 is right: everything there is ours (kill(2)).
         kill(-1, signal).ok();
     }
+}
+
+/// Stops this process until somebody continues it (SIGSTOP). The init of a namespace it does not
+/// stop.
+pub fn stop_ourselves() {
+    // SAFETY: raise(3) with a number.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// kill(2). `target` is the number of a `Pid`, or its negative for the group.

@@ -189,6 +189,8 @@ pub struct Starter {
 
 /// What woke the starter.
 enum Woken {
+    /// The pid of the daemon is known.
+    Known,
     Line(String),
     End,
     Signal(Signal),
@@ -201,8 +203,8 @@ impl Starter {
         let until = clock::monotonic() + within;
         loop {
             match self.next(until) {
+                Woken::Known => {}
                 Woken::Line(line) => match line.split_once(' ') {
-                    Some(("pid", pid)) => self.daemon = pid.parse().ok().map(Pid::from_raw),
                     Some(("ended", code)) => {
                         self.wait_for_end();
                         return Fate::Ended(code.parse().unwrap_or(1));
@@ -227,7 +229,7 @@ impl Starter {
         let until = clock::monotonic() + KILL;
         loop {
             match self.next(until) {
-                Woken::Line(_) | Woken::Signal(_) => {}
+                Woken::Known | Woken::Line(_) | Woken::Signal(_) => {}
                 Woken::End => {
                     let _reaped = self.exit();
                     return;
@@ -239,6 +241,10 @@ impl Starter {
 
     /// Ends the daemon: SIGTERM, another one, SIGKILL. It stops its programs as at any stop.
     pub fn end(&mut self) {
+        if self.daemon.is_none() {
+            // Its pid is the first thing that it says, as soon as it is there.
+            self.next(clock::monotonic() + KILL);
+        }
         let Some(daemon) = self.daemon else { return };
         for (signal, patience) in
             [(Number::SIGTERM, STOP), (Number::SIGTERM, KILL), (Number::SIGKILL, KILL)]
@@ -248,7 +254,7 @@ impl Starter {
             let until = clock::monotonic() + patience;
             loop {
                 match self.next(until) {
-                    Woken::Line(_) => {}
+                    Woken::Known | Woken::Line(_) => {}
                     Woken::End => {
                         let _reaped = self.exit();
                         return;
@@ -275,7 +281,12 @@ impl Starter {
             if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
                 let rest = self.heard.split_off(end + 1);
                 let line = std::mem::replace(&mut self.heard, rest);
-                return Woken::Line(String::from_utf8_lossy(&line).trim_end().to_owned());
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if let Some(pid) = line.strip_prefix("pid ") {
+                    self.daemon = pid.parse().ok().map(Pid::from_raw);
+                    return Woken::Known;
+                }
+                return Woken::Line(line);
             }
             let left = until.since(clock::monotonic());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -291,7 +302,11 @@ impl Starter {
             let mut bytes = [0; 256];
             match self.line.read(&mut bytes) {
                 Ok(0) => return Woken::End,
-                Ok(n) => self.heard.extend_from_slice(bytes.get(..n).unwrap_or_default()),
+                Ok(n) => {
+                    // It may be the pid: without it a signal could not be passed on.
+                    self.heard.extend_from_slice(bytes.get(..n).unwrap_or_default());
+                    continue;
+                }
                 Err(_) => {}
             }
             if let Ok(Some(info)) = self.signals.read_signal()

@@ -2,10 +2,11 @@
 
 use std::{
     ffi::CString,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, fchown, lchown},
+        unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, fchown, lchown},
     },
     path::Path,
 };
@@ -85,6 +86,39 @@ fn check_owner(stat: &FileStat, uid: u32, doing: &str) -> Result<(), SysError> {
     }
     let why = format!("it belongs to uid {}, not to uid {uid} or root", stat.st_uid);
     Err(SysError::refused(doing, why))
+}
+
+/// Puts a file with this text and mode at `path`: whole, or not at all (rename(2)).
+///
+/// # Errors
+/// Its directory is missing, or cannot be written.
+pub fn replace_file(path: &Path, text: &[u8], mode: u32) -> Result<(), SysError> {
+    let fail = |e| SysError::new(shown("write", path), e);
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    // Left behind by one who had our pid before.
+    fs::remove_file(&temporary).ok();
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(&temporary)
+        .and_then(|mut file| {
+            file.write_all(text)?;
+            // The umask may have taken bits away.
+            fchmod(&file, Mode::from_bits_truncate(mode))?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(e) = written {
+        fs::remove_file(&temporary).ok();
+        return Err(fail(e));
+    }
+    // A file system that cannot do this has nothing to lose.
+    if let Ok(directory) = fs::File::open(path.parent().unwrap_or(Path::new("/"))) {
+        directory.sync_all().ok();
+    }
+    Ok(())
 }
 
 /// Removes a Unix socket that nobody listens on. Whether one was removed.

@@ -6,7 +6,9 @@
 
 pub mod child;
 pub mod clock;
+pub mod command;
 pub mod daemonize;
+pub mod directory;
 mod error;
 pub mod files;
 pub mod lockfile;
@@ -18,10 +20,12 @@ pub mod random;
 pub mod resolve;
 pub mod rlimit;
 pub mod signals;
+pub mod sigwait;
 pub mod socket;
 pub mod spawn;
 pub mod stdio;
 pub mod subreaper;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 pub mod width;

@@ -59,6 +59,41 @@ const HEARD: [i32; 9] = [
     37, // SIGRTMIN+3, systemd's halt.target in a container
 ];
 
+/// Whether it is one of those that ask for an ordered stop: TERM, INT, PWR, RTMIN+3.
+#[must_use]
+pub fn asks_to_stop(signal: Signal) -> bool {
+    [libc::SIGTERM, libc::SIGINT, libc::SIGPWR, 37].contains(&i32::from(signal.number()))
+}
+
+/// Whether the others are heard as well: they are somebody else's.
+static REST: AtomicBool = AtomicBool::new(false);
+
+/// What is never passed on: it cannot be caught, belongs to the C library, tells of a fault, or of
+/// our own use of the terminal, a pipe, a file.
+const NEVER: [i32; 15] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    32,
+    33,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGPIPE,
+    libc::SIGXFSZ,
+];
+
+/// The numbers of all that is heard.
+fn heard_numbers() -> impl Iterator<Item = i32> {
+    let rest = (1..=64).filter(|n| !HEARD.contains(n) && !NEVER.contains(n));
+    HEARD.into_iter().chain(rest.filter(|_| REST.load(Ordering::Relaxed)))
+}
+
 /// What must not end or stop us, and means nothing: a write to a closed pipe or beyond
 /// `RLIMIT_FSIZE` is an errno.
 const IGNORED: [i32; 6] =
@@ -84,16 +119,30 @@ pub fn install() -> Result<BorrowedFd<'static>, SysError> {
         .map_err(|e| SysError::new("make a pipe for signals", e))?;
     let (reader, _) = PIPE.get_or_init(|| made);
     for number in HEARD {
-        let action = move |info: &libc::siginfo_t| heard(number, info);
-        // SAFETY: the handler only uses atomics and write(2), both safe there (signal-safety(7)).
-        let installed = unsafe { signal_hook_registry::register_sigaction(number, action) };
-        installed.map_err(|e| SysError::new(format!("handle signal {number}"), e))?;
+        handle(number)?;
     }
     for number in IGNORED {
         // SAFETY: no code of ours runs.
         unsafe { libc::signal(number, libc::SIG_IGN) };
     }
     Ok(reader.as_fd())
+}
+
+/// Hears all other signals that can be, too: for a command that they are passed on to. After
+/// [`install`].
+///
+/// # Errors
+/// A handler that cannot be installed.
+pub fn hear_the_rest() -> Result<(), SysError> {
+    REST.store(true, Ordering::Relaxed);
+    heard_numbers().filter(|number| !HEARD.contains(number)).try_for_each(handle)
+}
+
+fn handle(number: i32) -> Result<(), SysError> {
+    let action = move |info: &libc::siginfo_t| heard(number, info);
+    // SAFETY: the handler only uses atomics and write(2), both safe there (signal-safety(7)).
+    let installed = unsafe { signal_hook_registry::register_sigaction(number, action) };
+    installed.map(drop).map_err(|e| SysError::new(format!("handle signal {number}"), e))
 }
 
 /// The calling thread, and those it starts, are not interrupted by what is heard. One thread has
@@ -118,7 +167,7 @@ pub fn listen() {
 fn heard_signals() -> SigSet {
     // 37 has no name in nix.
     let mut set = *SigSet::empty().as_ref();
-    for number in HEARD {
+    for number in heard_numbers() {
         // SAFETY: `set` is a set, made above, and no other thread knows it.
         unsafe { libc::sigaddset(&raw mut set, number) };
     }
@@ -186,7 +235,7 @@ pub fn drain() -> Vec<Arrived> {
         AWAKE.swap(false, Ordering::AcqRel);
     }
     let mut arrived = Vec::new();
-    for number in HEARD {
+    for number in heard_numbers() {
         let Some(index) = usize::try_from(number).ok() else { continue };
         let (Some(arrivals), Some(users)) = (ARRIVALS.get(index), USERS.get(index)) else {
             continue;
@@ -210,13 +259,21 @@ pub fn drain() -> Vec<Arrived> {
 }
 
 impl Arrived {
-    /// For the log: `SIGTERM from pid 12 (uid 0)`.
+    /// For the log: `SIGTERM from sh (pid 12, uid 0)`, with the name of the sender if it is known.
     #[must_use]
-    pub fn in_words(self) -> String {
-        if self.pid == 0 {
-            let whence = "the terminal, the kernel or another PID namespace";
-            return format!("{} from {whence}", self.signal);
+    pub fn in_words(self, name: Option<&str>) -> String {
+        let Self { signal, pid, uid, .. } = self;
+        match name {
+            // Only what is above a PID namespace can signal its init without having a number in it
+            // (pid_namespaces(7)).
+            _ if pid == 0 && super::subreaper::is_init() => {
+                format!("{signal} from outside the container")
+            }
+            _ if pid == 0 => {
+                format!("{signal} from the terminal, the kernel or another PID namespace")
+            }
+            Some(name) => format!("{signal} from {name} (pid {pid}, uid {uid})"),
+            None => format!("{signal} from pid {pid} (uid {uid})"),
         }
-        format!("{} from pid {} (uid {})", self.signal, self.pid, self.uid)
     }
 }

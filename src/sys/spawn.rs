@@ -9,12 +9,14 @@
 //! of the user and the exec any process of that user may stop it (SIGSTOP), and whoever stands
 //! still with it then stands still for ever.
 
+mod as_is;
 mod child;
 mod method;
 mod prepared;
 
 use std::{ffi::OsString, fmt, os::fd::OwnedFd, path::PathBuf};
 
+pub use as_is::AsIs;
 pub use method::{Report, fork, read_report, vfork};
 pub use prepared::{Prepared, aside};
 
@@ -60,6 +62,8 @@ pub struct SpawnSpec {
     pub extra: Vec<OwnedFd>,
     /// Leads a session and a process group of its own (setsid(2)), without a terminal.
     pub new_session: bool,
+    /// Run it as if we were not there. Then only `argv`, `env` and the limits of this count.
+    pub as_is: Option<AsIs>,
 }
 
 impl SpawnSpec {
@@ -85,6 +89,7 @@ impl SpawnSpec {
             stderr: None,
             extra: Vec::new(),
             new_session: true,
+            as_is: None,
         }
     }
 }
@@ -99,6 +104,9 @@ pub struct Identity {
     /// All groups for setgroups(2).
     pub groups: Vec<u32>,
 }
+
+/// What failed, and why.
+type Failure = (Stage, i32);
 
 /// What a child was doing when it could not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

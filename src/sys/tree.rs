@@ -19,9 +19,9 @@ use std::{
 
 use process::{
     Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, proc_is_ours,
-    signal_process, stat,
+    signal_process, stat, zombies_below,
 };
-pub use process::{Process, has_executed};
+pub use process::{Process, has_executed, name_of};
 
 use super::{Pid, child::Children};
 use crate::model::Signal;
@@ -57,6 +57,8 @@ pub struct Trees {
     children_file: Option<File>,
     /// What /proc shows is this PID namespace.
     usable: bool,
+    /// Children that are nobody's leftovers.
+    spared: BTreeSet<(Pid, u64)>,
 }
 
 impl Trees {
@@ -75,7 +77,14 @@ impl Trees {
             known_max: 1024,
             children_file: open(&format!("/proc/self/task/{main}/children")),
             usable: proc_is_ours(),
+            spared: BTreeSet::new(),
         }
+    }
+
+    /// The children that we have now were made by whoever executed us: they are no strangers.
+    pub fn spare_the_present(&mut self) {
+        let present = self.strangers(&Children::new());
+        self.spared = present.iter().map(|one| (one.pid, one.start_time)).collect();
     }
 
     /// Whether processes can be looked at. Without /proc, or with that of another PID namespace, no
@@ -168,6 +177,19 @@ impl Trees {
         below(open)
     }
 
+    /// Dead processes that are not ours to reap: parents of theirs live and do not wait for them.
+    /// As init those of everybody here, else of our descendants. By parent, and how many.
+    #[must_use]
+    pub fn zombies_of_others(&self, children: &Children) -> BTreeMap<Pid, u64> {
+        if !self.usable {
+            return BTreeMap::new();
+        }
+        if super::subreaper::is_init() {
+            return zombies_below(all_pids());
+        }
+        zombies_below(self.our_children().into_iter().chain(children.pids()).collect())
+    }
+
     /// Signals all of them.
     pub fn signal_all_strangers(&self, children: &Children, signal: Signal) {
         for process in self.all_strangers(children) {
@@ -216,6 +238,7 @@ impl Trees {
             let all = strangers.filter_map(stat).filter(|process| process.parent == own);
             let (zombies, rest): (Vec<_>, _) = all.partition(|process| process.zombie);
             living = rest;
+            living.retain(|one| !self.spared.contains(&(one.pid, one.start_time)));
             let before = dead.len();
             dead.extend(zombies.iter().map(|process| process.pid));
             if dead.len() == before {

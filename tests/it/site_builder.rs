@@ -147,6 +147,8 @@ pub(crate) fn site(programs: impl IntoIterator<Item = Program>) -> Site {
             orphans: Orphans::Adopt,
             redact: Box::default(),
         },
+        users: BTreeMap::new(),
+        directories: BTreeMap::new(),
         programs: programs.into_iter().map(|p| (p.name.clone(), Arc::new(p))).collect(),
         unsupported: Vec::new(),
     }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use mini_supervisor::sys::{
+    directory::{self, Files, Ownership},
     files::{make_owned_dir, remove_dir_tree, remove_regular_file, remove_stale_socket},
     lockfile::{InstanceLock, LockError, PidFile},
     socket::{listen_on, peer_groups},
@@ -243,6 +244,16 @@ fn a_pid_file_that_another_has_is_not_touched() {
     assert!(!dir.path().join("victim").exists() && !dir.path().join("b.pid").exists());
     let Err(LockError::Unusable(why)) = PidFile::write(&dir.path().join("no/x")) else { panic!() };
     assert!(why.to_string().starts_with("cannot write the PID file "), "{why}");
+    // Where everybody may put another one in its place; a sticky directory is none of that.
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    for (mode, good) in [(0o777, false), (0o1777, true), (0o775, true), (0o702, false)] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        let written = PidFile::write(&open.join("x"));
+        assert_eq!(written.is_ok(), good, "{mode:o}");
+        drop(written);
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
 }
 
 #[test]
@@ -301,4 +312,83 @@ fn the_groups_of_a_peer_are_those_it_has() {
     assert_eq!(theirs, ours);
     let file = fs::File::open("/dev/null").unwrap();
     assert_eq!(peer_groups(file.as_fd()), Err(nix::errno::Errno::ENOTSOCK));
+}
+
+/// Ours, with this mode.
+fn own(mode: u32) -> Ownership {
+    Ownership { uid: me().0, gid: me().1, mode }
+}
+
+#[test]
+fn a_directory_is_made_with_its_parents_and_looked_at_without_changing_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/c");
+    assert_eq!(directory::look(&path).unwrap(), None);
+    assert!(directory::make(&path, own(0o2750)).unwrap());
+    assert_eq!(directory::look(&path).unwrap(), Some(own(0o2750)));
+    assert!(!directory::make(&path, own(0o700)).unwrap());
+    assert_eq!(mode_of(&path), 0o2750, "one that exists stays as it is");
+    assert!(directory::set(&path, own(0o700), &[]).unwrap());
+    assert!(!directory::set(&path, own(0o700), &[]).unwrap());
+    assert_eq!(directory::look(Path::new("/")).unwrap().map(|root| root.uid), Some(0));
+}
+
+#[test]
+fn a_link_is_followed_only_where_nobody_else_can_have_put_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (real, way) = (dir.path().join("real"), dir.path().join("way"));
+    fs::create_dir_all(real.join("sub")).unwrap();
+    symlink("real/sub/../../real", dir.path().join("odd")).unwrap();
+    symlink(&real, &way).unwrap();
+    assert!(directory::look(&way.join("sub")).unwrap().is_some());
+    assert!(directory::make(&way.join("new"), own(0o755)).unwrap());
+    assert!(real.join("new").is_dir());
+    let refused = |path: &Path| directory::look(path).unwrap_err().to_string();
+    assert!(refused(&way).ends_with("way: it is no directory"), "the last one is never followed");
+    symlink("loop", dir.path().join("loop")).unwrap();
+    assert!(refused(&dir.path().join("loop/x")).contains("Too many levels"));
+    assert!(directory::look(&dir.path().join("odd/sub")).unwrap().is_some());
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(refused(&way.join("sub")).contains("others than root can change a link"));
+    directory::make(&way.join("other"), own(0o755)).unwrap_err();
+    assert!(!real.join("other").exists());
+}
+
+#[test]
+fn files_of_a_directory_get_a_mode_and_what_has_two_names_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = tempfile::NamedTempFile::new_in(dir.path().parent().unwrap()).unwrap();
+    let inside = |name: &str| dir.path().join(name);
+    for name in ["a", "b"] {
+        fs::write(inside(name), "").unwrap();
+        fs::set_permissions(inside(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::create_dir(inside("sub")).unwrap();
+    symlink(outside.path(), inside("link")).unwrap();
+    fs::hard_link(outside.path(), inside("hard")).unwrap();
+    nix::unistd::mkfifo(&inside("fifo"), Mode::S_IRWXU).unwrap();
+    let found = Files { others: 2, left: 1 };
+    assert_eq!(directory::count_files(dir.path(), 0o640).unwrap(), found);
+    assert_eq!(directory::set_files(dir.path(), 0o640).unwrap(), found);
+    assert_eq!((mode_of(&inside("a")), mode_of(outside.path())), (0o640, 0o600));
+    assert_eq!(mode_of(&inside("fifo")), 0o700);
+    assert_eq!(directory::count_files(dir.path(), 0o640).unwrap(), Files { others: 0, left: 1 });
+}
+
+#[test]
+fn a_directory_of_a_stranger_is_not_taken_from_him() {
+    if is_skipped_without_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("his");
+    let his = Ownership { uid: 4242, gid: 4242, mode: 0o755 };
+    let hers = Ownership { uid: 4343, ..his };
+    directory::make(&path, his).unwrap();
+    let refused = directory::set(&path, hers, &[]).unwrap_err().to_string();
+    assert!(refused.contains("it belongs to uid 4242, not to uid 4343"), "{refused}");
+    directory::set(&path, own(0o755), &[]).unwrap_err();
+    assert_eq!(directory::look(&path).unwrap(), Some(his));
+    assert!(directory::set(&path, hers, &[4242]).unwrap());
+    assert_eq!(directory::look(&path).unwrap(), Some(hers));
 }

@@ -16,7 +16,7 @@ use mini_supervisor::{
     model::{Exit, Signal},
     sys::{
         child::Children,
-        clock,
+        clock, command,
         spawn::{
             Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, aside, fork, read_report,
             vfork,
@@ -442,4 +442,26 @@ fn children_start_while_other_threads_allocate_and_write() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_command_is_run_to_its_end_with_what_it_says() {
+    let long = Duration::from_secs(60);
+    let run = |script: &str, limit| command::run(shell(script).argv, Vec::new(), limit).unwrap();
+    let ran = run("echo out; echo err >&2; exit 3", long);
+    assert_eq!(ran.exit, Some(Exit::Code(3)));
+    assert_eq!((&*ran.stdout, &*ran.stderr), (&b"out\n"[..], &b"err\n"[..]));
+    // Who goes on with its output is not waited for; what is too much is read all the same.
+    let start = clock::monotonic();
+    let ran = run("sleep 50 & echo $!; exec head -c 300000 /dev/zero", long);
+    assert_eq!((ran.exit, ran.stdout.len()), (Some(Exit::Code(0)), 64 << 10));
+    assert!(clock::monotonic().since(start) < Duration::from_secs(40));
+    let pid =
+        String::from_utf8_lossy(ran.stdout.split(|b| *b == b'\n').next().unwrap()).into_owned();
+    let sleeper = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+    nix::sys::signal::kill(sleeper, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let ran = run("echo before; sleep 1000; echo after", Duration::from_millis(300));
+    assert_eq!((ran.exit, &*ran.stdout), (None, &b"before\n"[..]));
+    let missing = command::run(vec!["/no/such".into()], Vec::new(), long).unwrap_err();
+    assert!(missing.to_string().starts_with("cannot run /no/such: executing"), "{missing}");
 }

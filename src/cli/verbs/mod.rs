@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     Context,
     fail::{Failure, NO_SUPERVISOR},
+    install,
     options::{ReloadArgs, Verb},
     out::Out,
     render, site,
@@ -56,7 +57,14 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         }
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
         Verb::Version => version(context, out),
+        Verb::Install(args) => install::install(args, context, out),
+        Verb::Uninstall => install::uninstall(context, out),
     }
+}
+
+/// `shutdown`, for those who do more than that.
+pub(super) fn shutdown(context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    follow::shutdown(false, context, out)
 }
 
 /// What is done at once and has no answer but that it is done.

@@ -12,12 +12,15 @@ use super::{
     unexpected,
 };
 use crate::control::{
-    EventsQuery, LogsQuery, Reply, Request, SiteStatus, StateWord, Targets, wire::Message,
+    EventsQuery, LogsQuery, Reply, Request, SiteStatus, StateWord, Targets, Zombies, wire::Message,
 };
 
 const WHAT: &str = "show the status";
 /// How many lines of its log the page about one program ends with.
 const LINES: u32 = 10;
+
+/// How long a parent may take to wait for its dead.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
 
 pub(super) fn status(args: &StatusArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     lsb(show(args, context, out))
@@ -105,6 +108,29 @@ fn print(
             tell("the site has no programs");
         }
         out.print(&render::table(&site.programs, out.view()));
+        tell_zombies(site, client)?;
+    }
+    Ok(())
+}
+
+/// Says which zombies stay: whoever has just died may be waited for in a moment.
+fn tell_zombies(site: &SiteStatus, client: &mut Client) -> Result<(), Failure> {
+    if site.supervisor.zombies.is_empty() {
+        return Ok(());
+    }
+    let (_never, timer) = crossbeam_channel::bounded::<()>(1);
+    timer.recv_timeout(MOMENT).ok();
+    let request = Request::Status(Targets { names: Vec::new() });
+    let Reply::Status(again) = client.ask(WHAT, &request)? else { return Err(unexpected(WHAT)) };
+    for Zombies { parent, name, count } in &again.supervisor.zombies {
+        if !site.supervisor.zombies.iter().any(|before| before.parent == *parent) {
+            continue;
+        }
+        let (name, s) = (render::escape(name), if *count == 1 { "" } else { "s" });
+        tell(&format!(
+            "note: {count} zombie{s} of {name} (pid {parent}), which has not waited for them: no \
+             init can reap them while it lives"
+        ));
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! What a site reads besides its own file: included files, and variables.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use super::Load;
 use crate::config::{
@@ -92,6 +96,29 @@ impl Load<'_> {
                 } else if let Value::Map(entries) = &mut whole.value {
                     entries.push((name.clone(), value.clone()));
                 }
+            }
+        }
+    }
+
+    /// Makes the names of `directories` absolute paths without detours, each of them once.
+    pub(super) fn absolute_keys(&mut self, directories: &mut Node) {
+        let home = self.options.account.as_ref().map(|a| &*a.home);
+        let Value::Map(entries) = &mut directories.value else { return };
+        let mut seen: BTreeMap<Box<str>, Place> = BTreeMap::new();
+        for (key, _) in entries {
+            let path = absolute(&key.text, &self.directory, home);
+            let (detour, odd) = (Component::ParentDir, key.text.contains(['\n', '\t', '\0']));
+            if key.text.is_empty() || odd || path.components().any(|part| part == detour) {
+                let text = "expected the path of a directory, on one line and without `..`";
+                let found = Diagnostic::error("bad-name", key.place, text);
+                self.found.push(found.key("directories"));
+                continue;
+            }
+            key.text = path.components().collect::<PathBuf>().to_string_lossy().into();
+            if let Some(first) = seen.insert(key.text.clone(), key.place) {
+                let text = format!("`{}` is given twice", key.text);
+                let found = Diagnostic::error("duplicate-key", key.place, text);
+                self.found.push(found.label(first, "first given here"));
             }
         }
     }

@@ -174,6 +174,10 @@ impl Load<'_> {
                     expand::tree(node, variables, expand::is_runtime, &mut self.found);
                 }
                 "variables" | "variable_files" | "include" => {}
+                "directories" => {
+                    expand::tree(node, variables, |_| false, &mut self.found);
+                    self.absolute_keys(node);
+                }
                 _ => expand::tree(node, variables, |_| false, &mut self.found),
             }
         }
@@ -253,6 +257,7 @@ impl Load<'_> {
             tasks: keys("tasks"),
             groups: declared.iter().cloned().chain(self.declared_groups(root)).collect(),
             users: declared,
+            to_install: keys("users"),
         }
     }
 
@@ -354,6 +359,8 @@ impl Load<'_> {
             out.insert(p.name.clone(), Arc::new(program));
         }
         let supervisor = lower::supervisor(section, &context);
+        let users = lower::users(root.get("users"), &mut context);
+        let directories = lower::directories(root.get("directories"));
         self.later_dependencies(programs);
         self.graph(root, programs, &by_template);
         self.conditions(programs);
@@ -365,7 +372,7 @@ impl Load<'_> {
             .iter()
             .map(|(place, key)| Unsupported { place: self.found.locate(*place), key: key.clone() })
             .collect();
-        Some(Site { supervisor, programs: out, unsupported })
+        Some(Site { supervisor, users, directories, programs: out, unsupported })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checked trees to the model: every default of the format is here.
 
 pub(crate) mod cycle;
+mod host;
 mod logging;
 mod policy;
 mod program;
@@ -17,6 +18,7 @@ use std::{
 use super::{Accounts, LoadOptions, check::Names, diagnostic::Findings};
 use crate::model::{Account, Execution, Logging, Name, Restart, Stop};
 
+pub(crate) use host::{directories, users};
 pub(crate) use program::{cpu_list, ionice, program};
 pub(crate) use supervisor::supervisor;
 

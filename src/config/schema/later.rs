@@ -18,10 +18,11 @@ pub(crate) const DIRECTORY: Object = object(
     "a directory",
     &[&[
         key("owner", Kind::User),
-        key("group", Kind::Line),
+        key("group", Kind::Group),
         key("mode", Kind::Mode),
         key("files", Kind::Mode),
-        key("at_start", Kind::Bool).later(),
+        key("optional", Kind::Bool),
+        key("at_start", Kind::Bool),
     ]],
 );
 

@@ -1,5 +1,6 @@
 //! The resolved site, in the words of a site file.
 
+mod host;
 mod program;
 mod supervisor;
 mod tree;
@@ -14,7 +15,7 @@ use words::word;
 const SECRET_WORDS: [&str; 5] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "PRIVATE_KEY"];
 
 /// Sections that are shown as they were written: no program needs them.
-const SECTIONS: [&str; 6] = ["users", "directories", "shm", "semaphores", "mounts", "tasks"];
+const SECTIONS: [&str; 4] = ["shm", "semaphores", "mounts", "tasks"];
 
 /// The site that was understood, as a site file: defaults filled in, variables resolved, instances
 /// as programs of their own. Loading it gives an equal site, unless something had to be hidden:
@@ -26,9 +27,10 @@ pub fn show(loaded: &Loaded, origin: bool) -> String {
     let mut site = Map::default();
     site.add("version", word(1));
     site.add("supervisor", Item::Map(supervisor::supervisor(&loaded.site.supervisor)));
+    site.add_some("users", host::users(&loaded.site.users));
+    site.add_some("directories", host::directories(&loaded.site.directories));
     for section in SECTIONS {
-        let runtime = !matches!(section, "users" | "directories");
-        site.add_some(section, written.root.get(section).map(|n| as_written(n, runtime)));
+        site.add_some(section, written.root.get(section).map(|n| as_written(n, true)));
     }
     let mut programs = Map::default();
     for (name, program) in &loaded.site.programs {

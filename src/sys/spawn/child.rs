@@ -9,9 +9,7 @@
 
 use std::{os::fd::AsRawFd, ptr};
 
-use nix::errno::Errno;
-
-use super::{Identity, Stage, prepared::Prepared};
+use super::{Failure, Identity, Stage, as_is, prepared::Prepared};
 
 /// The set-id calls with ids of 32 bits, which have names of their own where the first ones had 16.
 mod ids {
@@ -36,12 +34,10 @@ macro_rules! call {
         // SAFETY: each argument is what the man page of the call asks for; pointers are to memory
         // of `Prepared` or of this stack, which outlives the call.
         let result = unsafe { libc::syscall($number $(, $argument)*) };
-        if result == -1 { Err(Errno::last_raw()) } else { Ok(result) }
+        if result == -1 { Err(nix::errno::Errno::last_raw()) } else { Ok(result) }
     }};
 }
-
-/// What failed, and why.
-pub(super) type Failure = (Stage, i32);
+pub(super) use call;
 
 /// Becomes the program. Returns only when that is impossible; the caller reports and ends the
 /// process.
@@ -63,7 +59,7 @@ pub(super) fn leave_our_descriptors(prepared: &Prepared) -> Result<(), Failure> 
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a result is given away")]
-fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
+pub(super) fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
     match result {
         Ok(_) => Ok(()),
         Err(errno) => Err((stage, errno)),
@@ -71,6 +67,10 @@ fn at<T>(stage: Stage, result: Result<T, i32>) -> Result<(), Failure> {
 }
 
 fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
+    if let Some(ready) = &prepared.as_is {
+        as_is::set_up(ready, prepared)?;
+        return unblock();
+    }
     if prepared.new_session {
         at(Stage::Session, call!(SYS_setsid))?;
     }
@@ -82,10 +82,7 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     schedule(prepared)?;
     // After the last descriptor was opened: the limit may be below the number of those that the
     // supervisor has.
-    for (resource, limit) in &prepared.rlimits {
-        let no_old = ptr::null_mut::<u64>();
-        at(Stage::Limits, call!(SYS_prlimit64, 0, *resource, limit.as_ptr(), no_old))?;
-    }
+    set_limits(prepared)?;
     if let Some(identity) = &prepared.identity {
         change_identity(identity)?;
         verify_identity(identity, &prepared.groups_read)?;
@@ -111,6 +108,19 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
         set_action(libc::SIGPIPE, libc::SIG_IGN);
         set_action(libc::SIGPIPE, libc::SIG_DFL);
     }
+    unblock()
+}
+
+pub(super) fn set_limits(prepared: &Prepared) -> Result<(), Failure> {
+    for (resource, limit) in &prepared.rlimits {
+        let no_old = ptr::null_mut::<u64>();
+        at(Stage::Limits, call!(SYS_prlimit64, 0, *resource, limit.as_ptr(), no_old))?;
+    }
+    Ok(())
+}
+
+/// An empty mask, after every handler is gone.
+fn unblock() -> Result<(), Failure> {
     let none = 0_u64;
     at(
         Stage::Preparation,
@@ -131,7 +141,7 @@ fn reset_signals() {
     }
 }
 
-fn set_action(signal: i32, action: libc::sighandler_t) {
+pub(super) fn set_action(signal: i32, action: libc::sighandler_t) {
     // The kernel's struct sigaction: the action; no flags, no restorer, an empty mask.
     let mut words = [0_usize; 8];
     let [first, ..] = &mut words;
@@ -235,21 +245,34 @@ fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
     if same && !root_again { Ok(()) } else { Err(wrong) }
 }
 
-/// As execvp(3), but what is no executable is not given to a shell.
+/// As execvp(3), but what is no executable is given to a shell only where that was asked for.
 fn execute(prepared: &Prepared) -> Failure {
     let mut errno = libc::ENOENT;
-    for path in &prepared.candidates {
+    let only = prepared.candidates.len() == 1;
+    for (index, path) in prepared.candidates.iter().enumerate() {
         let tried =
             call!(SYS_execve, path.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
-        match tried {
-            // A directory that may not be searched hides nothing behind it, but is the better
-            // reason in the end.
-            Err(libc::EACCES) => errno = libc::EACCES,
-            // Not here; execve(2) never returns without an error.
-            Ok(_)
-            | Err(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {
+        let script = prepared.as_is.as_ref().and_then(|ready| ready.scripts.get(index));
+        match (tried, script) {
+            // As execvp(3) does, and so every shell and every init.
+            (Err(libc::ENOEXEC), Some(argv)) => {
+                let shell = c"/bin/sh".as_ptr();
+                let tried = call!(SYS_execve, shell, argv.as_ptr(), prepared.envp.as_ptr());
+                return (Stage::Exec, tried.err().unwrap_or(libc::ENOEXEC));
             }
-            Err(other) => return (Stage::Exec, other),
+            (tried, _) => match tried {
+                // A directory that may not be searched hides nothing behind it, but is the better
+                // reason in the end.
+                Err(libc::EACCES) => errno = libc::EACCES,
+                // There is nowhere else to look.
+                Err(other) if only => return (Stage::Exec, other),
+                // Not here; execve(2) never returns without an error.
+                Ok(_)
+                | Err(
+                    libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT,
+                ) => {}
+                Err(other) => return (Stage::Exec, other),
+            },
         }
     }
     (Stage::Exec, errno)

@@ -44,7 +44,12 @@ pub enum Report {
 /// Why there is no program. Then there is no child either: it has been reaped.
 pub fn vfork(prepared: &Prepared) -> Result<LiveChild, SpawnError> {
     let stack = Stack::new().map_err(|errno| prepared.error(Stage::Preparation, errno))?;
-    let (one_table, stage, errno) = (*CAN_LEAVE, AtomicI32::new(0), AtomicI32::new(0));
+    let (one_table, stage, errno) = (
+        // Who keeps our descriptors has a whole copy of the table.
+        *CAN_LEAVE && prepared.as_is.is_none(),
+        AtomicI32::new(0),
+        AtomicI32::new(0),
+    );
     let shared = Shared { prepared, one_table, stage, errno };
     let (pid, errno) = {
         let _blocked = SignalsBlocked::new();
@@ -103,12 +108,17 @@ static CAN_LEAVE: LazyLock<bool> = LazyLock::new(|| {
 /// # Errors
 /// Why there is no child.
 pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
-    let place = prepared.first_free();
     let flags = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
     let (reader, writer) = nix::unistd::pipe2(flags).map_err(|e| {
         SpawnError::new(Stage::Preparation, std::io::Error::from(e).raw_os_error().unwrap_or(0), "")
     })?;
-    let writer = lift(writer, place.saturating_add(1))?;
+    let (writer, place) = if prepared.as_is.is_some() {
+        let place = writer.as_raw_fd();
+        (writer, place)
+    } else {
+        let place = prepared.first_free();
+        (lift(writer, place.saturating_add(1))?, place)
+    };
     let blocked = SignalsBlocked::new();
     // SAFETY: the child only makes system calls until it executes or ends (`fork_child`).
     let pid = unsafe { libc::fork() };
@@ -124,9 +134,15 @@ pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
 }
 
 fn fork_child(prepared: &Prepared, report: RawFd, place: RawFd) -> ! {
-    // FORK-SAFETY: dup3, write and _exit are system calls; see `child`. SAFETY: both are numbers
-    // of this process; the report is above `place`, which is nobody's source.
-    let moved = unsafe { libc::syscall(libc::SYS_dup3, report, place, libc::O_CLOEXEC) };
+    // Whoever keeps our descriptors has the report where it is. FORK-SAFETY: dup3, write and _exit
+    // are system calls; see `child`.
+    let moved = if report == place {
+        0
+    } else {
+        // SAFETY: both are numbers of this process; the report is above `place`, which is nobody's
+        // source.
+        unsafe { libc::syscall(libc::SYS_dup3, report, place, libc::O_CLOEXEC) }
+    };
     let (stage, errno) = if moved < 0 {
         (Stage::Descriptors, Errno::last_raw())
     } else {

@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-use super::{Identity, SpawnError, SpawnSpec, Stage};
+use super::{Identity, SpawnError, SpawnSpec, Stage, as_is};
 use crate::{
     model::{IoNice, Resource},
     sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
@@ -45,6 +45,8 @@ pub struct Prepared {
     /// The number behind the highest of them.
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
+    /// It is run as if we were not there: of the above only the command and the limits count.
+    pub(super) as_is: Option<as_is::Ready>,
     /// Room to read the groups back.
     pub(super) groups_read: Vec<u32>,
     /// Above every descriptor that can be open, for kernels without `close_range(2)`.
@@ -58,18 +60,30 @@ impl Prepared {
     /// # Errors
     /// Stage [`Stage::Preparation`]: an empty command, a NUL byte, an id that means "leave as it
     /// is", no descriptor.
-    pub fn new(spec: SpawnSpec) -> Result<Self, SpawnError> {
+    pub fn new(mut spec: SpawnSpec) -> Result<Self, SpawnError> {
         let name = spec.argv.first().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| invalid("an empty command"))?;
         let command: Box<str> = name.to_string_lossy().into();
         let candidates = candidates(name, &spec.env)?;
         let argv = spec.argv.iter().map(|a| c_string(a.as_bytes(), "an argument"));
-        let argv = Strings::new(argv.collect::<Result<_, _>>()?);
-        let envp = Strings::new(environment(&spec)?);
+        let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
+        let (as_is, envp) = match spec.as_is.take() {
+            Some(as_is) => {
+                let (others, listens) = without_our_listen_pid(&spec.env);
+                let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
+                let envp = Strings::with(environment(&others)?, ready.variable());
+                (Some(ready), envp)
+            }
+            None => (None, Strings::new(environment(&spec.env)?)),
+        };
+        let argv = Strings::new(argv);
         let directory = spec.working_directory.as_os_str().as_bytes();
         let identity = spec.identity.clone().map(checked).transpose()?;
         let rlimits = rlimits(&spec);
-        let descriptors = descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?;
+        let descriptors = match as_is {
+            Some(_) => Vec::new(),
+            None => descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
+        };
         let highest = descriptors.iter().map(AsRawFd::as_raw_fd).max();
         let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
         Ok(Self {
@@ -88,6 +102,7 @@ impl Prepared {
             affinity: cpu_mask(&spec.cpu_affinity),
             no_new_privileges: spec.no_new_privileges,
             new_session: spec.new_session,
+            as_is,
             descriptors,
             above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
             descriptor_limit: descriptor_limit(),
@@ -147,9 +162,14 @@ pub(super) struct Strings {
 }
 
 impl Strings {
-    fn new(owned: Vec<CString>) -> Self {
+    pub(super) fn new(owned: Vec<CString>) -> Self {
+        Self::with(owned, None)
+    }
+
+    /// And one more, which the caller owns.
+    fn with(owned: Vec<CString>, one_more: Option<*const c_char>) -> Self {
         let ends = std::iter::once(ptr::null());
-        let pointers = owned.iter().map(|s| s.as_ptr()).chain(ends).collect();
+        let pointers = owned.iter().map(|s| s.as_ptr()).chain(one_more).chain(ends).collect();
         Self { _owned: owned, pointers }
     }
 
@@ -166,20 +186,29 @@ fn c_string(bytes: &[u8], what: &str) -> Result<CString, SpawnError> {
     CString::new(bytes).map_err(|_| invalid(&format!("{what} with a NUL byte")))
 }
 
-fn environment(spec: &SpawnSpec) -> Result<Vec<CString>, SpawnError> {
-    let entry = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
+/// A variable.
+type Variable = (std::ffi::OsString, std::ffi::OsString);
+
+/// All variables but a `LISTEN_PID` that means us, and whether there was one: the sockets that
+/// systemd passes are then the child's (`sd_listen_fds(3)`).
+fn without_our_listen_pid(env: &[Variable]) -> (Vec<Variable>, bool) {
+    let own = std::process::id().to_string();
+    let is_ours = |(name, value): &&Variable| name == "LISTEN_PID" && *value == *own;
+    let others = env.iter().filter(|one| !is_ours(one)).cloned().collect();
+    (others, env.iter().any(|one| is_ours(&one)))
+}
+
+fn environment(env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
+    let entry = |(name, value): &Variable| {
         let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
         c_string(&text, "a variable")
     };
-    spec.env.iter().map(entry).collect()
+    env.iter().map(entry).collect()
 }
 
 /// The paths that execvp(3) would try: every directory of PATH, an empty one meaning the working
 /// directory.
-fn candidates(
-    name: &OsStr,
-    env: &[(std::ffi::OsString, std::ffi::OsString)],
-) -> Result<Vec<CString>, SpawnError> {
+fn candidates(name: &OsStr, env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
     let name = name.as_bytes();
     if name.contains(&b'/') {
         return Ok(vec![c_string(name, "the command")?]);

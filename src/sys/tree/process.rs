@@ -1,7 +1,7 @@
 //! One process, as /proc shows it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -116,6 +116,39 @@ pub(super) fn descent_of(pid: Pid) -> Descent {
 pub(super) fn proc_is_ours() -> bool {
     let own = std::fs::read_link("/proc/self");
     own.is_ok_and(|own| own.as_os_str() == std::process::id().to_string().as_str())
+}
+
+/// What a process is called (`proc_pid_comm(5)`); `None` when it is gone.
+#[must_use]
+pub fn name_of(pid: Pid) -> Option<String> {
+    let mut bytes = Vec::new();
+    open(&format!("/proc/{pid}/comm"))?.take(64).read_to_end(&mut bytes).ok()?;
+    let name = String::from_utf8_lossy(&bytes);
+    Some(name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+}
+
+/// The zombies among these processes and those below them, by the parent that does not wait for
+/// them; ours we reap.
+pub(super) fn zombies_below(mut open: Vec<Pid>) -> BTreeMap<Pid, u64> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut seen = BTreeSet::new();
+    let mut found: BTreeMap<Pid, u64> = BTreeMap::new();
+    while let Some(pid) = open.pop() {
+        if !seen.insert(pid) || seen.len() > 100_000 {
+            continue;
+        }
+        match stat(pid) {
+            Some(process) if process.zombie && process.parent != own => {
+                if let Some(parent) = Pid::new(process.parent) {
+                    let count = found.entry(parent).or_default();
+                    *count = count.saturating_add(1);
+                }
+            }
+            Some(_) => open.extend(children_of(pid)),
+            None => {}
+        }
+    }
+    found
 }
 
 pub(super) fn open(path: &str) -> Option<File> {

@@ -11,7 +11,7 @@ mod health;
 mod help;
 mod places;
 mod rights;
-mod site;
+pub(crate) mod site;
 mod streams;
 mod terminal;
 

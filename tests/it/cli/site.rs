@@ -23,18 +23,18 @@ use crate::e2e::lines::Lines;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A site in a directory of its own; ended and removed with the test.
-pub(super) struct Site {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) supervisor: Option<Child>,
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) supervisor: Option<Child>,
     stderr: Lines,
 }
 
 /// What a command came to.
 #[derive(Debug)]
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ran {
@@ -46,19 +46,19 @@ impl From<Output> for Ran {
 
 impl Site {
     /// A site that does not run.
-    pub(super) fn written(programs: &str) -> Self {
+    pub(crate) fn written(programs: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Self { dir, supervisor: None, stderr: Lines::default() };
         site.write(programs);
         site
     }
 
-    pub(super) fn write(&self, programs: &str) {
+    pub(crate) fn write(&self, programs: &str) {
         self.write_with("", programs);
     }
 
     /// With more keys of `supervisor: {…}`, each after a comma.
-    pub(super) fn write_with(&self, supervisor: &str, programs: &str) {
+    pub(crate) fn write_with(&self, supervisor: &str, programs: &str) {
         let run = self.dir.path().join("run");
         let text = format!(
             "version: 1\nsupervisor: {{name: t, runtime_dir: {}{supervisor}}}\n\
@@ -69,17 +69,17 @@ impl Site {
     }
 
     /// A site that listens to its clients.
-    pub(super) fn up(programs: &str) -> Self {
+    pub(crate) fn up(programs: &str) -> Self {
         Self::written(programs).started()
     }
 
-    pub(super) fn started(self) -> Self {
+    pub(crate) fn started(self) -> Self {
         let command = self.command(&[]);
         self.started_by(command)
     }
 
     /// The same, started by `command`.
-    pub(super) fn started_by(mut self, mut command: Command) -> Self {
+    pub(crate) fn started_by(mut self, mut command: Command) -> Self {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut supervisor = command.spawn().unwrap();
         self.stderr = Lines::read(supervisor.stderr.take().unwrap());
@@ -88,83 +88,83 @@ impl Site {
         self
     }
 
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.dir.path().join("site.yaml")
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("run/control.sock")
     }
 
     /// The process id of the supervisor.
-    pub(super) fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         let id = self.supervisor.as_ref().unwrap().id();
         Pid::from_raw(i32::try_from(id).unwrap())
     }
 
     /// `supervisor …` for this site, with an environment of its own.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bare(args);
         command.env("SUPERVISOR_CONFIG", self.file());
         command
     }
 
-    pub(super) fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.command(args).stdin(Stdio::null()).output().unwrap().into()
     }
 
     /// The exit code, with the output for when it is another.
-    pub(super) fn expect(&self, code: i32, args: &[&str]) -> Ran {
+    pub(crate) fn expect(&self, code: i32, args: &[&str]) -> Ran {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}\n{}", self.log());
         ran
     }
 
-    pub(super) fn state(&self, name: &str) -> String {
+    pub(crate) fn state(&self, name: &str) -> String {
         let ran = self.run(&["status", name, "--output", "state"]);
         ran.out.trim().to_owned()
     }
 
     /// Waits, by what happens, until `name` is in this state.
-    pub(super) fn wait_state(&self, name: &str, state: &str) {
+    pub(crate) fn wait_state(&self, name: &str, state: &str) {
         let args = ["status", name, "--watch", "--output", "state"];
         self.follow(&args).until(|line| line == state);
     }
 
     /// Waits until `name` has written a line with `text` in it.
-    pub(super) fn wait_output(&self, name: &str, text: &str) {
+    pub(crate) fn wait_output(&self, name: &str, text: &str) {
         self.follow(&["logs", "-f", name]).until(|line| line.contains(text));
     }
 
     /// What the supervisor has logged so far.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.stderr.all().join("\n")
     }
 
     /// Waits until the supervisor has logged a line with `text` in it.
-    pub(super) fn wait_log(&self, text: &str) -> String {
+    pub(crate) fn wait_log(&self, text: &str) -> String {
         self.stderr.wait_for(text, |line| line.contains(text))
     }
 
-    pub(super) fn background(&self, args: &[&str]) -> Child {
+    pub(crate) fn background(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
-    pub(super) fn follow(&self, args: &[&str]) -> Follower {
+    pub(crate) fn follow(&self, args: &[&str]) -> Follower {
         let mut child = self.background(args);
         let out = BufReader::new(child.stdout.take().unwrap());
         Follower { child, out }
     }
 
     /// The same on a terminal of so many columns.
-    pub(super) fn on_terminal(&self, columns: u16, args: &[&str]) -> Terminal {
+    pub(crate) fn on_terminal(&self, columns: u16, args: &[&str]) -> Terminal {
         Terminal::run(&self.command(args), columns)
     }
 
     /// Ends it; the exit code of the supervisor.
-    pub(super) fn end(&mut self) -> Option<i32> {
+    pub(crate) fn end(&mut self) -> Option<i32> {
         kill(self.pid(), Signal::SIGTERM).ok();
         self.supervisor.take().unwrap().wait().unwrap().code()
     }
@@ -182,14 +182,14 @@ impl Drop for Site {
 }
 
 /// A command that goes on; killed with this.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
 }
 
 impl Follower {
     /// The next line, without its end.
-    pub(super) fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         assert!(readable(self.out.get_ref(), &self.out), "no line comes");
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
@@ -198,7 +198,7 @@ impl Follower {
     }
 
     /// The lines up to the one that is meant.
-    pub(super) fn until(&mut self, meant: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn until(&mut self, meant: impl Fn(&str) -> bool) -> Vec<String> {
         let mut lines = vec![self.line()];
         while !meant(lines.last().unwrap()) {
             lines.push(self.line());
@@ -223,14 +223,14 @@ impl Drop for Follower {
 }
 
 /// A command whose standard streams are a terminal, its controlling one.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     master: fs::File,
     seen: String,
 }
 
 impl Terminal {
-    pub(super) fn run(command: &Command, columns: u16) -> Self {
+    pub(crate) fn run(command: &Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let ends = openpty(&size, None).unwrap();
         let slave = || Stdio::from(ends.slave.try_clone().unwrap());
@@ -243,20 +243,34 @@ impl Terminal {
     }
 
     /// Reads on until `text` has been printed.
-    pub(super) fn wait_for(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn wait_for(&mut self, text: &str) -> &mut Self {
         while !self.seen.contains(text) {
             assert!(self.read(), "{text:?} is not printed: {:?}", self.seen);
         }
         self
     }
 
-    pub(super) fn types(&mut self, keys: &str) -> &mut Self {
+    pub(crate) fn types(&mut self, keys: &str) -> &mut Self {
         self.master.write_all(keys.as_bytes()).unwrap();
         self
     }
 
+    /// What was printed and read until now.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    pub(crate) fn master(&self) -> &fs::File {
+        &self.master
+    }
+
+    /// The process that it was made for.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
     /// Reads to its end: the exit code, and all that was printed, with `\n` as line ends.
-    pub(super) fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         while self.read() {}
         (self.child.wait().unwrap().code(), self.seen.replace("\r\n", "\n"))
     }
@@ -281,16 +295,16 @@ impl Drop for Terminal {
 }
 
 /// `supervisor …` without a site.
-pub(super) fn bare(args: &[&str]) -> Command {
+pub(crate) fn bare(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
     command.args(args).env_clear().env("PATH", "/usr/bin:/bin");
     command
 }
 
-pub(super) fn json(text: &str) -> Value {
+pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-pub(super) fn ended(child: Child) -> Ran {
+pub(crate) fn ended(child: Child) -> Ran {
     child.wait_with_output().unwrap().into()
 }

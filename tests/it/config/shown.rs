@@ -65,6 +65,8 @@ supervisor:
   lock_memory: true
   orphans: kill
   redact: [PIN, "no"]
+users: {pi: {system: true, home: "/srv/$$x", shell: /bin/sh, groups: [tty, "44"]}, new: {}}
+directories: {"${DIR}": {}, ~/a b/.: {owner: pi, group: tty, mode: "0750", files: "0640", optional: true, at_start: true}}
 defaults: {user: root, environment: {SHARED: "yes"}, start_timeout: none}
 programs:
   db:

@@ -13,31 +13,31 @@ use mini_supervisor::control::{
 };
 
 /// One connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: UnixStream,
     partial: Vec<u8>,
     id: u64,
 }
 
 impl Client {
-    pub(super) fn connect(socket: &Path) -> std::io::Result<Self> {
+    pub(crate) fn connect(socket: &Path) -> std::io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         Ok(Self { stream, partial: Vec::new(), id: 0 })
     }
 
     /// Sends `request` and does not wait for the reply.
-    pub(super) fn send(&mut self, request: &Request) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, request: &Request) -> std::io::Result<()> {
         self.id += 1;
         self.stream.write_all(&encode_request(self.id, request))
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// The next line, without its end; `None` when there is none in time or the connection is
     /// closed.
-    pub(super) fn line(&mut self, patience: Duration) -> Option<Vec<u8>> {
+    pub(crate) fn line(&mut self, patience: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + patience;
         loop {
             if let Some(at) = self.partial.iter().position(|byte| *byte == b'\n') {
@@ -61,7 +61,7 @@ impl Client {
         }
     }
 
-    pub(super) fn message(&mut self, patience: Duration) -> Option<Message> {
+    pub(crate) fn message(&mut self, patience: Duration) -> Option<Message> {
         self.line(patience).map(|line| {
             decode_message(&line)
                 .unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&line)))
@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// The reply to the request sent last; progress and streams before it are dropped.
-    pub(super) fn reply(&mut self, patience: Duration) -> Option<Reply> {
+    pub(crate) fn reply(&mut self, patience: Duration) -> Option<Reply> {
         let end = Instant::now() + patience;
         loop {
             match self.message(end.saturating_duration_since(Instant::now()))? {
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// The next lines of a stream.
-    pub(super) fn lines(&mut self, patience: Duration) -> Option<Vec<LogLine>> {
+    pub(crate) fn lines(&mut self, patience: Duration) -> Option<Vec<LogLine>> {
         match self.message(patience)? {
             Message::Lines(_, lines, _) => Some(lines),
             Message::Reply(..) | Message::Progress(..) | Message::Other => Some(Vec::new()),

@@ -432,7 +432,7 @@ fn a_site_runs_the_same_in_the_background_and_in_the_foreground() {
   two: {command: [sleep, '1000'], requires: [one], logging: {stdout: 'null'}}";
     let script = "env | grep -v -e SUPERVISOR_RUN -e ^_= -e PWD | sort > DIR/said
 ulimit -a >> DIR/said; umask >> DIR/said; pwd >> DIR/said
-grep -e Sig -e Cap /proc/$$/status >> DIR/said; exec sleep 1000";
+grep -e SigBlk -e SigIgn -e Cap /proc/self/status >> DIR/said; exec sleep 1000";
     let said = |dir: &Plan| {
         let text = fs::read_to_string(dir.path("said")).unwrap();
         text.replace(&dir.mark(), "DIR")

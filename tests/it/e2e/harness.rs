@@ -26,10 +26,10 @@ use super::{client::Client, lines::Lines};
 use crate::sys_world::until;
 
 /// How long anything may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the supervisor's standard output goes.
-pub(super) enum Stdout {
+pub(crate) enum Stdout {
     /// Into [`Site::stdout`].
     Read,
     /// Somewhere else.
@@ -37,8 +37,8 @@ pub(super) enum Stdout {
 }
 
 /// A site that is not started yet.
-pub(super) struct Plan {
-    pub(super) dir: tempfile::TempDir,
+pub(crate) struct Plan {
+    pub(crate) dir: tempfile::TempDir,
     /// Below `programs:`, indented by two.
     programs: String,
     /// In `supervisor: {…}`.
@@ -55,7 +55,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `programs` stands below `programs:`; `DIR` in it is the site's directory.
-    pub(super) fn new(programs: &str) -> Self {
+    pub(crate) fn new(programs: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("ms-e2e-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
@@ -73,54 +73,54 @@ impl Plan {
     }
 
     /// The whole file is `text`; nothing is added.
-    pub(super) fn whole(text: &str) -> Self {
+    pub(crate) fn whole(text: &str) -> Self {
         Self { raw: true, ..Self::new(text) }
     }
 
-    pub(super) fn supervisor(mut self, pair: &str) -> Self {
+    pub(crate) fn supervisor(mut self, pair: &str) -> Self {
         self.supervisor.push(pair.into());
         self
     }
 
-    pub(super) fn arg(mut self, arg: &str) -> Self {
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
     /// A command that executes the supervisor.
-    pub(super) fn wrapped(mut self, words: &[&str]) -> Self {
+    pub(crate) fn wrapped(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
     /// Runs the supervisor as this user, from a copy of the binary that it can reach.
-    pub(super) fn run_as(mut self, uid: u32, gid: u32) -> Self {
+    pub(crate) fn run_as(mut self, uid: u32, gid: u32) -> Self {
         nix::unistd::chown(self.dir.path(), Some(uid.into()), Some(gid.into())).unwrap();
         self.ids = Some((uid, gid));
         self
     }
 
-    pub(super) fn stdout(mut self, stdout: Stdio) -> Self {
+    pub(crate) fn stdout(mut self, stdout: Stdio) -> Self {
         self.stdout = Stdout::Other(stdout);
         self
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(super) fn file(self, name: &str, text: &str) -> Self {
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.path(name), self.filled(text)).unwrap();
         self
     }
 
     /// A shell script that can be executed as `DIR/name`.
-    pub(super) fn script(self, name: &str, text: &str) -> Self {
+    pub(crate) fn script(self, name: &str, text: &str) -> Self {
         let text = format!("#!/bin/sh\n{text}\n");
         let this = self.file(name, &text);
         fs::set_permissions(this.path(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -132,7 +132,7 @@ impl Plan {
     }
 
     /// The site file with these programs.
-    pub(super) fn text(&self, programs: &str) -> String {
+    pub(crate) fn text(&self, programs: &str) -> String {
         if self.raw {
             return self.filled(programs);
         }
@@ -144,7 +144,7 @@ impl Plan {
         ))
     }
 
-    pub(super) fn write(&self, programs: &str) {
+    pub(crate) fn write(&self, programs: &str) {
         fs::write(self.path("site.yaml"), self.text(programs)).unwrap();
     }
 
@@ -174,19 +174,19 @@ impl Plan {
     }
 
     /// What the environment of all its processes has.
-    pub(super) fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         self.dir.path().display().to_string()
     }
 
     /// Runs it to its end: exit code, standard output, standard error.
-    pub(super) fn run(self) -> (i32, String, String) {
+    pub(crate) fn run(self) -> (i32, String, String) {
         let mut site = self.spawn();
         let code = site.code();
         (code, site.stdout.text(), site.stderr.text())
     }
 
     /// Starts the supervisor and does not wait for anything.
-    pub(super) fn spawn(mut self) -> Site {
+    pub(crate) fn spawn(mut self) -> Site {
         self.write(&self.programs);
         let mut command = self.command();
         command.stderr(Stdio::piped());
@@ -218,7 +218,7 @@ impl Plan {
     }
 
     /// Starts the supervisor and waits until it has begun to start its programs.
-    pub(super) fn start(self) -> Site {
+    pub(crate) fn start(self) -> Site {
         let mut site = self.spawn();
         site.stderr.wait_for("the start", |line| line.contains("supervising "));
         site.connect();
@@ -228,7 +228,7 @@ impl Plan {
 
 impl Plan {
     /// As [`Self::start`], for a supervisor that does not say that it begins.
-    pub(super) fn start_quiet(self) -> Site {
+    pub(crate) fn start_quiet(self) -> Site {
         let mut site = self.spawn();
         // Nothing tells when somebody listens on a socket that may not even be there yet.
         until("it listens", || Client::connect(&site.socket()).is_ok());
@@ -238,23 +238,23 @@ impl Plan {
 }
 
 /// A running site.
-pub(super) struct Site {
-    pub(super) plan: Plan,
-    pub(super) pid: Pid,
+pub(crate) struct Site {
+    pub(crate) plan: Plan,
+    pub(crate) pid: Pid,
     exit: mpsc::Receiver<i32>,
     ended: Option<i32>,
-    pub(super) stdout: Lines,
-    pub(super) stderr: Lines,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
     client: Option<Client>,
     events: Option<Client>,
 }
 
 impl Site {
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.plan.path(name)
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("run/control.sock")
     }
 
@@ -265,7 +265,7 @@ impl Site {
         self.client = Some(Client::connect(&self.socket()).unwrap());
     }
 
-    pub(super) fn ask(&mut self, request: &Request) -> Reply {
+    pub(crate) fn ask(&mut self, request: &Request) -> Reply {
         let client = self.client.as_mut().expect("connected");
         client.send(request).unwrap();
         client
@@ -273,23 +273,23 @@ impl Site {
             .unwrap_or_else(|| panic!("no reply to {request:?}; the log: {:#?}", self.stderr.all()))
     }
 
-    pub(super) fn status(&mut self) -> SiteStatus {
+    pub(crate) fn status(&mut self) -> SiteStatus {
         match self.ask(&Request::Status(Targets::default())) {
             Reply::Status(status) => *status,
             other => panic!("no status: {other:?}"),
         }
     }
 
-    pub(super) fn program(&mut self, name: &str) -> ProgramStatus {
+    pub(crate) fn program(&mut self, name: &str) -> ProgramStatus {
         program(&self.status(), name).clone()
     }
 
-    pub(super) fn main_pid(&mut self, name: &str) -> u32 {
+    pub(crate) fn main_pid(&mut self, name: &str) -> u32 {
         self.program(name).pid.unwrap_or_else(|| panic!("{name} has no pid"))
     }
 
     /// Waits, by what happens, until the status is as wanted.
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &mut self,
         what: &str,
         wanted: impl Fn(&SiteStatus) -> bool,
@@ -309,21 +309,21 @@ impl Site {
         }
     }
 
-    pub(super) fn wait_state(&mut self, name: &str, state: StateWord) -> ProgramStatus {
+    pub(crate) fn wait_state(&mut self, name: &str, state: StateWord) -> ProgramStatus {
         let what = format!("{name} {}", state.as_str());
         let status = self.wait_for(&what, |status| program(status, name).state == state);
         program(&status, name).clone()
     }
 
     /// Waits until every program runs.
-    pub(super) fn all_running(&mut self) -> SiteStatus {
+    pub(crate) fn all_running(&mut self) -> SiteStatus {
         self.wait_for("all RUNNING", |status| {
             status.programs.iter().all(|one| one.state == StateWord::Running && one.ready)
         })
     }
 
     /// What happened so far, oldest first.
-    pub(super) fn history(&mut self) -> Vec<LogLine> {
+    pub(crate) fn history(&mut self) -> Vec<LogLine> {
         match self.ask(&Request::Events(EventsQuery::default())) {
             Reply::Lines(lines) => lines,
             other => panic!("no events: {other:?}"),
@@ -331,21 +331,21 @@ impl Site {
     }
 
     /// `NAME EVENT` of the events named so, in order.
-    pub(super) fn happened(&mut self, events: &[&str]) -> Vec<String> {
+    pub(crate) fn happened(&mut self, events: &[&str]) -> Vec<String> {
         let meant = |line: &LogLine| events.contains(&line.source.as_str());
         let text = |line: LogLine| format!("{} {}", line.name, line.source);
         self.history().into_iter().filter(meant).map(text).collect()
     }
 
-    pub(super) fn bring_up(&mut self, names: &[&str]) -> Outcome {
+    pub(crate) fn bring_up(&mut self, names: &[&str]) -> Outcome {
         self.outcome(&Request::Start(change(names)))
     }
 
-    pub(super) fn bring_down(&mut self, names: &[&str]) -> Outcome {
+    pub(crate) fn bring_down(&mut self, names: &[&str]) -> Outcome {
         self.outcome(&Request::Stop(change(names)))
     }
 
-    pub(super) fn restart(&mut self, names: &[&str]) -> Outcome {
+    pub(crate) fn restart(&mut self, names: &[&str]) -> Outcome {
         self.outcome(&Request::Restart(change(names)))
     }
 
@@ -357,21 +357,21 @@ impl Site {
     }
 
     /// Writes these programs into the site file and asks for a reload.
-    pub(super) fn reload(&mut self, programs: &str) -> Reply {
+    pub(crate) fn reload(&mut self, programs: &str) -> Reply {
         self.plan.write(programs);
         self.ask(&Request::Reload(ReloadSite::default()))
     }
 
-    pub(super) fn version(&mut self) -> Reply {
+    pub(crate) fn version(&mut self) -> Reply {
         self.ask(&Request::Version(Empty {}))
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid, signal).unwrap();
     }
 
     /// The same, unless it has ended already; whether it has.
-    pub(super) fn signal_if_alive(&mut self, signal: Signal) -> bool {
+    pub(crate) fn signal_if_alive(&mut self, signal: Signal) -> bool {
         if self.ended.is_none() {
             self.ended = self.exit.try_recv().ok();
         }
@@ -382,7 +382,7 @@ impl Site {
     }
 
     /// The exit code, when it has ended (128 + N for a signal).
-    pub(super) fn code(&mut self) -> i32 {
+    pub(crate) fn code(&mut self) -> i32 {
         if let Some(code) = self.ended {
             return code;
         }
@@ -394,7 +394,7 @@ impl Site {
     }
 
     /// After its end: a new supervisor of the same site.
-    pub(super) fn again(self) -> Self {
+    pub(crate) fn again(self) -> Self {
         assert!(self.ended.is_some());
         let mut this = self;
         let empty = Plan::whole("");
@@ -402,19 +402,19 @@ impl Site {
     }
 
     /// TERM; its exit code. Nothing may be left: no process, no socket, no lock.
-    pub(super) fn end(mut self) -> i32 {
+    pub(crate) fn end(mut self) -> i32 {
         self.signal(Signal::SIGTERM);
         self.end_by_itself()
     }
 
     /// As [`Self::end`], without asking for it.
-    pub(super) fn end_by_itself(&mut self) -> i32 {
+    pub(crate) fn end_by_itself(&mut self) -> i32 {
         let code = self.code();
         self.assert_nothing_left();
         code
     }
 
-    pub(super) fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         assert_eq!(processes(&self.plan.mark()), Vec::<String>::new(), "processes are left");
         assert!(!self.socket().exists(), "the socket is left");
         assert!(lock_is_free(&self.path("run/supervisor.lock")), "the lock is held");
@@ -443,30 +443,30 @@ impl Drop for Site {
     }
 }
 
-pub(super) fn change(names: &[&str]) -> Change {
+pub(crate) fn change(names: &[&str]) -> Change {
     Change { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Change::default() }
 }
 
-pub(super) fn program<'a>(status: &'a SiteStatus, name: &str) -> &'a ProgramStatus {
+pub(crate) fn program<'a>(status: &'a SiteStatus, name: &str) -> &'a ProgramStatus {
     status.programs.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// Makes a pipe with this name, for scripts that wait for each other.
-pub(super) fn fifo(plan: &Plan, name: &str) -> PathBuf {
+pub(crate) fn fifo(plan: &Plan, name: &str) -> PathBuf {
     let path = plan.path(name);
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     path
 }
 
 /// Whether nobody holds the lock (or it is gone).
-pub(super) fn lock_is_free(path: &Path) -> bool {
+pub(crate) fn lock_is_free(path: &Path) -> bool {
     use nix::fcntl::{Flock, FlockArg};
     let lock = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok();
     fs::File::open(path).map_or(true, lock)
 }
 
 /// Live processes whose environment has this marker.
-pub(super) fn pids_with(mark: &str) -> Vec<i32> {
+pub(crate) fn pids_with(mark: &str) -> Vec<i32> {
     let needle = format!("E2E_MARK={mark}");
     let meant = |pid: &i32| {
         fs::read(format!("/proc/{pid}/environ"))
@@ -477,7 +477,7 @@ pub(super) fn pids_with(mark: &str) -> Vec<i32> {
 }
 
 /// The same, in words.
-pub(super) fn processes(mark: &str) -> Vec<String> {
+pub(crate) fn processes(mark: &str) -> Vec<String> {
     let words = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " "))
@@ -486,15 +486,15 @@ pub(super) fn processes(mark: &str) -> Vec<String> {
 }
 
 /// Whether the slow and thorough version was asked for.
-pub(super) fn full() -> bool {
+pub(crate) fn full() -> bool {
     std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1")
 }
 
 /// Says why a test does nothing.
-pub(super) fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -14,15 +14,16 @@
 )]
 
 mod children;
-mod client;
+pub(crate) mod client;
 mod control;
 mod daemon;
 mod debian;
 mod execution;
 mod faults;
 mod hangs;
-mod harness;
+pub(crate) mod harness;
 mod init;
+mod install;
 mod instance;
 pub(crate) mod lines;
 mod moments;
