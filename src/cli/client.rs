@@ -17,7 +17,7 @@ use nix::{
         socket::{
             AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
         },
-        time::TimeVal,
+        time::{TimeVal, TimeValLike as _},
     },
 };
 
@@ -103,7 +103,7 @@ impl Client {
         let flags = SockFlag::SOCK_CLOEXEC;
         let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         // connect(2) waits no longer than this when the backlog is full.
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(CONNECT_SECONDS, 0))?;
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(CONNECT_SECONDS))?;
         let address = UnixAddr::new(path)?;
         connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address)?;
         let path = path.to_owned();

@@ -169,6 +169,12 @@ pub(super) enum Verb {
         #[arg(value_parser = NonEmpty::new())]
         name: Option<String>,
     },
+    /// Say whether a program, or all that should be up, is running: 0, else 1 or 2
+    Health {
+        /// Names, `'glob*'`, `tag:T` or `all`
+        #[arg(value_parser = NonEmpty::new())]
+        name: Option<String>,
+    },
     /// Show lines of the programs' output
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),

@@ -16,7 +16,7 @@ use crate::{
         sigwait::{self, Held},
         spawn::{self, AsIs, Prepared, SpawnError, SpawnSpec, Stage},
         stdio, subreaper,
-        terminal::Terminal,
+        terminal::{self, Terminal},
         tree::{self, Trees},
     },
 };
@@ -118,7 +118,12 @@ fn refused(options: &Options, error: &SpawnError) -> u8 {
         let error = if error.stage == Stage::Exec { cause.to_string() } else { error.to_string() };
         options.voice.fatal(&format!("cannot run {what}: {error}{hint}"));
     }
-    if not_found { EX_NOT_FOUND } else { EX_CANNOT }
+    match cause.kind() {
+        ErrorKind::NotFound => EX_NOT_FOUND,
+        // For any other reason tini gives what it gives for its own mistakes.
+        kind if options.voice.is_tini() && kind != ErrorKind::PermissionDenied => 1,
+        _ => EX_CANNOT,
+    }
 }
 
 struct Shell<'a> {
@@ -212,7 +217,9 @@ impl Shell<'_> {
     }
 
     fn reap(&mut self, machine: &mut Machine) {
-        if self.children.peek_stopped(RUN).is_some() {
+        // Who is stopped without a shell above would stay so: nobody would continue us.
+        let stopped = self.children.peek_stopped(RUN).is_some();
+        if stopped && self.terminal.is_some() && terminal::has_shell_above() {
             self.feed(machine, Event::Stopped);
         }
         while let Some(peeked) = self.children.peek_exited() {

@@ -16,7 +16,7 @@ use crate::{
     model::{Exit, LogTarget, Site},
     sys::{
         daemonize::{self, Fate, Handover, Side, Starter},
-        files, stdio, subreaper,
+        files, signals, stdio, subreaper,
     },
 };
 
@@ -40,6 +40,11 @@ pub(super) struct Background {
 
 /// Goes into the background if that is wanted: before there is any thread.
 pub(super) fn enter(options: &RunOptions) -> Result<Part, Refusal> {
+    if subreaper::is_init() {
+        // What the kernel delivers before there is a handler is lost to process 1, and the file may
+        // be slow to read.
+        signals::install().map_err(refused)?;
+    }
     let (wanted, source) = match options.daemon {
         Some(wanted) => (wanted, None),
         None => wanted_by_file(options),
@@ -85,9 +90,14 @@ fn wait(mut starter: Starter, within: Duration) -> Result<u8, Refusal> {
         Err(Refusal(code, text))
     };
     let log = "its log may say more";
+    let over = "the site ended before it was up";
     match starter.wait(within) {
         Fate::Up => Ok(0),
         Fate::Ended(code) => Ok(code),
+        Fate::Over(code, file) => {
+            let hint = file.map_or_else(|| log.to_owned(), |file| format!("its log is {file}"));
+            refusal(code.max(EX_CANNOT), over.to_owned(), &hint)
+        }
         Fate::Died(None) => refusal(EX_CANNOT, "the daemon ended before it was up".into(), log),
         Fate::Died(Some(exit)) => {
             let code = exit.shell_code();
@@ -159,7 +169,7 @@ pub(super) fn refuse_without_socket(shell: &Shell) -> Result<(), Refusal> {
         return Ok(());
     }
     let events = shell.journal.events();
-    let why = events.iter().find(|line| line.text.starts_with("no "));
+    let why = events.iter().find(|line| line.text.contains("no control socket"));
     let why = why.map_or("no control socket", |line| &*line.text);
     let hint = "supervisor.runtime_dir and supervisor.control.socket say where it is";
     let text = format!("supervisor: cannot start in the background: {why}\nhint: {hint}");

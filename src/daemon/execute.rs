@@ -92,7 +92,7 @@ impl Shell {
             control.set_access(super::start::access(&supervisor));
         }
         self.logs.own_log(supervisor.log.clone());
-        self.journal.set(self.log_level.unwrap_or(supervisor.log.level), supervisor.log.format);
+        self.journal.set(self.log_level.unwrap_or(supervisor.log.level), &supervisor.log);
     }
 
     /// Something of the shell's own for the log.

@@ -3,7 +3,10 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -38,6 +41,29 @@ pub(super) enum Input {
 /// Puts `input` into the queue; after the loop has ended there is nobody to tell.
 pub(super) fn send(queue: &Sender<Input>, input: Input) {
     drop(queue.send(input));
+}
+
+/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
+/// loop.
+pub(super) struct LastWord {
+    thread: &'static str,
+    queue: Sender<Input>,
+    /// There is such a thread.
+    pub(super) armed: Arc<AtomicBool>,
+}
+
+impl LastWord {
+    pub(super) fn new(thread: &'static str, queue: &Sender<Input>) -> Self {
+        Self { thread, queue: queue.clone(), armed: Arc::default() }
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if self.armed.load(Ordering::Relaxed) {
+            send(&self.queue, Input::ThreadLost(self.thread));
+        }
+    }
 }
 
 /// The mark of the signal pipe among the descriptors watched; no run has this number.

@@ -8,7 +8,7 @@ use crate::{
     control::LogLine,
     daemon::logs::LogHandle,
     engine::Record,
-    model::{LogFormat, LogLevel, WallTime},
+    model::{LogFormat, LogLevel, SupervisorLog, WallTime},
 };
 
 /// How many events are remembered.
@@ -19,8 +19,10 @@ pub(super) struct Journal {
     logs: LogHandle,
     level: LogLevel,
     format: LogFormat,
-    /// Standard error is the systemd journal: it wants priorities, and stamps lines itself.
+    /// Lines go to the systemd journal alone: it wants priorities, and stamps lines itself.
     to_journald: bool,
+    /// Standard error is the journal's.
+    has_journald: bool,
     /// Standard error is a terminal: a stamp of the time of day is enough for a person.
     to_person: bool,
     events: VecDeque<(WallTime, Record)>,
@@ -30,16 +32,19 @@ impl Journal {
     pub(super) fn new(
         logs: LogHandle,
         level: LogLevel,
-        format: LogFormat,
-        (to_journald, to_person): (bool, bool),
+        log: &SupervisorLog,
+        (has_journald, to_person): (bool, bool),
     ) -> Self {
-        Self { logs, level, format, to_journald, to_person, events: VecDeque::new() }
+        let to_journald = has_journald && log.file.is_none();
+        let (format, events) = (log.format, VecDeque::new());
+        Self { logs, level, format, to_journald, has_journald, to_person, events }
     }
 
     /// From now on, with these settings.
-    pub(super) fn set(&mut self, level: LogLevel, format: LogFormat) {
+    pub(super) fn set(&mut self, level: LogLevel, log: &SupervisorLog) {
         self.level = level;
-        self.format = format;
+        self.format = log.format;
+        self.to_journald = self.has_journald && log.file.is_none();
     }
 
     /// Writes `record` down.

@@ -168,18 +168,13 @@ impl Manager {
 
     /// The last words: we end with `code`. `log` is where more stands.
     pub(super) fn ended(&mut self, code: u8, log: Option<&str>) {
-        if let Some(starter) = &mut self.starter {
-            let hint = log.map(|log| format!("hint: its log is {log}\n")).unwrap_or_default();
-            let text =
-                "supervisor: cannot start in the background: the site ended before it was up";
-            starter.say(&format!("{text}\n{hint}"));
-            starter.ended(code.max(1));
+        if let Some(starter) = self.starter.take() {
+            starter.over(code, log);
         }
-        self.starter = None;
         if let Some(notified) = self.notified.as_mut().filter(|n| n.held.is_none()) {
             let now = clock::monotonic();
             let stopping = if notified.stopping { "" } else { "STOPPING=1\n" };
-            notified.send(&format!("{stopping}STATUS=ended\nEXIT_STATUS={code}"), now);
+            notified.send(&format!("{stopping}STATUS=ended, exit {code}\nEXIT_STATUS={code}"), now);
             let _read = notified.notifier.barrier(BARRIER);
         }
     }
@@ -245,8 +240,13 @@ impl Notified {
         self.changed = false;
         self.status_after = now + STATUS_EVERY;
         let status = engine.summary(now, wall());
-        if status != self.status && self.send(&format!("STATUS={status}"), now) {
+        if status == self.status {
+            return;
+        }
+        if self.send(&format!("STATUS={status}"), now) {
             self.status = status;
+        } else {
+            self.changed = true;
         }
     }
 

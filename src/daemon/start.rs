@@ -7,10 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -338,13 +335,12 @@ fn shell(
     subreaper::become_subreaper().map_err(refused)?;
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
     let watcher = Watcher::start(queue.clone(), signals).map_err(fail("start a thread"))?;
-    let journald = options.environment.contains_key(&OsString::from("JOURNAL_STREAM"));
     let level = options.log_level.unwrap_or(site.supervisor.log.level);
     let journal = Journal::new(
         logs.clone(),
         level,
-        site.supervisor.log.format,
-        (journald, stdio::stderr_is_terminal()),
+        &site.supervisor.log,
+        (loader.options.journal, stdio::stderr_is_terminal()),
     );
     let around = Surroundings { seed, is_init: subreaper::is_init(), bugs: Bugs::default() };
     let mut shell = Shell {
@@ -417,7 +413,7 @@ fn log_thread(
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
     let reports = queue.clone();
-    let end = LastWord::new("logs", queue);
+    let end = input::LastWord::new("logs", queue);
     let alive = Arc::clone(&end.armed);
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
@@ -441,35 +437,12 @@ fn log_thread(
     Ok(handle)
 }
 
-/// Something that a thread holds for as long as it lives: its end, by a panic too, is told to the
-/// loop.
-struct LastWord {
-    thread: &'static str,
-    queue: Sender<Input>,
-    /// There is such a thread.
-    armed: Arc<AtomicBool>,
-}
-
-impl LastWord {
-    fn new(thread: &'static str, queue: &Sender<Input>) -> Self {
-        Self { thread, queue: queue.clone(), armed: Arc::default() }
-    }
-}
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        if self.armed.load(Ordering::Relaxed) {
-            input::send(&self.queue, Input::ThreadLost(self.thread));
-        }
-    }
-}
-
 /// The control socket. Without it the site runs all the same, and says so.
 fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: Sender<Input>) {
     let Some((directory, path)) = place.paths.take() else { return };
     let (mode, owner) = door::settings(&supervisor.control);
     let listener = socket::listen_on(&path, mode, owner);
-    let end = LastWord::new("control", &queue);
+    let end = input::LastWord::new("control", &queue);
     let alive = Arc::clone(&end.armed);
     #[cfg(debug_assertions)]
     let to_panic = super::fault::is_wanted(&shell.nursery.environment, "control");

@@ -149,10 +149,12 @@ impl Engine {
     }
 
     /// How long an ordered stop can take at the most: along the chain of programs that wait for each
-    /// other to stop with the most patience. What has no limit counts as the whole budget.
-    fn longest_stop(&self) -> Duration {
+    /// other to stop with the most patience. What has no limit counts as the whole budget. `None`
+    /// when nobody waits for that long for another: then the budget alone ends it.
+    fn longest_stop(&self) -> Option<Duration> {
         let budget = self.budget();
         let mut longest: BTreeMap<ProgramId, Duration> = BTreeMap::new();
+        let mut longest_alone = Duration::ZERO;
         // Who is needed stops after those that need it. Each round reaches one step further, and
         // there are no cycles.
         let mut open: Vec<ProgramId> = self.ids();
@@ -162,11 +164,16 @@ impl Engine {
                 let Some(slot) = self.slot(id).filter(|slot| slot.is_live()) else { continue };
                 let before = slot.edges.needed_by.iter().filter_map(|back| longest.get(&back.from));
                 let before = before.copied().max().unwrap_or_default();
-                let own = match slot.program.stop.patience() {
-                    Limit::After(time) => time,
+                let stop = &slot.program.stop;
+                let time = |limit: Limit| match limit {
+                    Limit::After(time) => time.min(budget),
                     Limit::Never => budget,
                 };
+                let command = stop.command.as_ref().and(stop.ladder.first());
+                let command = command.map(|step| time(step.wait)).unwrap_or_default();
+                let own = time(stop.patience()).saturating_add(command);
                 let all = before.saturating_add(own);
+                longest_alone = longest_alone.max(own);
                 if longest.insert(id, all) != Some(all) {
                     next.extend(slot.edges.needs.iter().map(|edge| edge.target));
                 }
@@ -175,14 +182,14 @@ impl Engine {
             next.dedup();
             open = next;
         }
-        longest.into_values().max().unwrap_or_default()
+        longest.into_values().max().filter(|all| *all > longest_alone)
     }
 
     /// In thousandths: the share of its stop timeouts that each program has in the stop of the site,
     /// so that whoever is stopped last is asked as well, and not only killed.
     fn share_of_patience(&self) -> u32 {
         let room = self.budget().saturating_sub(self.last_wait()).as_millis();
-        let longest = self.longest_stop().as_millis();
+        let longest = self.longest_stop().unwrap_or_default().as_millis();
         let share = room.saturating_mul(1000).checked_div(longest).unwrap_or(1000);
         u32::try_from(share).unwrap_or(1000).min(1000)
     }
@@ -220,7 +227,7 @@ impl Engine {
             let text = format!(
                 "the stop timeouts add up to {}, and the whole stop has {}: each program has {}% \
                  of its own",
-                Human(self.longest_stop()),
+                Human(self.longest_stop().unwrap_or_default()),
                 Human(budget),
                 self.patience / 10
             );

@@ -35,8 +35,8 @@ impl Engine {
             ("starting", StateWord::Starting),
             ("stopping", StateWord::Stopping),
         ] {
-            let some: Vec<&Slot> =
-                counted.iter().copied().filter(|slot| slot.word() == kind).collect();
+            let of_kind = |slot: &&Slot| stands_as(slot) == kind;
+            let some: Vec<&Slot> = counted.iter().copied().filter(of_kind).collect();
             if !some.is_empty() {
                 let named = names(&some, |slot| next(slot, now, wall));
                 parts.push(format!("{word}: {named}"));
@@ -51,12 +51,14 @@ impl Engine {
         when == ReadyWhen::Up || self.unsettled().next().is_none()
     }
 
-    /// Whether something that has not come up yet is sure to do so, or to fail, in a time that is
-    /// known: its start has begun, or what it waits for has a limit.
+    /// Whether something that has not come up yet is on its way: its start has begun, or what it
+    /// waits for has a limit.
     #[must_use]
     pub fn is_coming_up(&self) -> bool {
-        let under_way = |slot: &Slot| slot.word() == StateWord::Starting;
-        self.unsettled().any(|slot| under_way(slot) || slot.deadline().is_some())
+        let under_way = |slot: &Slot| stands_as(slot) == StateWord::Starting;
+        // A wait without a limit has the last moment of all.
+        let has_end = |slot: &Slot| slot.deadline().is_some_and(|at| at.0 != u64::MAX);
+        self.unsettled().any(|slot| under_way(slot) || has_end(slot))
     }
 
     /// Programs that are to be up, have never failed, and are not ready; without those that wait
@@ -100,6 +102,12 @@ impl Engine {
         let closed = needs.filter(move |edge| !self.passes(**edge, patient == Some(true)));
         closed.map(|edge| edge.target)
     }
+}
+
+/// Its state, where a command that is to end is starting until it has.
+fn stands_as(slot: &Slot) -> StateWord {
+    let word = slot.word();
+    if word == StateWord::Running && slot.is_oneshot() { StateWord::Starting } else { word }
 }
 
 /// Whether it has ended or could not be started, at least once.

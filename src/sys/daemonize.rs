@@ -3,7 +3,7 @@
 //! ```text
 //! starter ──fork──► middle: setsid ──fork──► daemon     no leader of its session, so no open(2)
 //!    │                 └ ends at once           │       makes a terminal its controlling one
-//!    └──── a socket: "pid", then "up" or "ended CODE"; its end is the daemon's death ────┘
+//!    └──── a socket: "pid PID", then "up", "ended CODE" or "over CODE LOG"; its end is the daemon's death ────┘
 //! ```
 
 use std::{
@@ -39,12 +39,14 @@ pub enum Side {
 }
 
 /// What became of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is up.
     Up,
-    /// It has ended, or is about to, with this code, and has said why.
+    /// It has ended with this code, and has said why.
     Ended(u8),
+    /// What it was to do was over before it was up, with this code; where its log is.
+    Over(u8, Option<String>),
     /// It has ended and has said nothing; how, when that can be known.
     Died(Option<Exit>),
     /// It is not up in time.
@@ -164,6 +166,11 @@ impl Handover {
         self.tell(&format!("ended {code}"));
     }
 
+    /// What the daemon was to do is over before it was up, with this code.
+    pub fn over(mut self, code: u8, log: Option<&str>) {
+        self.tell(&format!("over {code} {}", log.unwrap_or_default()));
+    }
+
     fn tell(&mut self, line: &str) {
         // std sends with MSG_NOSIGNAL. Where the starter is gone nobody wants to know.
         self.line.write_all(format!("{line}\n").as_bytes()).unwrap_or_default();
@@ -182,6 +189,8 @@ pub struct Starter {
 
 /// What woke the starter.
 enum Woken {
+    /// The pid of the daemon is known.
+    Known,
     Line(String),
     End,
     Signal(Signal),
@@ -194,11 +203,17 @@ impl Starter {
         let until = clock::monotonic() + within;
         loop {
             match self.next(until) {
+                Woken::Known => {}
                 Woken::Line(line) => match line.split_once(' ') {
-                    Some(("pid", pid)) => self.daemon = pid.parse().ok().map(Pid::from_raw),
                     Some(("ended", code)) => {
                         self.wait_for_end();
                         return Fate::Ended(code.parse().unwrap_or(1));
+                    }
+                    Some(("over", rest)) => {
+                        self.wait_for_end();
+                        let (code, log) = rest.split_once(' ').unwrap_or((rest, ""));
+                        let log = (!log.is_empty()).then(|| log.to_owned());
+                        return Fate::Over(code.parse().unwrap_or(1), log);
                     }
                     _ => return Fate::Up,
                 },
@@ -214,7 +229,7 @@ impl Starter {
         let until = clock::monotonic() + KILL;
         loop {
             match self.next(until) {
-                Woken::Line(_) | Woken::Signal(_) => {}
+                Woken::Known | Woken::Line(_) | Woken::Signal(_) => {}
                 Woken::End => {
                     let _reaped = self.exit();
                     return;
@@ -226,6 +241,10 @@ impl Starter {
 
     /// Ends the daemon: SIGTERM, another one, SIGKILL. It stops its programs as at any stop.
     pub fn end(&mut self) {
+        if self.daemon.is_none() {
+            // Its pid is the first thing that it says, as soon as it is there.
+            self.next(clock::monotonic() + KILL);
+        }
         let Some(daemon) = self.daemon else { return };
         for (signal, patience) in
             [(Number::SIGTERM, STOP), (Number::SIGTERM, KILL), (Number::SIGKILL, KILL)]
@@ -235,7 +254,7 @@ impl Starter {
             let until = clock::monotonic() + patience;
             loop {
                 match self.next(until) {
-                    Woken::Line(_) => {}
+                    Woken::Known | Woken::Line(_) => {}
                     Woken::End => {
                         let _reaped = self.exit();
                         return;
@@ -262,7 +281,12 @@ impl Starter {
             if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
                 let rest = self.heard.split_off(end + 1);
                 let line = std::mem::replace(&mut self.heard, rest);
-                return Woken::Line(String::from_utf8_lossy(&line).trim_end().to_owned());
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if let Some(pid) = line.strip_prefix("pid ") {
+                    self.daemon = pid.parse().ok().map(Pid::from_raw);
+                    return Woken::Known;
+                }
+                return Woken::Line(line);
             }
             let left = until.since(clock::monotonic());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -278,7 +302,11 @@ impl Starter {
             let mut bytes = [0; 256];
             match self.line.read(&mut bytes) {
                 Ok(0) => return Woken::End,
-                Ok(n) => self.heard.extend_from_slice(bytes.get(..n).unwrap_or_default()),
+                Ok(n) => {
+                    // It may be the pid: without it a signal could not be passed on.
+                    self.heard.extend_from_slice(bytes.get(..n).unwrap_or_default());
+                    continue;
+                }
                 Err(_) => {}
             }
             if let Ok(Some(info)) = self.signals.read_signal()

@@ -22,7 +22,7 @@ use nix::{
     unistd::{UnlinkatFlags, unlinkat},
 };
 
-use super::SysError;
+use super::{SysError, width};
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -209,8 +209,7 @@ pub fn remove_dir_tree(path: &Path) -> Result<(), SysError> {
 }
 
 fn identity(dir: BorrowedFd<'_>) -> nix::Result<(u64, u64)> {
-    let stat = fstat(dir)?;
-    Ok((stat.st_dev, stat.st_ino))
+    fstat(dir).map(|stat| width::identity(&stat))
 }
 
 /// Removes every file of `dir` up to its first directory, which it gives, opened; `None` when the

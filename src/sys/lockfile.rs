@@ -79,7 +79,8 @@ fn open(path: &Path) -> std::io::Result<fs::File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
+        // Whoever may open it may lock it, and keep us away.
+        .mode(0o600)
         .custom_flags(flags.bits())
         .open(path)?;
     if file.metadata()?.is_file() {
@@ -114,7 +115,7 @@ pub struct PidFile {
     /// Another container may have our pid, but not our file.
     identity: (u64, u64),
     /// As long as it is open its number is no other file's, not even after it was removed.
-    _file: fs::File,
+    file: fs::File,
     lock: InstanceLock,
 }
 
@@ -123,9 +124,15 @@ impl PidFile {
     /// while another process has the file.
     ///
     /// # Errors
-    /// [`LockError::Held`] when another process has it; the directory is missing or not writable.
+    /// [`LockError::Held`] when another process has it; the directory is missing or not writable,
+    /// or writable for everybody: whoever reads the file may signal what stands there.
     pub fn write(path: &Path) -> Result<Self, LockError> {
-        let lock = InstanceLock::take(&beside(path))?;
+        check_directory(path).map_err(LockError::Unusable)?;
+        let lock = InstanceLock::take(&beside(path)).map_err(|why| match why {
+            LockError::Held(pid) => LockError::Held(pid),
+            // It is the file that the user has named.
+            LockError::Unusable(why) => LockError::Unusable(not_written(path, why.cause)),
+        })?;
         Self::place(path, lock).map_err(|(why, lock)| {
             lock.remove(&beside(path));
             LockError::Unusable(why)
@@ -134,18 +141,19 @@ impl PidFile {
 
     fn place(path: &Path, lock: InstanceLock) -> Result<Self, (SysError, InstanceLock)> {
         match Self::rename(path) {
-            Ok((identity, file)) => Ok(Self { path: path.into(), identity, _file: file, lock }),
+            Ok((identity, file)) => Ok(Self { path: path.into(), identity, file, lock }),
             Err(why) => Err((why, lock)),
         }
     }
 
     fn rename(path: &Path) -> Result<((u64, u64), fs::File), SysError> {
-        let fail = |e| SysError::new(format!("write the PID file {}", path.display()), e);
+        let fail = |e| not_written(path, e);
         let pid = std::process::id();
         let temporary = path.with_extension(format!("{pid}.tmp"));
         // Left behind by one who had our pid before.
         fs::remove_file(&temporary).ok();
         let mut file = fs::OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(0o644)
@@ -175,6 +183,22 @@ impl Drop for PidFile {
     }
 }
 
+/// Refuses a directory in which anybody may put another file in the place of ours.
+fn check_directory(path: &Path) -> Result<(), SysError> {
+    let named = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = named.unwrap_or(Path::new("."));
+    let mode = fs::metadata(directory).map_err(|e| not_written(path, e))?.mode();
+    if mode & 0o002 == 0 || mode & 0o1000 != 0 {
+        return Ok(());
+    }
+    let why = format!("everybody may replace files of {}", directory.display());
+    Err(not_written(path, std::io::Error::other(why)))
+}
+
+fn not_written(path: &Path, why: std::io::Error) -> SysError {
+    SysError::new(format!("write the PID file {}", path.display()), why)
+}
+
 /// The lock of the PID file `path`.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -183,13 +207,12 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 impl PidFile {
-    /// Whether the file is the one that we wrote, and says what we wrote.
-    fn is_ours(&self) -> bool {
-        // What somebody put there instead may be a FIFO: it must not hold up our end.
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.path);
-        let Ok(mut file) = opened else { return false };
-        let same = file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
-        same && holder(&mut file).is_some_and(|pid| pid.number() == std::process::id())
+    /// Whether the file is the one that we wrote, and says what we wrote. What somebody put there
+    /// instead is not opened.
+    fn is_ours(&mut self) -> bool {
+        let there = fs::symlink_metadata(&self.path);
+        let same = there.is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
+        let said = self.file.rewind().ok().and_then(|()| holder(&mut self.file));
+        same && said.is_some_and(|pid| pid.number() == std::process::id())
     }
 }

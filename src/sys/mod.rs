@@ -27,6 +27,7 @@ pub mod subreaper;
 pub mod terminal;
 pub mod tree;
 pub mod user;
+pub mod width;
 
 pub use error::SysError;
 pub use pid::Pid;

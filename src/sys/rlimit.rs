@@ -1,8 +1,8 @@
 //! Resource limits: our own number of descriptors, and what programs get instead (setrlimit(2)).
 
-use nix::sys::resource::{Resource as Kernel, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource as Kernel, getrlimit, rlim_t, setrlimit};
 
-use super::SysError;
+use super::{SysError, width};
 use crate::model::{Resource, RlimitValue};
 
 /// A soft and a hard limit, as the kernel has them; `u64::MAX` is no limit.
@@ -16,9 +16,8 @@ pub struct Pair {
 
 /// The supervisor's own limit of open files at this moment (getrlimit(2)).
 pub fn open_files() -> Result<Pair, SysError> {
-    let (soft, hard) = getrlimit(Kernel::RLIMIT_NOFILE)
-        .map_err(|e| SysError::new("read the limit of open files", e))?;
-    Ok(Pair { soft, hard })
+    let (soft, hard) = kernel_open_files()?;
+    Ok(Pair { soft: wide(soft), hard: wide(hard) })
 }
 
 /// Raises our own soft limit of open files to the hard one and returns what it was before.
@@ -26,12 +25,21 @@ pub fn open_files() -> Result<Pair, SysError> {
 /// Programs are given that original back ([`super::spawn::SpawnSpec::open_files`]): those that use
 /// select(2) break above 1024.
 pub fn raise_open_files() -> Result<Pair, SysError> {
-    let original = open_files()?;
-    if original.soft < original.hard {
-        setrlimit(Kernel::RLIMIT_NOFILE, original.hard, original.hard)
+    let (soft, hard) = kernel_open_files()?;
+    if soft < hard {
+        setrlimit(Kernel::RLIMIT_NOFILE, hard, hard)
             .map_err(|e| SysError::new("raise the limit of open files", e))?;
     }
-    Ok(original)
+    Ok(Pair { soft: wide(soft), hard: wide(hard) })
+}
+
+fn kernel_open_files() -> Result<(rlim_t, rlim_t), SysError> {
+    getrlimit(Kernel::RLIMIT_NOFILE).map_err(|e| SysError::new("read the limit of open files", e))
+}
+
+/// On a machine of 32 bits no limit is the largest number of those.
+fn wide(limit: rlim_t) -> u64 {
+    if limit == RLIM_INFINITY { u64::MAX } else { width::unsigned(limit) }
 }
 
 /// Above every descriptor that can be open: the soft limit, within reason.

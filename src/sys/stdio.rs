@@ -9,7 +9,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::SysError;
+use super::{SysError, width};
 
 /// Opens /dev/null on each of 0, 1, 2 that is closed, so that nothing else lands there.
 pub fn fill() {
@@ -75,7 +75,7 @@ pub fn are_journal(stream: &str) -> (bool, bool) {
     let wanted = device.parse().ok().zip(inode.parse().ok());
     let is = |fd: BorrowedFd<'_>| {
         let stat = nix::sys::stat::fstat(fd).ok();
-        stat.map(|stat| (stat.st_dev, stat.st_ino)).is_some_and(|id| Some(id) == wanted)
+        stat.map(|stat| width::identity(&stat)).is_some_and(|id| Some(id) == wanted)
     };
     (is(std::io::stdout().as_fd()), is(std::io::stderr().as_fd()))
 }

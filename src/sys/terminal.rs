@@ -10,7 +10,7 @@ use std::{
 
 use nix::{
     fcntl::OFlag,
-    unistd::{self, getpgrp, tcgetpgrp, tcsetpgrp},
+    unistd::{self, getpgid, getpgrp, getppid, getsid, tcgetpgrp, tcsetpgrp},
 };
 
 use super::Pid;
@@ -62,4 +62,15 @@ impl Terminal {
     pub fn regain(&self) {
         tcsetpgrp(&self.fd, getpgrp()).ok();
     }
+}
+
+/// Whether our parent is of our session and another process group, as a shell with job control is:
+/// then it sees that we stop, and continues us. Else our group is an orphan (credentials(7)).
+#[must_use]
+pub fn has_shell_above() -> bool {
+    let parent = getppid();
+    // 0: outside of our PID namespace.
+    parent.as_raw() > 0
+        && getsid(Some(parent)).is_ok_and(|session| Ok(session) == getsid(None))
+        && getpgid(Some(parent)).is_ok_and(|group| group != getpgrp())
 }

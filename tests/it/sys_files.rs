@@ -219,6 +219,44 @@ fn a_pid_file_is_removed_only_while_it_is_ours() {
 }
 
 #[test]
+fn a_pid_file_that_another_has_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("web.pid");
+    let first = PidFile::write(&path).unwrap();
+    let before = fs::metadata(&path).unwrap();
+    // flock(2) is between open file descriptions: in one process as between two.
+    let Err(LockError::Held(Some(holder))) = PidFile::write(&path) else { panic!("not held") };
+    assert_eq!(holder.number(), std::process::id());
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
+    assert_eq!(mode_of(&dir.path().join("web.pid.lock")), 0o600, "nobody else can lock it");
+    drop(first);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    // A lock that somebody has put in the place of ours is theirs.
+    let first = PidFile::write(&path).unwrap();
+    fs::remove_file(dir.path().join("web.pid.lock")).unwrap();
+    fs::write(dir.path().join("web.pid.lock"), "other").unwrap();
+    drop(first);
+    assert_eq!(fs::read(dir.path().join("web.pid.lock")).unwrap(), b"other");
+    // No way through a link, and no file without its directory.
+    symlink(dir.path().join("victim"), dir.path().join("b.pid.lock")).unwrap();
+    assert!(PidFile::write(&dir.path().join("b.pid")).is_err());
+    assert!(!dir.path().join("victim").exists() && !dir.path().join("b.pid").exists());
+    let Err(LockError::Unusable(why)) = PidFile::write(&dir.path().join("no/x")) else { panic!() };
+    assert!(why.to_string().starts_with("cannot write the PID file "), "{why}");
+    // Where everybody may put another one in its place; a sticky directory is none of that.
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    for (mode, good) in [(0o777, false), (0o1777, true), (0o775, true), (0o702, false)] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        let written = PidFile::write(&open.join("x"));
+        assert_eq!(written.is_ok(), good, "{mode:o}");
+        drop(written);
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn at_no_moment_a_socket_can_be_used_by_others() {
     nix::sys::stat::umask(Mode::empty());
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 mod change;
 mod follow;
+mod health;
 mod status;
 
 use serde_json::json;
@@ -48,6 +49,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
             simple("reset", args.names, make, context, out)
         }
         Verb::Pid { name } => pid(name.as_deref(), context, out),
+        Verb::Health { name } => health::health(name.as_deref(), context, out),
         Verb::Logs(args) => follow::logs(args, context, out),
         Verb::Events { follow } => follow::events(follow, context, out),
         Verb::Shutdown { .. } if context.global.dry_run => {

@@ -2,7 +2,10 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::model::{Instant, WallTime};
+use crate::{
+    model::{Instant, WallTime},
+    sys::width::signed,
+};
 
 /// The monotonic clock; zero if the kernel refuses, which it does not do.
 pub(super) fn now() -> Instant {
@@ -16,6 +19,8 @@ pub(super) fn now() -> Instant {
 /// The wall clock, for stamps and for windows of rotation.
 pub(super) fn wall() -> WallTime {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(WallTime(0), |t| {
-        WallTime(t.tv_sec().saturating_mul(1000).saturating_add(t.tv_nsec() / 1_000_000))
+        WallTime(
+            signed(t.tv_sec()).saturating_mul(1000).saturating_add(signed(t.tv_nsec()) / 1_000_000),
+        )
     })
 }

@@ -20,7 +20,7 @@ use super::{
     path::{self, OpenError, Parent},
     rotation::{self, Old},
 };
-use crate::model::Compress;
+use crate::{model::Compress, sys::width};
 
 /// A compression that was done; its result is put in place by [`finish`], because meanwhile the
 /// files may have got other numbers.
@@ -69,7 +69,7 @@ pub(super) fn start(
         Err(errno) => return Err(errno.into()),
     }
     fchmod(&to, Mode::from_bits_truncate(stat.st_mode & 0o777))?;
-    let job = Job { path: path.to_owned(), temporary, id: (stat.st_dev, stat.st_ino) };
+    let job = Job { path: path.to_owned(), temporary, id: width::identity(&stat) };
     let work = move || {
         let complete = squeeze(from, to).is_ok();
         done(job, complete);

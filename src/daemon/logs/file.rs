@@ -20,7 +20,10 @@ use super::{
     rotation::{self, Old, Step},
     sink::Moment,
 };
-use crate::model::{Compress, Instant, Rotate, WallTime};
+use crate::{
+    model::{Compress, Instant, Rotate, WallTime},
+    sys::width,
+};
 
 /// How often a file that is written to is compared with its path.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -137,11 +140,11 @@ impl LogFile {
 
     fn open_in(&mut self, parent: &Parent, name: &OsStr, at: Moment) -> Result<(), OpenError> {
         let (fd, stat, within_line) = path::open_log(parent, name, self.ownership)?;
-        let written = WallTime(stat.st_mtime.saturating_mul(1000));
+        let written = WallTime(width::signed(stat.st_mtime).saturating_mul(1000));
         let begun = if stat.st_size > 0 { written } else { at.wall };
         self.open = Some(Open {
             fd,
-            id: (stat.st_dev, stat.st_ino),
+            id: width::identity(&stat),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             within_line,
             checked: at.now,

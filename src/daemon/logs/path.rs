@@ -18,7 +18,7 @@ use nix::{
     unistd::{Gid, Uid, fchown, geteuid},
 };
 
-use crate::sys::spawn;
+use crate::sys::{spawn, width};
 
 /// Why a log file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ fn ends_within_line(parent: &Parent, name: &OsStr, stat: &FileStat) -> bool {
 /// Whether `name` still is the file with this device and inode.
 pub(super) fn is_file(parent: &Parent, name: &OsStr, id: (u64, u64)) -> bool {
     fstatat(&parent.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id)
+        .is_ok_and(|stat| width::identity(&stat) == id)
 }
 
 /// The names in a directory.

@@ -248,6 +248,7 @@ fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
 /// As execvp(3), but what is no executable is given to a shell only where that was asked for.
 fn execute(prepared: &Prepared) -> Failure {
     let mut errno = libc::ENOENT;
+    let only = prepared.candidates.len() == 1;
     for (index, path) in prepared.candidates.iter().enumerate() {
         let tried =
             call!(SYS_execve, path.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
@@ -263,6 +264,8 @@ fn execute(prepared: &Prepared) -> Failure {
                 // A directory that may not be searched hides nothing behind it, but is the better
                 // reason in the end.
                 Err(libc::EACCES) => errno = libc::EACCES,
+                // There is nowhere else to look.
+                Err(other) if only => return (Stage::Exec, other),
                 // Not here; execve(2) never returns without an error.
                 Ok(_)
                 | Err(

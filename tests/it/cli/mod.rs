@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod health;
 mod help;
 mod places;
 mod rights;

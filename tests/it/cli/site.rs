@@ -255,6 +255,20 @@ impl Terminal {
         self
     }
 
+    /// What was printed and read until now.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    pub(crate) fn master(&self) -> &fs::File {
+        &self.master
+    }
+
+    /// The process that it was made for.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
     /// Reads to its end: the exit code, and all that was printed, with `\n` as line ends.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         while self.read() {}

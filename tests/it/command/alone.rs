@@ -73,11 +73,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // Twice: the second one kills what does not end by itself.
-            for _ in 0..2 {
-                kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).ok();
-            }
-            self.child.kill().ok();
+            // Until it is seen: the second one kills what does not end by itself.
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+            crate::sys_world::until("the wrapper ends", || {
+                kill(pid, Signal::SIGTERM).ok();
+                self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            });
             self.child.wait().ok();
         }
     }
@@ -162,7 +163,8 @@ while True: signal.pause()";
 
 #[test]
 fn every_signal_that_can_be_caught_reaches_the_command() {
-    let mut running = Running::start(&["--grace", "0", "--", "python3", "-c", LISTENER]);
+    let mut running =
+        Running::start(&["--grace", "0", "--stop-timeout", "1h", "--", "python3", "-c", LISTENER]);
     let kept = [9, 17, 19, 32, 33, 21, 22, 11, 7, 8, 4];
     for number in (1..=64).filter(|number| !kept.contains(number)) {
         running.signal(number);
@@ -178,7 +180,7 @@ fn every_signal_that_can_be_caught_reaches_the_command() {
 #[test]
 fn with_a_group_all_of_it_hears() {
     let script = "trap 'echo outer' HUP; (trap 'echo inner; exit' HUP; echo ready; \
-                  while :; do sleep 1000 & wait; done) & wait; wait; echo end";
+                  while :; do read x < <(exec sleep 1000); done) & while :; do wait; done";
     let mut running = Running::start(&["-g", "--", "bash", "-c", script]);
     running.signal(1);
     let mut heard = [running.line(), running.line()];
@@ -190,7 +192,17 @@ fn with_a_group_all_of_it_hears() {
 
 #[test]
 fn signals_are_rewritten_by_name_and_number() {
-    let args = ["--rewrite", "TERM:QUIT,1:0", "--rewrite", "10:SIGUSR2", "--grace", "0", "--"];
+    let args = [
+        "--rewrite",
+        "TERM:QUIT,1:0",
+        "--rewrite",
+        "10:SIGUSR2",
+        "--grace",
+        "0",
+        "--stop-timeout",
+        "1h",
+        "--",
+    ];
     let mut running = Running::start(&[&args[..], &["python3", "-c", LISTENER]].concat());
     for number in [1, 15, 10] {
         running.signal(number);
@@ -200,8 +212,8 @@ fn signals_are_rewritten_by_name_and_number() {
 
 #[test]
 fn what_the_command_leaves_behind_has_time_to_clean_up() {
-    let script = "(trap 'sleep 0.3; echo CLEANED; exit' TERM; echo up >&2; \
-                  while :; do sleep 0.05; done) 2>&1 | (read x; exec cat) & sleep 0.2; exit 5";
+    let script = "(trap 'sleep 0.3; echo CLEANED; exit' TERM; while :; do sleep 0.05; done) & \
+                  read x < <(sleep 0.2); exit 5";
     let (code, out, _) = ran(supervisor(&["--", "bash", "-c", script]));
     assert_eq!((code, out.as_str()), (5, "CLEANED\n"));
     // Who has left the session is found all the same.
@@ -255,8 +267,12 @@ fn a_command_that_ignores_sigterm_is_killed_in_time_or_by_a_second_one() {
 fn descriptors_and_variables_pass_through() {
     let file = tempfile::tempfile().unwrap();
     let fd = file.as_raw_fd();
-    let mut command =
-        supervisor(&["--", "sh", "-c", "ls /proc/self/fd; env; grep SigBlk /proc/$$/status"]);
+    let mut command = supervisor(&[
+        "--",
+        "sh",
+        "-c",
+        "ls /proc/self/fd; env; exec grep SigBlk /proc/self/status",
+    ]);
     command.env("NOTIFY_SOCKET", "/x").env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
     // SAFETY: dup2(2) between fork and exec.
     #[expect(unsafe_code, reason = "a descriptor that is not closed at exec")]
@@ -354,7 +370,7 @@ fn called_as_tini_or_docker_init_it_behaves_as_tini() {
         assert!(err.contains("exec /nonexistent failed: No such file or directory\n"), "{err}");
     }
     // It does not wait for what is left behind.
-    let script = "(trap '' TERM; exec sleep 1000) & echo $!; exit 2";
+    let script = "(trap '' TERM; exec sleep 1000 > /dev/null 2>&1) & echo $!; exit 2";
     let (code, out, _) = run("tini", &["-s", "--", "bash", "-c", script]);
     assert_eq!(code, 2);
     let pid = Pid::from_raw(out.trim().parse().unwrap());

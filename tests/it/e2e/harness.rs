@@ -258,7 +258,7 @@ impl Site {
         self.path("run/control.sock")
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         let mut events = Client::connect(&self.socket()).unwrap();
         events.send(&Request::Events(EventsQuery { follow: true })).unwrap();
         self.events = Some(events);

@@ -16,6 +16,7 @@
 mod children;
 pub(crate) mod client;
 mod control;
+mod daemon;
 mod debian;
 mod execution;
 mod faults;
@@ -26,8 +27,10 @@ mod install;
 mod instance;
 pub(crate) mod lines;
 mod moments;
+mod notify;
 mod order;
 mod output;
+mod pid_file;
 mod reload;
 mod restarts;
 mod signals;

@@ -160,7 +160,7 @@ impl World {
             }
         }
         if signal == Signal::KILL && !forced && !changed {
-            let patience = self.patience(id);
+            let patience = self.least_patience(id);
             let good = asked.is_some_and(|at| now - at >= patience);
             self.hold(37, good, || format!("{id:?} is killed before its time: asked {asked:?}"));
         }

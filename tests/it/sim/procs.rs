@@ -294,6 +294,21 @@ impl World {
         steps.fold(Duration::ZERO, Duration::saturating_add)
     }
 
+    /// How long it has at the least. While the whole site stops that is the share of its own that
+    /// there is room for, were all stopped one after the other.
+    pub(super) fn least_patience(&self, id: ProgramId) -> Duration {
+        let own = self.patience(id);
+        let Some((_, _)) = self.stopping else { return own };
+        let default = Duration::from_secs(if self.is_init { 8 } else { 90 });
+        let budget = self.site.supervisor.shutdown_timeout.unwrap_or(default);
+        let room = budget - Duration::from_secs(2).min(budget / 4);
+        let ids = (0..self.known.len()).map(|index| ProgramId(index as u32));
+        let each = |id| self.patience(id).saturating_add(self.command_patience(id)).min(budget);
+        let sum: Duration = ids.map(each).sum();
+        let share = room.as_millis().saturating_mul(1000).checked_div(sum.as_millis());
+        own.saturating_mul(share.unwrap_or(1000).min(1000) as u32) / 1000
+    }
+
     /// How long the command may take that stands before the ladder.
     pub(super) fn command_patience(&self, id: ProgramId) -> Duration {
         let Some(of) = &self.known[id.index()].settings else { return Duration::ZERO };

@@ -20,6 +20,7 @@ mod hooks;
 mod order;
 mod reload;
 mod stops;
+mod summary;
 mod wishes;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
@@ -218,9 +219,24 @@ impl Story {
                     .collect();
                 self.line(&states.join(", "));
             }
+            ["summary"] => {
+                let up = self.engine.has_come_up(ReadyWhen::Programs);
+                let up = match (up, self.engine.is_coming_up()) {
+                    (true, false) => "up",
+                    (false, true) => "coming up",
+                    (false, false) => "not coming up",
+                    (true, true) => "up and coming up",
+                };
+                self.line(&format!("{} [{up}]", self.engine.summary(self.now, self.wall_time())));
+            }
             [verb, names @ ..] => self.request(verb, names),
             [] => {}
         }
+    }
+
+    /// The wall clock goes with the other one, besides what the script adds.
+    fn wall_time(&self) -> WallTime {
+        WallTime(self.wall + i64::try_from(self.now.0 / 1_000_000).unwrap())
     }
 
     fn request(&mut self, verb: &str, words: &[&str]) {
