@@ -118,11 +118,13 @@ fn refused(options: &Options, error: &SpawnError) -> u8 {
         let error = if error.stage == Stage::Exec { cause.to_string() } else { error.to_string() };
         options.voice.fatal(&format!("cannot run {what}: {error}{hint}"));
     }
-    match cause.kind() {
-        ErrorKind::NotFound => EX_NOT_FOUND,
-        // For any other reason tini gives what it gives for its own mistakes.
-        kind if options.voice.is_tini() && kind != ErrorKind::PermissionDenied => 1,
-        _ => EX_CANNOT,
+    let denied = cause.kind() == ErrorKind::PermissionDenied;
+    if not_found {
+        EX_NOT_FOUND
+    } else if options.voice.is_tini() && !denied {
+        1 // as tini, for any other reason, gives what it gives for its own mistakes
+    } else {
+        EX_CANNOT
     }
 }
 
