@@ -6,6 +6,12 @@ use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser as NonEm
 
 use crate::model::{LogLevel, Signal};
 
+/// Below the options.
+const AFTER: &str = "\
+Without a verb the site is supervised, in the foreground unless -d is given.
+With a command, the command is run as the init of a container would; with -c too, the programs of
+the site run beside it.";
+
 /// Supervise the programs of a site, or speak to a supervisor that runs
 #[derive(Debug, Parser)]
 #[command(name = "supervisor", bin_name = "supervisor", version)]
@@ -13,11 +19,7 @@ use crate::model::{LogLevel, Signal};
 #[command(
     override_usage = "supervisor [-c FILE] [OPTIONS]\n       supervisor [-c FILE] [OPTIONS] [--] CMD [ARG…]\n       supervisor [OPTIONS] VERB …"
 )]
-#[command(
-    after_help = "Without a verb the site is supervised, in the foreground unless -d is given. With a command, \
-                        the command is run as a\ncontainer's init would run it; with -c too, the \
-                        programs of the site run beside it."
-)]
+#[command(after_help = AFTER)]
 pub(super) struct CommandLine {
     #[command(flatten)]
     pub(super) global: Global,

@@ -118,11 +118,11 @@ fn refused(options: &Options, error: &SpawnError) -> u8 {
         let error = if error.stage == Stage::Exec { cause.to_string() } else { error.to_string() };
         options.voice.fatal(&format!("cannot run {what}: {error}{hint}"));
     }
+    let denied = cause.kind() == ErrorKind::PermissionDenied;
     if not_found {
         EX_NOT_FOUND
-    } else if options.voice.is_tini() && cause.kind() != ErrorKind::PermissionDenied {
-        // For any other reason tini gives what it gives for its own mistakes.
-        1
+    } else if options.voice.is_tini() && !denied {
+        1 // as tini, for any other reason, gives what it gives for its own mistakes
     } else {
         EX_CANNOT
     }

@@ -162,7 +162,8 @@ impl Manager {
         let one = notified.reloads == 1;
         notified.reloads = notified.reloads.saturating_sub(1);
         if one && notified.ready && !notified.stopping {
-            notified.send("READY=1", now);
+            // What has no room now is said again: without it we would be reloading for ever.
+            notified.ready = notified.send("READY=1", now);
         }
     }
 

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
-    SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
+    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Patience, Record, Role, RunId, Scope,
+    Side, SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
 };
 use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
@@ -22,8 +22,8 @@ pub(super) struct Cx<'a> {
     pub(super) random: &'a mut u64,
     /// Set when a start limit with `action: exit`, or an essential program, ends the site.
     pub(super) ends_site: &'a mut Option<(SiteStop, u8)>,
-    /// In thousandths of a stop timeout: less than all when the site stops and has no time for more.
-    pub(super) patience: u32,
+    /// Less than all when the site stops and has no time for more.
+    pub(super) patience: Patience,
     pub(super) bugs: super::Bugs,
 }
 
@@ -49,9 +49,8 @@ pub(super) enum Input {
 impl Cx<'_> {
     /// When the share of `wait` that there is time for is over.
     pub(super) fn patience(&self, wait: Limit) -> Option<Instant> {
-        let share = |time: Duration| time.saturating_mul(self.patience) / 1000;
         match wait {
-            Limit::After(time) => Some(self.now + share(time)),
+            Limit::After(time) => Some(self.now + self.patience.of(time)),
             Limit::Never => None,
         }
     }

@@ -27,6 +27,7 @@ mod up;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,8 @@ pub struct Engine {
     operations: BTreeMap<RequestId, Operation>,
     phase: Phase,
     ends_by: Option<Instant>,
-    /// In thousandths of their stop timeouts: what programs are given.
-    patience: u32,
+    /// What programs are given of their stop timeouts.
+    patience: Patience,
     is_init: bool,
     next_run: u64,
     random: u64,
@@ -69,6 +70,28 @@ pub struct Engine {
     /// Programs that the present event touched: their neighbours are looked at.
     #[serde(skip)]
     touched: Vec<ProgramId>,
+}
+
+/// What there is time for of each stop timeout.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Patience {
+    /// At most so long, ...
+    most: Duration,
+    /// ... and of that so many thousandths.
+    share: u32,
+}
+
+impl Patience {
+    /// All of it.
+    const ALL: Self = Self { most: Duration::MAX, share: 1000 };
+
+    fn of(self, wait: Duration) -> Duration {
+        if self.share >= 1000 {
+            wait
+        } else {
+            wait.min(self.most).saturating_mul(self.share) / 1000
+        }
+    }
 }
 
 /// What the engine is told of its surroundings when it is made.
@@ -95,7 +118,7 @@ impl Engine {
             operations: BTreeMap::new(),
             phase: Phase::Up,
             ends_by: None,
-            patience: 1000,
+            patience: Patience::ALL,
             is_init: around.is_init,
             next_run: 0,
             random: around.seed,

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Actions, At, Engine, Goal, Input, Record, SiteStop, State, StopWhy, Told, What,
+    Action, Actions, At, Engine, Goal, Input, Patience, Record, SiteStop, State, StopWhy, Told,
+    What,
 };
 use crate::{
     control::{Refusal, RefusalCode, Reply},
@@ -148,8 +149,8 @@ impl Engine {
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
 
-    /// How long an ordered stop can take at the most: along the chain of programs that wait for each
-    /// other to stop with the most patience. What has no limit counts as the whole budget. `None`
+    /// How long an ordered stop can take at the most: along the chain of programs that wait for
+    /// each other to stop with the most patience. What has no limit counts as the whole budget. `None`
     /// when nobody waits for that long for another: then the budget alone ends it.
     fn longest_stop(&self) -> Option<Duration> {
         let budget = self.budget();
@@ -185,16 +186,17 @@ impl Engine {
         longest.into_values().max().filter(|all| *all > longest_alone)
     }
 
-    /// In thousandths: the share of its stop timeouts that each program has in the stop of the site,
-    /// so that whoever is stopped last is asked as well, and not only killed.
-    fn share_of_patience(&self) -> u32 {
+    /// The share of its stop timeouts that each program has in the stop of the site, so that whoever
+    /// is stopped last is asked as well, and not only killed.
+    fn share_of_patience(&self) -> Patience {
         let room = self.budget().saturating_sub(self.last_wait()).as_millis();
         let longest = self.longest_stop().unwrap_or_default().as_millis();
         let share = room.saturating_mul(1000).checked_div(longest).unwrap_or(1000);
-        u32::try_from(share).unwrap_or(1000).min(1000)
+        Patience { most: self.budget(), share: u32::try_from(share).unwrap_or(1000).min(1000) }
     }
 
-    /// What to say when the init of a container has more time for its stop than it is likely to get.
+    /// What to say when the init of a container has more time for its stop than it is likely to
+    /// get.
     #[must_use]
     pub fn warning_of_budget(&self) -> Option<String> {
         const DOCKER: Duration = Duration::from_secs(10);
@@ -223,13 +225,13 @@ impl Engine {
         self.ends_by = Some(at.now + budget);
         self.patience = self.share_of_patience();
         out.record(Record::site(What::SupervisorStopping { why }));
-        if self.patience < 1000 {
+        if self.patience.share < 1000 {
             let text = format!(
                 "the stop timeouts add up to {}, and the whole stop has {}: each program has {}% \
                  of its own",
                 Human(self.longest_stop().unwrap_or_default()),
                 Human(budget),
-                self.patience / 10
+                self.patience.share / 10
             );
             out.record(Record::site(What::Note { level: LogLevel::Info, text: text.into() }));
         }
@@ -271,6 +273,15 @@ impl Engine {
                 if !self.programs().any(super::Slot::is_live) {
                     self.done(code, out);
                 } else if end_at <= at.now {
+                    let left = self.programs().filter(|slot| slot.is_live());
+                    let name = |slot: &super::Slot| match slot.life() {
+                        Some(life) => format!("{} (pid {})", slot.program.name, life.pid),
+                        None => slot.program.name.to_string(),
+                    };
+                    let left: Vec<String> = left.map(name).collect();
+                    let text = format!("given up, as SIGKILL does not end: {}", left.join(", "));
+                    let (level, text) = (LogLevel::Error, text.into());
+                    out.record(Record::site(What::Note { level, text }));
                     self.done(if code == 0 { 1 } else { code }, out);
                 }
             }

@@ -1,5 +1,7 @@
 //! What status shows: a pure view of the machine.
 
+use std::time::Duration;
+
 use super::{Again, Cause, Engine, Goal, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
@@ -29,7 +31,7 @@ impl Engine {
             next_in_s: next.map(|at| (at - now).as_secs_f64()),
             next_total_s: escalation(slot)
                 .and_then(|(total, _)| total)
-                .map(|secs| secs * f64::from(self.patience) / 1000.0),
+                .map(|time| self.patience.of(time).as_secs_f64()),
             next_signal: escalation(slot).map(|(_, signal)| signal),
             next_at: next.map(|at| WallTime(wall.0.saturating_add(ms(at)))),
             cpu_usage_ns: None,
@@ -109,14 +111,14 @@ impl Engine {
 }
 
 /// How long a stop has been given, in seconds, and the signal that follows.
-fn escalation(slot: &Slot) -> Option<(Option<f64>, Signal)> {
+fn escalation(slot: &Slot) -> Option<(Option<Duration>, Signal)> {
     if let State::Spawning { stop: Some(_), .. } = &slot.state {
         return Some((None, Signal::KILL));
     }
     let State::Stopping { rung, .. } = &slot.state else { return None };
     let ladder = &slot.program.stop.ladder;
     let total = ladder.get(rung.saturating_sub(1)).and_then(|step| match step.wait {
-        Limit::After(time) => Some(time.as_secs_f64()),
+        Limit::After(time) => Some(time),
         Limit::Never => None,
     });
     Some((total, ladder.get(*rung).map_or(Signal::KILL, |step| step.signal)))

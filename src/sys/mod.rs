@@ -17,6 +17,7 @@ pub mod mountinfo;
 pub mod notify;
 mod pid;
 pub mod random;
+pub mod resolve;
 pub mod rlimit;
 pub mod signals;
 pub mod sigwait;

@@ -130,7 +130,7 @@ fn each_failure_names_its_stage_and_errno_by_both_ways() {
         ("/no/such", libc::ENOENT),
         ("no-such-command", libc::ENOENT),
         ("/etc/passwd", libc::EACCES),
-        ("/etc/passwd/x", libc::ENOENT),
+        ("/etc/passwd/x", libc::ENOTDIR),
     ] {
         for error in failures(|| SpawnSpec::new(vec![command.into()])) {
             assert_eq!((error.stage, error.errno, &*error.object), (Stage::Exec, errno, command));

@@ -32,7 +32,7 @@ use self::{facts::Facts, hands::Host, run::Run, unit::Target};
 /// `install`.
 pub(super) fn install(args: InstallArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     prepare();
-    let file = site_file(context)?;
+    let file = site_file("install", context)?;
     let context = &as_at_boot(context);
     let site = match site::load(context, &file, true) {
         Ok(loaded) => loaded.site,
@@ -61,7 +61,7 @@ pub(super) fn install(args: InstallArgs, context: &Context, out: &mut Out) -> Re
 /// `uninstall`.
 pub(super) fn uninstall(context: &Context, out: &mut Out) -> Result<u8, Failure> {
     prepare();
-    let file = site_file(context)?;
+    let file = site_file("uninstall", context)?;
     let context = &as_at_boot(context);
     // Whatever has become of the file, what was installed can be removed.
     let site = site::load(context, &file, true).ok().map(|loaded| loaded.site);
@@ -94,10 +94,10 @@ fn prepare() {
 }
 
 /// The absolute path of the site file: at boot it is looked for from somewhere else.
-fn site_file(context: &Context) -> Result<PathBuf, Failure> {
+fn site_file(verb: &str, context: &Context) -> Result<PathBuf, Failure> {
     let file = context.config().unwrap_or_else(|| PathBuf::from(paths::DEFAULT_CONFIG));
     let cannot = |cause: &str| {
-        let text = format!("cannot install {}: {cause}", file.display());
+        let text = format!("cannot {verb} {}: {cause}", file.display());
         Failure::new(super::fail::USAGE, "usage", text)
     };
     if file == Path::new("-") {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, ToSocketAddrs as _},
+    net::SocketAddr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,7 +25,7 @@ use nix::{
 };
 
 use super::Key;
-use crate::model::Instant;
+use crate::{model::Instant, sys::resolve};
 
 /// The first time between two attempts, and the longest.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -238,7 +238,7 @@ impl Resolver {
 
 fn lookup(name: Box<str>, answers: Sender<Vec<SocketAddr>>, wake: Arc<EventFd>) -> io::Result<()> {
     thread::Builder::new().name("resolver".into()).spawn(move || {
-        let found = name.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+        let found = resolve::addresses(&name);
         // Nobody is there any more at the end of the process only.
         answers.send(found).unwrap_or_default();
         wake.write(1).unwrap_or_default();

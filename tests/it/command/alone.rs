@@ -1,19 +1,11 @@
 //! `supervisor [--] CMD`, alone: as a user starts it.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "the binary is driven from outside, as a user drives it"
-)]
 
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::{
-        fd::AsRawFd as _,
-        unix::{
-            fs::PermissionsExt as _,
-            process::{CommandExt as _, ExitStatusExt as _},
-        },
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
     },
     process::{Child, Command, Stdio},
 };
@@ -266,7 +258,6 @@ fn a_command_that_ignores_sigterm_is_killed_in_time_or_by_a_second_one() {
 #[test]
 fn descriptors_and_variables_pass_through() {
     let file = tempfile::tempfile().unwrap();
-    let fd = file.as_raw_fd();
     let mut command = supervisor(&[
         "--",
         "sh",
@@ -274,14 +265,13 @@ fn descriptors_and_variables_pass_through() {
         "ls /proc/self/fd; env; exec grep SigBlk /proc/self/status",
     ]);
     command.env("NOTIFY_SOCKET", "/x").env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
-    // SAFETY: dup2(2) between fork and exec.
-    #[expect(unsafe_code, reason = "a descriptor that is not closed at exec")]
-    unsafe {
-        command.pre_exec(move || {
-            libc::dup2(fd, 7);
-            Ok(())
-        });
-    }
+    // By the shell, which does not close it at exec.
+    let mut shell = Command::new("sh");
+    let binary = command.get_program().to_str().unwrap().to_owned();
+    shell.args(["-c", "exec \"$0\" \"$@\" 7<&0", &binary]).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(file);
+    let command = shell;
     let (code, out, _) = ran(command);
     assert_eq!(code, 0);
     for line in ["7", "NOTIFY_SOCKET=/x", "LISTEN_FDS=1", "LISTEN_PID=1"] {

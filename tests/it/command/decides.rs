@@ -170,8 +170,8 @@ fn live(seed: u64) -> u64 {
     let mut options = options();
     options.grace = Duration::from_millis(random(&mut dice) % 3 * 1000);
     options.stop_timeout = [None, Some(Duration::from_secs(8))][random(&mut dice) as usize % 2];
-    options.job_control = random(&mut dice) % 2 == 0;
-    options.group = random(&mut dice) % 2 == 0;
+    options.job_control = random(&mut dice).is_multiple_of(2);
+    options.group = random(&mut dice).is_multiple_of(2);
     let mut machine = Machine::default();
     let (mut now, mut events, mut alive, mut left) = (0, 0, true, random(&mut dice) % 4);
     let (mut asked_at, mut exited_at) = (None, None);
@@ -185,7 +185,7 @@ fn live(seed: u64) -> u64 {
                 Event::Signal(Signal::from_number(number).unwrap())
             }
             4 if alive => Event::Stopped,
-            5 if alive && random(&mut dice) % 20 == 0 => {
+            5 if alive && random(&mut dice).is_multiple_of(20) => {
                 code = (random(&mut dice) % 256) as u8;
                 Event::Exited(Exit::Code(code))
             }
@@ -217,7 +217,7 @@ fn live(seed: u64) -> u64 {
                 }
                 Action::ToLeftovers(signal) => {
                     assert!(matches!(event, Event::Exited(_)) || !alive, "seed {seed}: too early");
-                    if signal == Signal::KILL && random(&mut dice) % 3 > 0 {
+                    if signal == Signal::KILL && !random(&mut dice).is_multiple_of(3) {
                         left = 0;
                     }
                 }

@@ -44,7 +44,7 @@ fn person() -> Terminal {
 fn a_stopped_command_gives_the_terminal_back_to_the_shell_above() {
     let binary = env!("CARGO_BIN_EXE_supervisor");
     let mut terminal = person();
-    terminal.types(&format!("{binary} -- sh -c 'echo re''ady; cat'\n")).wait_for("ready\r\n");
+    terminal.types(&format!("{binary} -- sh -c 'echo re''ady; exec cat'\n")).wait_for("ready\r\n");
     terminal.types("\u{1a}").wait_for("Stopped").wait_for("<2>");
     terminal.types("echo back $((40+2))\n").wait_for("back 42").wait_for("<3>").types("fg\n");
     terminal.wait_for("fg\r\n").types("echoed\n").wait_for("echoed\r\nechoed");

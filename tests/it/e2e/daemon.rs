@@ -23,7 +23,8 @@ use super::{
 };
 use crate::sys_world::until;
 
-pub(super) const SLEEP: &str = "  one: {command: [sleep, '1000'], logging: {stdout: 'null'}}";
+pub(super) const SLEEP: &str = "  one: {command: [sleep, '1000'], \
+    logging: {stdout: 'null', stderr: 'null'}}";
 
 /// A site that goes into the background and leaves nothing outside of its directory.
 pub(super) fn plan(programs: &str) -> Plan {
@@ -162,7 +163,8 @@ fn a_log_that_cannot_be_opened_is_told_and_holds_up_nothing() {
 }
 
 /// A program of which the start waits, until somebody writes into `go`.
-const SLOW: &str = "  slow: {command: [DIR/slow], type: oneshot, logging: {stdout: 'null'}}";
+const SLOW: &str = "  slow: {command: [DIR/slow], type: oneshot, \
+    logging: {stdout: 'null', stderr: 'null'}}";
 
 /// A site that is not up before `go` was written to.
 fn slow_plan() -> Plan {
@@ -237,7 +239,7 @@ fn a_starter_that_is_told_to_end_ends_the_daemon() {
 #[test]
 fn a_site_that_is_over_before_it_is_up_gives_its_code() {
     let essential = "  vital: {command: [DIR/vital], essential: true, restart: {policy: never}, \
-                     logging: {stdout: 'null'}}";
+                     logging: {stdout: 'null', stderr: 'null'}}";
     let plan = plan(&format!("{SLOW}\n{essential}")).supervisor("ready_when: programs").arg("-d");
     super::harness::fifo(&plan, "go");
     let plan = plan
@@ -283,11 +285,14 @@ fn the_file_system_of_the_start_can_be_unmounted() {
         return skip("only root may mount");
     }
     nix::sys::prctl::set_child_subreaper(true).unwrap();
-    let plan =
-        plan("  one: {command: [sleep, '1000'], working_directory: /, logging: {stdout: 'null'}}");
+    let plan = plan(
+        "  one: {command: [sleep, '1000'], working_directory: /, \
+            logging: {stdout: 'null', stderr: 'null'}}",
+    );
     fs::create_dir(plan.path("mnt")).unwrap();
     plan.write(
-        "  one: {command: [sleep, '1000'], working_directory: /, logging: {stdout: 'null'}}",
+        "  one: {command: [sleep, '1000'], working_directory: /, \
+            logging: {stdout: 'null', stderr: 'null'}}",
     );
     let script = "mount -t tmpfs none mnt && cp site.yaml mnt && cd mnt && \
                   \"$0\" -d -c site.yaml && cd .. && umount mnt";
@@ -428,8 +433,8 @@ fn what_goes_to_the_journal_stays_open() {
 
 #[test]
 fn a_site_runs_the_same_in_the_background_and_in_the_foreground() {
-    let body = "  one: {command: [DIR/one], logging: {stdout: 'null'}}
-  two: {command: [sleep, '1000'], requires: [one], logging: {stdout: 'null'}}";
+    let body = "  one: {command: [DIR/one], logging: {stdout: 'null', stderr: 'null'}}
+  two: {command: [sleep, '1000'], requires: [one], logging: {stdout: 'null', stderr: 'null'}}";
     let script = "env | grep -v -e SUPERVISOR_RUN -e ^_= -e PWD | sort > DIR/said
 ulimit -a >> DIR/said; umask >> DIR/said; pwd >> DIR/said
 grep -e SigBlk -e SigIgn -e Cap /proc/self/status >> DIR/said; exec sleep 1000";

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     os::fd::AsRawFd,
     path::Path,
     thread,
@@ -15,7 +16,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-use super::harness::{PATIENCE, Plan, Site, change, skip};
+use super::harness::{PATIENCE, Plan, Site, change, processes, skip};
 
 /// Mounts on `dir` a file system that never answers; only this thread and its children see it.
 /// It ends with the file.
@@ -120,4 +121,50 @@ fn a_shutdown_ends_a_start_that_hangs_before_its_exec() {
         site.code();
         assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     });
+}
+
+/// Answers INIT, so that requests are sent, and takes one more, which nobody will answer: who waits
+/// for it cannot even be killed (fuse(4)).
+fn take_one_request(mut server: &fs::File) {
+    let mut request = vec![0_u8; 1 << 17];
+    let read = server.read(&mut request).unwrap();
+    assert!(read >= 40, "{read}");
+    // Length, no error, the unique number of the request; then struct fuse_init_out.
+    let mut answer = Vec::new();
+    answer.extend(80_u32.to_ne_bytes());
+    answer.extend(0_i32.to_ne_bytes());
+    answer.extend(&request[8..16]);
+    answer.extend([7_u32, 31, 65536, 0].iter().flat_map(|word| word.to_ne_bytes()));
+    answer.extend([16_u16, 12].iter().flat_map(|word| word.to_ne_bytes()));
+    answer.extend([65536_u32, 1].iter().flat_map(|word| word.to_ne_bytes()));
+    answer.resize(80, 0);
+    server.write_all(&answer).unwrap();
+    // A read takes a whole request.
+    assert!(server.read(&mut request).unwrap() >= 40);
+}
+
+#[test]
+fn a_process_that_nothing_can_end_does_not_hold_up_the_end_of_the_site() {
+    let work = || {
+        let plan = Plan::new("  stuck: {command: [cat, DIR/dead/x], stop: {timeout: 200ms}}\n  good: {command: [sleep, '1000']}")
+            .supervisor("shutdown_timeout: 2s");
+        let (dir, mark) = (plan.path("dead"), plan.mark());
+        let server = match mount_dead(&dir) {
+            Ok(server) => server,
+            Err(why) => return skip(&format!("cannot mount a dead file system: {why}")),
+        };
+        let hand = server.try_clone().unwrap();
+        let taken = thread::Builder::new().spawn(move || take_one_request(&hand)).unwrap();
+        let mut site = plan.start();
+        let dead = Dead { dir, server: Some(server) };
+        taken.join().unwrap();
+        site.signal(Signal::SIGTERM);
+        let named = |line: &str| line.contains("given up, as SIGKILL does not end: stuck (pid ");
+        site.stderr.wait_for("the survivor", named);
+        assert_eq!(site.code(), 1);
+        assert!(site.stderr.text().contains("good: stopped"));
+        drop(dead);
+        crate::sys_world::until("it can die", || processes(&mark).is_empty());
+    };
+    thread::Builder::new().spawn(work).unwrap().join().unwrap();
 }

@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::expect_used,
     clippy::format_collect,
     clippy::format_push_string,
@@ -15,6 +16,7 @@
 
 mod children;
 pub(crate) mod client;
+mod contained;
 mod control;
 mod daemon;
 mod debian;

@@ -1,4 +1,4 @@
-//! What a service manager is told by `sd_notify(3)`, and when; with a false one that writes it down.
+//! What a service manager is told by `sd_notify(3)`, and when. A false one writes it down.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::sys_world::{lives, until};
 
-const SLEEP: &str = "  one: {command: [sleep, '1000'], logging: {stdout: 'null'}}";
+const SLEEP: &str = "  one: {command: [sleep, '1000'], logging: {stdout: 'null', stderr: 'null'}}";
 
 /// Each message as a line, its lines parted by ` | `; ends after the barrier. A descriptor that
 /// comes with a message is closed, since nobody takes it: that is what the barrier waits for.

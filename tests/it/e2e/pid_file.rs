@@ -148,8 +148,9 @@ fn a_program_that_outlives_a_killed_daemon_does_not_hold_its_locks() {
 fn a_pid_file_that_a_program_leaves_behind_is_removed_when_it_is_down() {
     let programs = "  one: {command: [DIR/one], restart: {policy: never}, \
 cleanup: [{file: DIR/one.pid}], stop_post: [{command: [rm, '-f', DIR/one.pid]}], \
-logging: {stdout: 'null'}}";
-    let script = "[ -e DIR/one.pid ] && echo stale > DIR/stale; echo $$ > DIR/one.pid; read w < DIR/go; kill -KILL $$";
+logging: {stdout: 'null', stderr: 'null'}}";
+    let script = "[ -e DIR/one.pid ] && echo stale > DIR/stale
+echo $$ > DIR/one.pid; read w < DIR/go; kill -KILL $$";
     let plan = Plan::new(programs).file("one.pid", "4194304\n");
     super::harness::fifo(&plan, "go");
     let mut site = plan.script("one", script).start();

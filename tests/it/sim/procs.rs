@@ -301,7 +301,7 @@ impl World {
         let Some((_, _)) = self.stopping else { return own };
         let default = Duration::from_secs(if self.is_init { 8 } else { 90 });
         let budget = self.site.supervisor.shutdown_timeout.unwrap_or(default);
-        let room = budget - Duration::from_secs(2).min(budget / 4);
+        let room = budget.saturating_sub(Duration::from_secs(2).min(budget / 4));
         let ids = (0..self.known.len()).map(|index| ProgramId(index as u32));
         let each = |id| self.patience(id).saturating_add(self.command_patience(id)).min(budget);
         let sum: Duration = ids.map(each).sum();

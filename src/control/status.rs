@@ -1,0 +1,168 @@
+//! What a status shows: the document of `status --json`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Empty;
+use crate::model::{Exit, Signal, WallTime};
+
+/// The states that are shown: supervisord's words and WAITING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StateWord {
+    /// Down because somebody wants it so.
+    Stopped,
+    /// Wants to start; something it needs is not there.
+    Waiting,
+    /// On its way up.
+    Starting,
+    /// Up.
+    Running,
+    /// Ended; started again after a delay.
+    Backoff,
+    /// On its way down.
+    Stopping,
+    /// Ended by itself, not started again.
+    Exited,
+    /// Given up.
+    Fatal,
+}
+
+impl StateWord {
+    /// As shown: `RUNNING`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "STOPPED",
+            Self::Waiting => "WAITING",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Exited => "EXITED",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// The whole site, as `status --json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// Of this document; fields and their types are stable within one version.
+    pub schema_version: u32,
+    /// The supervisor.
+    pub supervisor: SupervisorStatus,
+    /// The programs asked for.
+    pub programs: Vec<ProgramStatus>,
+    /// A later issue.
+    pub mounts: Vec<Empty>,
+    /// A later issue.
+    pub semaphores: Vec<Empty>,
+    /// A later issue.
+    pub tasks: Vec<Empty>,
+}
+
+/// The supervisor in a status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    /// The site's name.
+    pub name: String,
+    /// Its pid.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// `up`, `stopping`.
+    pub state: String,
+    /// How long it runs.
+    pub uptime_s: f64,
+    /// Orphans of others that it reaped.
+    #[serde(default)]
+    pub orphans_reaped: u64,
+    /// Dead processes whose parents live and do not wait for them: no init can reap those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zombies: Vec<Zombies>,
+}
+
+/// Dead children of one process that does not wait for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zombies {
+    /// The process that should.
+    pub parent: u32,
+    /// What it is called.
+    pub name: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// One program in a status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: StateWord,
+    /// `up` or `down`.
+    pub goal: String,
+    /// Of the main process.
+    pub pid: Option<u32>,
+    /// Of the whole tree.
+    pub pids: Vec<u32>,
+    /// Since it was started.
+    pub uptime_s: Option<f64>,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Whether it is healthy; null without a health check.
+    pub healthy: Option<bool>,
+    /// Starts by itself since the last start by hand or boot.
+    pub restarts: u64,
+    /// How the last run ended.
+    pub exit: Option<ExitStatus>,
+    /// In words.
+    pub reason: String,
+    /// What holds it back.
+    pub waiting_for: Vec<String>,
+    /// When something happens next by itself (start, SIGKILL), seconds from now.
+    pub next_in_s: Option<f64>,
+    /// While it is being stopped: how long it is given in all until `next_signal`, seconds.
+    #[serde(default)]
+    pub next_total_s: Option<f64>,
+    /// While it is being stopped: the signal that it gets then.
+    #[serde(default)]
+    pub next_signal: Option<Signal>,
+    /// When something happens next by itself (start, SIGKILL).
+    pub next_at: Option<WallTime>,
+    /// Processor time of the tree.
+    pub cpu_usage_ns: Option<u64>,
+    /// Memory of the tree, bytes.
+    pub memory_current: Option<u64>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Bytes of output lost, with the reason in the log.
+    #[serde(default)]
+    pub log_lost_bytes: u64,
+    /// For how long a log file of it has not been written although it should have been, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_stuck_s: Option<f64>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Exit code.
+    pub code: Option<u8>,
+    /// Signal.
+    pub signal: Option<Signal>,
+    /// When.
+    pub at: WallTime,
+}
+
+impl ExitStatus {
+    /// From an [`Exit`].
+    #[must_use]
+    pub fn new(exit: Exit, at: WallTime) -> Self {
+        match exit {
+            Exit::Code(code) => Self { code: Some(code), signal: None, at },
+            Exit::Signal { signal, .. } => Self { code: None, signal: Some(signal), at },
+        }
+    }
+}
