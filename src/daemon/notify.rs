@@ -172,7 +172,9 @@ impl Manager {
         if let Some(starter) = self.starter.take() {
             starter.over(code, log);
         }
-        if let Some(notified) = self.notified.as_mut().filter(|n| n.held.is_none()) {
+        let Some(notified) = &mut self.notified else { return };
+        notified.wait_until_known();
+        if notified.held.is_none() {
             let now = clock::monotonic();
             let stopping = if notified.stopping { "" } else { "STOPPING=1\n" };
             notified.send(&format!("{stopping}STATUS=ended, exit {code}\nEXIT_STATUS={code}"), now);
@@ -210,6 +212,21 @@ impl Notified {
         }
         self.held = None;
         true
+    }
+
+    /// systemd reads the PID file just before it reaps the starter. Were the file gone by then it
+    /// would wait for another one, for as long as a start may take.
+    fn wait_until_known(&mut self) {
+        let (_never, timer) = crossbeam_channel::bounded::<()>(0);
+        loop {
+            let now = clock::monotonic();
+            if self.is_free(now) {
+                return;
+            }
+            // Of a daemon that has not come up the starter says so itself.
+            let Some(held) = self.held.as_ref().filter(|held| held.until.is_some()) else { return };
+            timer.recv_timeout(held.look_at.since(now)).ok();
+        }
     }
 
     fn say_state(&mut self, engine: &Engine, came_up: bool, now: Instant) {

@@ -147,7 +147,8 @@ fn on_a_terminal_the_command_has_the_foreground() {
     let commands =
         || engine.ok(&["exec", &id, "sh", "-c", "cat /proc/[0-9]*/cmdline"]).replace('\0', " ");
     until("sleep runs", || commands().contains("sleep 1000"));
-    terminal.types("\u{1a}").wait_for("Stopped").types("kill -9 %1; wait %1; exit 4\n");
+    terminal.types("\u{1a}").wait_for("Stopped").types("exit 4\n");
+    terminal.wait_for("You have stopped jobs").types("exit 4\n");
     let (code, text) = terminal.end();
     assert_eq!(code, Some(4), "{text}");
     // Without -t there is none.
