@@ -243,6 +243,8 @@ fn ourselves() -> String {
             && !line.starts_with("Rss")
             && !line.contains("ctxt")
             && !line.starts_with("State")
+            // Of all processes of the user.
+            && !line.starts_with("SigQ")
     };
     let status: Vec<&str> = status.lines().filter(ours).collect();
     let stat = read("stat");
