@@ -247,7 +247,7 @@ impl Shell {
         }
     }
 
-    /// Who sent a signal, with the name if it still lives: `SIGTERM from systemctl (pid 12, uid 0)`.
+    /// Who sent a signal, with the name if it still lives: `SIGTERM from sh (pid 12, uid 0)`.
     fn sender(&self, arrived: Arrived) -> String {
         let name = Pid::new(arrived.pid).filter(|_| self.trees.is_usable()).and_then(tree::name_of);
         arrived.in_words(name.as_deref())

@@ -149,8 +149,8 @@ impl Engine {
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
 
-    /// How long an ordered stop can take at the most: along the chain of programs that wait for each
-    /// other to stop with the most patience. What has no limit counts as the whole budget. `None`
+    /// How long an ordered stop can take at the most: along the chain of programs that wait for
+    /// each other to stop with the most patience. What has no limit counts as the whole budget. `None`
     /// when nobody waits for that long for another: then the budget alone ends it.
     fn longest_stop(&self) -> Option<Duration> {
         let budget = self.budget();
@@ -186,8 +186,8 @@ impl Engine {
         longest.into_values().max().filter(|all| *all > longest_alone)
     }
 
-    /// In thousandths: the share of its stop timeouts that each program has in the stop of the site,
-    /// so that whoever is stopped last is asked as well, and not only killed.
+    /// The share of its stop timeouts that each program has in the stop of the site, so that whoever
+    /// is stopped last is asked as well, and not only killed.
     fn share_of_patience(&self) -> Patience {
         let room = self.budget().saturating_sub(self.last_wait()).as_millis();
         let longest = self.longest_stop().unwrap_or_default().as_millis();
@@ -195,7 +195,8 @@ impl Engine {
         Patience { most: self.budget(), share: u32::try_from(share).unwrap_or(1000).min(1000) }
     }
 
-    /// What to say when the init of a container has more time for its stop than it is likely to get.
+    /// What to say when the init of a container has more time for its stop than it is likely to
+    /// get.
     #[must_use]
     pub fn warning_of_budget(&self) -> Option<String> {
         const DOCKER: Duration = Duration::from_secs(10);
