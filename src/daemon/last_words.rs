@@ -25,6 +25,14 @@ impl Shell {
     }
 }
 
+/// The same for a supervisor that did not come up: the exit code and what it says about it.
+pub(super) fn of_refusal(code: u8, why: &str) {
+    let text = format!("supervisor: exit {code}\n{}\n", why.trim_end());
+    let end = text.char_indices().map(|(at, one)| at.saturating_add(one.len_utf8()));
+    let end = end.take_while(|end| *end <= MOST).last().unwrap_or(0);
+    write(Path::new(FILE), text.get(..end).unwrap_or_default());
+}
+
 /// The exit code, then the latest lines that there is room for, oldest first.
 fn text(code: u8, troubles: &[LogLine]) -> String {
     let head = format!("supervisor: exit {code}\n");

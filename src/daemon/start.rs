@@ -23,6 +23,7 @@ use super::{
     door::{self, Door},
     input::{self, Input, Watcher},
     journal::Journal,
+    last_words,
     loader::Loader,
     logs, notify,
     place::{self, Place},
@@ -137,6 +138,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(refusal) => {
             stdio::say(&format!("{}\n", refusal.text(options)));
+            last_words::of_refusal(refusal.0, &refusal.1);
             ExitCode::from(refusal.0)
         }
     }

@@ -1,5 +1,7 @@
 //! What the tests in real environments share: commands that end with their test, cgroups, skips.
 
+#![expect(clippy::disallowed_methods, reason = "a test is outside of the product: it starts it")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -92,6 +92,16 @@ impl Engine {
         assert_eq!(ran.code, 0, "{ran:?}");
     }
 
+    /// Makes another image; `text` is its Dockerfile.
+    pub(super) fn build(&self, name: &str, text: &str) {
+        let folder = self.folder(&format!("build-{name}"));
+        fs::write(folder.join("Dockerfile"), text).unwrap();
+        let mut command = self.command(&["build", "-q", "-t", name]);
+        // The classic builder: the other one is another package.
+        let ran: Ran = command.arg(&folder).env("DOCKER_BUILDKIT", "0").output().unwrap().into();
+        assert_eq!(ran.code, 0, "{text}: {ran:?}");
+    }
+
     fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.dir.path().display())
     }

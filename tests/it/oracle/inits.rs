@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Init {
     Tini,
-    DumbInit,
+    Dumb,
     Catatonit,
     /// `supervisor -- CMD`.
     Ours,
@@ -30,7 +30,7 @@ pub(super) enum Init {
 }
 
 pub(super) const ALL: [Init; 5] =
-    [Init::Tini, Init::DumbInit, Init::Catatonit, Init::Ours, Init::AsTini];
+    [Init::Tini, Init::Dumb, Init::Catatonit, Init::Ours, Init::AsTini];
 
 /// Whether it is process 1 of its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Names {
     pub(super) fn words(&self, init: Init, options: &[&str]) -> Vec<String> {
         let program = match init {
             Init::Tini => "/usr/bin/tini".to_owned(),
-            Init::DumbInit => "/usr/bin/dumb-init".to_owned(),
+            Init::Dumb => "/usr/bin/dumb-init".to_owned(),
             Init::Catatonit => "/usr/bin/catatonit".to_owned(),
             Init::Ours => BINARY.to_owned(),
             Init::AsTini => self.path("tini"),

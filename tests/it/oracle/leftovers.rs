@@ -68,7 +68,7 @@ fn orphans_are_reaped_while_the_command_runs() {
     for place in PLACES {
         for init in ALL {
             // Below others these two adopt only when asked to.
-            let unasked = matches!(init, Init::Tini | Init::AsTini | Init::DumbInit);
+            let unasked = matches!(init, Init::Tini | Init::AsTini | Init::Dumb);
             if place == Place::Below && unasked {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use super::{
     machine::Machine,
-    units::{Kind, pid_file, unit},
+    units::{KINDS, pid_file, shipped, unit},
 };
 
 /// Y1: up when systemctl returns, known by its PID file, and all gone after the stop.
@@ -11,7 +11,7 @@ fn the_pid_file_names_the_main_process_and_a_stop_leaves_nothing() {
     let Some(machine) = Machine::boot() else { return };
     machine.script("/srv/escapes", "setsid sleep 1041 &\nexec sleep 1040");
     machine.site("one", "  a: {command: [/srv/escapes]}");
-    let unit = unit(&machine, Kind::Forking, "one", "");
+    let unit = shipped(&machine, "one");
     for _ in 0..3 {
         machine.systemctl(&["start", &unit]);
         assert_eq!(machine.show(&unit, "ActiveState"), "active");
@@ -38,7 +38,7 @@ fn the_pid_file_names_the_main_process_and_a_stop_leaves_nothing() {
 #[test]
 fn a_reload_starts_what_is_new_and_leaves_the_rest_alone() {
     let Some(machine) = Machine::boot() else { return };
-    for kind in super::units::KINDS {
+    for kind in KINDS {
         machine.site("one", "  a: {command: [sleep, '1040']}");
         let unit = unit(&machine, *kind, "one", "");
         machine.systemctl(&["start", &unit]);
@@ -48,7 +48,7 @@ fn a_reload_starts_what_is_new_and_leaves_the_rest_alone() {
         machine.wait_process("sleep 1041");
         assert_eq!(machine.processes("sleep 1040"), [old], "{kind:?}");
         assert_eq!(machine.main_pid(&unit), main, "{kind:?}");
-        // A broken file changes nothing.
+        // What a broken file asks for is not done, and it is said.
         machine.site("one", "  a: {comand: x}");
         machine.systemctl(&["kill", "--signal=HUP", "--kill-who=main", &unit]);
         machine.until("the mistake is said", |m| m.log().contains("unknown key `comand`"));
@@ -63,9 +63,8 @@ fn a_reload_starts_what_is_new_and_leaves_the_rest_alone() {
 fn a_stale_pid_file_hands_no_foreign_process_to_systemd() {
     let Some(machine) = Machine::boot() else { return };
     machine.site("one", "  a: {command: [sleep, '1050']}");
-    let unit = unit(&machine, Kind::Forking, "one", "RuntimeDirectoryPreserve=yes");
+    let unit = shipped(&machine, "one");
     let file = pid_file("one");
-    machine.sh(&format!("mkdir -p $(dirname {file})"));
     let foreign = "sleep 1051";
     machine.sh(&format!("systemd-run --quiet --unit=foreign {foreign}"));
     let stranger = machine.wait_process(foreign);
@@ -77,7 +76,7 @@ fn a_stale_pid_file_hands_no_foreign_process_to_systemd() {
         ("nothing", format!(": > {file}")),
         ("a symlink to another's", format!("echo {stranger} > {other}; ln -s {other} {file}")),
     ] {
-        machine.sh(&format!("rm -f {file}; {make}"));
+        machine.sh(&format!("mkdir -p $(dirname {file}); rm -f {file}; {make}"));
         machine.systemctl(&["start", &unit]);
         let main = machine.main_pid(&unit);
         assert_eq!(machine.read(&file), format!("{main}\n"), "{what}\n{}", machine.log());

@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 

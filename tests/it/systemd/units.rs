@@ -18,6 +18,13 @@ pub(super) fn pid_file(name: &str) -> String {
     format!("/run/mini-supervisor/{name}/supervisor.pid")
 }
 
+/// The unit that the package has for one more site, of this name.
+pub(super) fn shipped(machine: &Machine, name: &str) -> String {
+    let text = include_str!("../../../packaging/systemd/mini-supervisor@.service");
+    machine.unit("mini-supervisor@.service", text);
+    format!("mini-supervisor@{name}.service")
+}
+
 /// Makes `NAME.service` for the site `NAME`; `more` ends its section `[Service]`.
 pub(super) fn unit(machine: &Machine, kind: Kind, name: &str, more: &str) -> String {
     let pid_file = pid_file(name);
