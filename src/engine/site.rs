@@ -150,8 +150,8 @@ impl Engine {
     }
 
     /// How long an ordered stop can take at the most: along the chain of programs that wait for
-    /// each other to stop with the most patience. What has no limit counts as the whole budget. `None`
-    /// when nobody waits for that long for another: then the budget alone ends it.
+    /// each other to stop with the most patience. What has no limit counts as the whole budget.
+    /// `None` when nobody waits for that long for another: then the budget alone ends it.
     fn longest_stop(&self) -> Option<Duration> {
         let budget = self.budget();
         let mut longest: BTreeMap<ProgramId, Duration> = BTreeMap::new();
@@ -186,8 +186,8 @@ impl Engine {
         longest.into_values().max().filter(|all| *all > longest_alone)
     }
 
-    /// The share of its stop timeouts that each program has in the stop of the site, so that whoever
-    /// is stopped last is asked as well, and not only killed.
+    /// The share of its stop timeouts that each program has in the stop of the site, so that
+    /// whoever is stopped last is asked as well, and not only killed.
     fn share_of_patience(&self) -> Patience {
         let room = self.budget().saturating_sub(self.last_wait()).as_millis();
         let longest = self.longest_stop().unwrap_or_default().as_millis();

@@ -168,7 +168,7 @@ fn every_reason_of_the_kernel_not_to_execute_is_told_as_it_is() {
         ("missing", at("missing"), libc::ENOENT),
         ("dangling link", at("dangling"), libc::ENOENT),
         ("missing interpreter", write("bad-interpreter", b"#!/no/such\n"), libc::ENOENT),
-        ("below a file", at("plain/x"), libc::ENOENT),
+        ("below a file", at("plain/x"), libc::ENOTDIR),
         ("a directory", dir.path().into(), libc::EACCES),
         ("mode 644", at("plain"), libc::EACCES),
         ("interpreter of mode 644", write("bad-mode", b"#!/etc/passwd\n"), libc::EACCES),
@@ -243,6 +243,8 @@ fn ourselves() -> String {
             && !line.starts_with("Rss")
             && !line.contains("ctxt")
             && !line.starts_with("State")
+            // Of all processes of the user.
+            && !line.starts_with("SigQ")
     };
     let status: Vec<&str> = status.lines().filter(ours).collect();
     let stat = read("stat");

@@ -137,7 +137,7 @@ pub(super) fn service(
 Description=Site {site} (mini-supervisor)
 Documentation=man:supervisor(8) man:site.yaml(5)
 After=network-online.target local-fs.target remote-fs-pre.target
-StartLimitIntervalSec=300
+StartLimitIntervalSec=60
 StartLimitBurst=10
 
 [Service]

@@ -19,8 +19,8 @@ fn a_shell_below_it_has_job_control() {
     let mut words = bare(&["--", "bash", "--norc", "-i"]);
     words.env("PS1", PROMPT);
     let mut terminal = Terminal::run(&words, 200);
-    let job = "python3 -c 'import signal; signal.signal(18, lambda *_: print(\"wo\" + \"ken\", \
-               flush=True)); print(\"re\" + \"ady\", flush=True); \
+    let job = "python3 -c 'import os, signal; signal.signal(18, lambda *_: os.write(1, \
+               b\"wo\" + b\"ken\")); os.write(1, b\"re\" + b\"ady\\n\"); \
                [signal.pause() for _ in iter(int, 1)]'\n";
     terminal.wait_for("<1>").types(job).wait_for("ready\r\n");
     terminal.types("\u{1a}").wait_for("Stopped").wait_for("<2>").types("fg\n").wait_for("woken");
@@ -55,7 +55,7 @@ fn a_stopped_command_gives_the_terminal_back_to_the_shell_above() {
 #[test]
 fn without_a_shell_above_a_stopped_command_does_not_stop_the_wrapper() {
     // It leads the session, so nobody would ever continue it.
-    let mut terminal = Terminal::run(&bare(&["--", "sh", "-c", "echo ready; cat"]), 80);
+    let mut terminal = Terminal::run(&bare(&["--", "sh", "-c", "echo ready; exec cat"]), 80);
     terminal.wait_for("ready").types("\u{1a}");
     let init = terminal.pid();
     let stat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -41,6 +41,7 @@ fn the_images_are_built_run_and_say_how_their_programs_are() {
     if possible(&["debootstrap", "dockerd", "docker", "ip", "unshare"]) {
         let (root, binary) = (debian("bookworm"), static_binary());
         let dynamic = env!("CARGO_BIN_EXE_supervisor");
-        run(&["tests/packaging/root", &root, "tests/packaging/images", &binary, dynamic]);
+        let words = ["tests/packaging/root", &root, "tests/packaging/images", &binary, dynamic];
+        assert!(run(&words).ends_with("== done\n"));
     }
 }

@@ -306,7 +306,10 @@ impl World {
         let each = |id| self.patience(id).saturating_add(self.command_patience(id)).min(budget);
         let sum: Duration = ids.map(each).sum();
         let share = room.as_millis().saturating_mul(1000).checked_div(sum.as_millis());
-        own.saturating_mul(share.unwrap_or(1000).min(1000) as u32) / 1000
+        match share.unwrap_or(1000) {
+            1000.. => own,
+            share => own.min(budget).saturating_mul(share as u32) / 1000,
+        }
     }
 
     /// How long the command may take that stands before the ladder.

@@ -131,6 +131,7 @@ fn a_short_budget_of_the_whole_stop_is_kept() {
         4s web: still alive, sending SIGKILL
         4s   SIGKILL to tree of web
         5s   SIGKILL to tree of web
+        5s given up, as SIGKILL does not end: web (pid 1)
         5s   EXIT 1
         7s   SIGKILL to tree of web
         9s web STOPPING

@@ -265,6 +265,7 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
             89s web: still alive, sending SIGKILL
             89s   SIGKILL to tree of web
             90s   SIGKILL to tree of web
+            91s given up, as SIGKILL does not end: web (pid 1)
             91s   EXIT 1
             92s   SIGKILL to tree of web
             96s   SIGKILL to tree of web
