@@ -27,7 +27,7 @@ const BOOT: &str = r#"
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
-exec setpriv --pdeathsig KILL -- systemd-nspawn -q -D "$1/root" --machine="$3" --register=no \
+exec systemd-nspawn -q -D "$1/root" --machine="$3" --register=no \
   --keep-unit --boot --console=pipe --private-network --bind-ro="$4:/usr/bin/supervisor"
 "#;
 
@@ -57,8 +57,9 @@ impl Machine {
         let cgroups = Cgroups::new(&name);
         let script = format!("set -e\n{}{BOOT}", cgroups.enter());
         let place = dir.path().to_str().unwrap();
-        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script];
-        let mut nspawn = tied(&words);
+        // A PID namespace around it all: its first process takes everybody with it.
+        let mut nspawn = tied(&["unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+        nspawn.args(["--mount-proc", "--propagation", "private", "sh", "-c", &script]);
         nspawn.args(["boot", place, DEBIAN, &name, BINARY]);
         let log = fs::File::create(dir.path().with_extension("log")).unwrap();
         fs::remove_file(dir.path().with_extension("log")).unwrap();
@@ -73,7 +74,10 @@ impl Machine {
             _cgroups: cgroups,
             _dir: dir,
         };
-        this.leader = Pid::from_raw(child_of(this.nspawn.id(), "systemd"));
+        this.leader = Pid::from_raw(child_of(
+            child_of(this.nspawn.id(), "systemd-nspawn").cast_unsigned(),
+            "systemd",
+        ));
         until("systemd listens", || this.run(&["test", "-S", "/run/systemd/private"]).code == 0);
         this.run(&["systemctl", "is-system-running", "--wait"]);
         this.follow();
