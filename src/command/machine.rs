@@ -54,8 +54,8 @@ enum State {
     Running {
         /// When it is killed.
         kill_at: Option<Instant>,
-        /// It was asked to end by SIGTERM.
-        asked: bool,
+        /// When it was first asked to end by SIGTERM.
+        asked: Option<Instant>,
         /// It was killed: when its end is no longer waited for.
         end_at: Option<Instant>,
         /// We have stopped ourselves with it.
@@ -74,6 +74,8 @@ const LAST: Duration = Duration::from_millis(500);
 /// How often it is sent again meanwhile: to whoever was forked after the last look.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// A second SIGTERM so soon is the first one, said twice.
+const ECHO: Duration = Duration::from_millis(100);
 /// How long leftovers get at the least, even when the time of the stop is over.
 const LEAST: Duration = Duration::from_millis(200);
 
@@ -86,7 +88,7 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
-            state: State::Running { kill_at: None, asked: false, end_at: None, suspended: false },
+            state: State::Running { kill_at: None, asked: None, end_at: None, suspended: false },
         }
     }
 }
@@ -178,14 +180,16 @@ fn signalled(
         forward(signal, options, out);
         return state;
     };
-    if asked && signal == Signal::TERM {
+    // timeout(1) tells its child, and then the whole group that it is in.
+    let again = asked.is_some_and(|at| now.since(at) >= ECHO);
+    if again && signal == Signal::TERM {
         out.push(Action::KillAll);
         return State::Running { kill_at: None, asked, end_at: Some(now + LAST), suspended };
     }
     forward(signal, options, out);
     State::Running {
         kill_at: kill_at.or(Some(now + timeout)),
-        asked: asked || signal == Signal::TERM,
+        asked: asked.or((signal == Signal::TERM).then_some(now)),
         end_at,
         suspended,
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     command::Options,
     config::{self, LoadOptions, Source},
-    model::{Limit, Name, Program, Signal, Site, StopStep},
+    model::{KillMode, Limit, Name, Program, Signal, Site, StopStep},
     sys::{sigwait, spawn::AsIs, stdio, terminal::Terminal},
 };
 
@@ -117,6 +117,8 @@ fn program(options: &Options, load: &LoadOptions) -> Result<Program, String> {
         *signal = options.rewritten(*signal).unwrap_or(Signal::CONT);
         *wait = options.stop_timeout.map_or(*wait, Limit::After);
     }
+    // What it leaves behind is nobody's: it has its time to clean up at the end of all.
+    stop.kill_mode = KillMode::Process;
     program.stop = Arc::new(stop);
     Ok(program)
 }

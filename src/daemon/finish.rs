@@ -66,8 +66,8 @@ impl Shell {
             match inputs.recv_timeout(look.map_or(left, |look| look.min(left))) {
                 // A second TERM: no more patience.
                 Ok(Input::Signals) => {
-                    let impatient =
-                        self.watcher.arrived().iter().any(|one| one.signal != Signal::CHLD);
+                    let again = self.watcher.arrived().iter().any(|one| one.signal != Signal::CHLD);
+                    let impatient = again && !self.engine.is_echo(clock::monotonic());
                     self.reap();
                     if impatient {
                         return;

@@ -61,6 +61,7 @@ pub struct Engine {
     operations: BTreeMap<RequestId, Operation>,
     phase: Phase,
     ends_by: Option<Instant>,
+    stop_began: Option<Instant>,
     /// What programs are given of their stop timeouts.
     patience: Patience,
     is_init: bool,
@@ -118,6 +119,7 @@ impl Engine {
             operations: BTreeMap::new(),
             phase: Phase::Up,
             ends_by: None,
+            stop_began: None,
             patience: Patience::ALL,
             is_init: around.is_init,
             next_run: 0,

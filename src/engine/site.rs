@@ -118,6 +118,8 @@ impl Engine {
                 self.end_site(SiteStop::Signal, 0, at, out);
                 self.kill_site(0, at, out);
             }
+            // timeout(1) tells its child, and then the whole group that it is in.
+            (Told::Stop, Phase::Draining { .. }) if self.is_echo(at.now) => {}
             (Told::Stop | Told::Quit, Phase::Draining { code, .. }) => {
                 if self.bugs.second_stop_lengthens {
                     self.ends_by = Some(at.now + self.budget());
@@ -141,6 +143,13 @@ impl Engine {
             (Told::Stop | Told::Quit, Phase::Killing { .. } | Phase::Done)
             | (Told::Fault, Phase::Draining { .. } | Phase::Killing { .. } | Phase::Done) => {}
         }
+    }
+
+    /// Whether a stop that is asked for now is the one that was just asked for, said twice.
+    #[must_use]
+    pub fn is_echo(&self, now: Instant) -> bool {
+        const SOON: Duration = Duration::from_millis(100);
+        self.stop_began.is_some_and(|at| now.since(at) < SOON)
     }
 
     /// The whole budget of an orderly stop.
@@ -223,6 +232,7 @@ impl Engine {
         let kill_at = at.now + budget.saturating_sub(self.last_wait());
         self.phase = Phase::Draining { kill_at, code };
         self.ends_by = Some(at.now + budget);
+        self.stop_began = Some(at.now);
         self.patience = self.share_of_patience();
         out.record(Record::site(What::SupervisorStopping { why }));
         if self.patience.share < 1000 {

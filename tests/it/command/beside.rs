@@ -69,3 +69,12 @@ fn a_site_with_such_a_program_or_a_missing_command_is_told() {
     let (code, _, log) = plan(&["--", "/nonexistent/x"]).run();
     assert_eq!(code, 127, "{log}");
 }
+
+#[test]
+fn what_the_command_leaves_behind_has_time_to_clean_up_here_too() {
+    let script = "(trap 'sleep 0.3; echo CLEANED; exit' TERM; echo up; while :; do sleep 0.05; done) & \
+                  read x < <(sleep 0.3); exit 5";
+    let (code, out, log) = plan(&["--", "bash", "-c", script]).run();
+    assert_eq!(code, 5, "{log}");
+    assert!(out.contains("CLEANED"), "{out} {log}");
+}

@@ -132,6 +132,12 @@ fn a_command_that_does_not_end_in_time_is_killed_with_all_below_it() {
 #[test]
 fn a_second_sigterm_kills_at_once() {
     check(&options(), "0 TERM; 200 TERM", "ToCommand(TERM), KillAll, goes on");
+    // timeout(1) says it twice.
+    check(
+        &options(),
+        "0 TERM; 1 TERM; 99 TERM",
+        "ToCommand(TERM), ToCommand(TERM), ToCommand(TERM), goes on",
+    );
     // An interrupt is what interactive programs live with.
     check(&options(), "0 INT; 200 INT", "ToCommand(INT), ToCommand(INT), goes on");
 }

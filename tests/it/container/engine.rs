@@ -240,6 +240,15 @@ impl Container<'_> {
         self
     }
 
+    /// SIGTERM until it has ended.
+    pub(super) fn insist(&self) {
+        until("it ends", || {
+            self.engine.docker(&["kill", "-s", "TERM", &self.id]);
+            let state = self.engine.docker(&["inspect", "-f", "{{.State.Running}}", &self.id]);
+            state.out.trim() == "false"
+        });
+    }
+
     /// `docker exec` to its end.
     pub(super) fn exec(&self, words: &[&str]) -> Ran {
         self.engine.docker(&[&["exec", &self.id], words].concat())

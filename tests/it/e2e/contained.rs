@@ -46,11 +46,11 @@ fn the_second_sigterm_kills_whatever_is_left() {
         .wrapped(&UNSHARE)
         .start();
     site.stdout.wait_for("a trap", |line| line == "deaf | ready");
-    for _ in 0..2 {
-        kill(init(&site), Signal::SIGTERM).unwrap();
-        site.stderr.wait_for("it", |line| line.contains("SIGTERM from outside the container"));
-        site.stderr.wait_for("the stop", |line| line.contains("stopping the site"));
-    }
+    let pid = init(&site);
+    kill(pid, Signal::SIGTERM).unwrap();
+    site.stderr.wait_for("it", |line| line.contains("SIGTERM from outside the container"));
+    site.stderr.wait_for("the stop", |line| line.contains("stopping the site"));
+    site.insist(pid);
     site.end_by_itself();
 }
 

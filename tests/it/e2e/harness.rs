@@ -381,6 +381,15 @@ impl Site {
         self.ended.is_some()
     }
 
+    /// Asks `pid` to end until the supervisor has: what comes right after the first is no second.
+    pub(crate) fn insist(&mut self, pid: Pid) {
+        until("it ends", || {
+            kill(pid, Signal::SIGTERM).ok();
+            self.ended = self.ended.or_else(|| self.exit.try_recv().ok());
+            self.ended.is_some()
+        });
+    }
+
     /// The exit code, when it has ended (128 + N for a signal).
     pub(crate) fn code(&mut self) -> i32 {
         if let Some(code) = self.ended {

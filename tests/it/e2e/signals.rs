@@ -50,9 +50,26 @@ fn a_second_term_kills_at_once() {
     site.signal(Signal::SIGTERM);
     site.stderr.wait_for("the stop", |line| line.contains("stopping the site"));
     let began = Instant::now();
-    site.signal(Signal::SIGTERM);
+    site.insist(site.pid);
     site.end_by_itself();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_term_that_is_said_twice_is_one() {
+    let mut site = Plan::new("  one: {command: [DIR/one], stop: {timeout: 1m}}")
+        .script(
+            "one",
+            "trap 'sleep 0.3; echo bye; exit' TERM; echo up; while :; do sleep 0.05; done",
+        )
+        .wrapped(&["timeout", "1h"])
+        .start();
+    site.stdout.wait_for("up", |line| line == "one | up");
+    // timeout(1) sends it to its child, and to its group.
+    site.signal(Signal::SIGTERM);
+    site.code();
+    assert!(site.stdout.text().contains("one | bye"), "{}", site.stderr.text());
+    site.assert_nothing_left();
 }
 
 #[test]

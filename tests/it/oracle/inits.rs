@@ -172,6 +172,16 @@ impl Running {
         self.ended.unwrap()
     }
 
+    /// SIGTERM until it has ended: its exit code.
+    pub(super) fn insist(&mut self) -> i32 {
+        let pid = Pid::from_raw(self.init);
+        until("its end", || {
+            kill(pid, Signal::SIGTERM).ok();
+            self.try_code().is_some()
+        });
+        self.code()
+    }
+
     /// The pid of the command, as we count.
     pub(super) fn child(&self) -> i32 {
         children_of(self.init.cast_unsigned())[0]
