@@ -303,7 +303,7 @@ impl World {
         let budget = self.site.supervisor.shutdown_timeout.unwrap_or(default);
         let room = budget.saturating_sub(Duration::from_secs(2).min(budget / 4));
         let ids = (0..self.known.len()).map(|index| ProgramId(index as u32));
-        let each = |id| self.patience(id).saturating_add(self.command_patience(id)).min(budget);
+        let each = |id| self.patience(id).min(budget) + self.command_patience(id).min(budget);
         let sum: Duration = ids.map(each).sum();
         let share = room.as_millis().saturating_mul(1000).checked_div(sum.as_millis());
         match share.unwrap_or(1000) {

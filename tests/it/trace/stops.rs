@@ -278,21 +278,21 @@ fn what_outlives_the_budget_is_killed_and_given_up() {
 fn a_second_term_while_spawning_kills() {
     check(
         [program("web")],
-        "0s manual; boot; 1s term; term; 2s spawned web; end web KILL",
+        "0s manual; boot; 1s term; 2s term; 3s spawned web; end web KILL",
         expect![[r#"
             0s supervising 1 program
             0s   spawn web command
             1s stopping the site (signal)
-            1s killing what is left: 1 program
-            1s web: killing (shutdown)
-            1s   SIGKILL to main of web
-            2s   SIGKILL to main of web
-            2s web: started (pid 1)
+            2s killing what is left: 1 program
             2s web: killing (shutdown)
-            2s   SIGKILL to tree of web
-            2s   SIGKILL to tree of web
-            2s web: stopped
-            2s   EXIT 0
+            2s   SIGKILL to main of web
+            3s   SIGKILL to main of web
+            3s web: started (pid 1)
+            3s web: killing (shutdown)
+            3s   SIGKILL to tree of web
+            3s   SIGKILL to tree of web
+            3s web: stopped
+            3s   EXIT 0
         "#]],
     );
 }
