@@ -63,7 +63,7 @@ impl Engine {
                 out.reply(id, Reply::Done);
                 self.end_site(SiteStop::Asked, 0, at, out);
                 if how.force {
-                    self.told(super::Told::Stop, at, out);
+                    self.told(super::Told::Quit, at, out);
                 }
             }
             // Answered by the shell, which has the clock, the logs and the ring of events.
