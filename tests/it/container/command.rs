@@ -120,9 +120,9 @@ fn what_the_command_leaves_behind_may_clean_up() {
     container.wait_for("ready");
     assert_eq!(container.stop(), 143);
     assert_eq!(cleaned(), "CLEANED\n", "{}", container.logs());
-    // As a program of a site it is stopped as programs are: with its whole tree (`kill_mode`).
+    // Beside a site as well.
     let ran = engine.run(&[&data, &site, &beside, "sh", "-c", &ends]);
-    assert_eq!((ran.code, &*cleaned()), (6, ""), "{ran:?}");
+    assert_eq!((ran.code, &*cleaned()), (6, "CLEANED\n"), "{ran:?}");
 }
 
 /// C4, C5: with `-it` the command has the terminal, as under the engine's own init.
