@@ -6,7 +6,7 @@ use std::{
         fs::PermissionsExt,
         process::{CommandExt, ExitStatusExt},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -22,6 +22,7 @@ use nix::{
     unistd::Pid,
 };
 
+pub(crate) use super::host::{full, is_root, lock_is_free, pids_with, processes, skip};
 use super::{client::Client, lines::Lines};
 use crate::sys_world::until;
 
@@ -465,45 +466,4 @@ pub(crate) fn fifo(plan: &Plan, name: &str) -> PathBuf {
     let path = plan.path(name);
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     path
-}
-
-/// Whether nobody holds the lock (or it is gone).
-pub(crate) fn lock_is_free(path: &Path) -> bool {
-    use nix::fcntl::{Flock, FlockArg};
-    let lock = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok();
-    fs::File::open(path).map_or(true, lock)
-}
-
-/// Live processes whose environment has this marker.
-pub(crate) fn pids_with(mark: &str) -> Vec<i32> {
-    let needle = format!("E2E_MARK={mark}");
-    let meant = |pid: &i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == needle.as_bytes()))
-    };
-    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(meant).collect()
-}
-
-/// The same, in words.
-pub(crate) fn processes(mark: &str) -> Vec<String> {
-    let words = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " "))
-    };
-    pids_with(mark).iter().map(words).collect()
-}
-
-/// Whether the slow and thorough version was asked for.
-pub(crate) fn full() -> bool {
-    std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1")
-}
-
-/// Says why a test does nothing.
-pub(crate) fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
-pub(crate) fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
 }

@@ -24,6 +24,7 @@ mod execution;
 mod faults;
 mod hangs;
 pub(crate) mod harness;
+mod host;
 mod init;
 mod install;
 mod instance;

@@ -182,11 +182,6 @@ impl Running {
         self.code()
     }
 
-    /// The pid of the command, as we count.
-    pub(super) fn child(&self) -> i32 {
-        children_of(self.init.cast_unsigned())[0]
-    }
-
     /// Whether the init is still there.
     pub(super) fn lives(&self) -> bool {
         crate::sys_world::lives(&self.init.to_string())
