@@ -61,7 +61,9 @@ if child:
         for (options, variable, heard) in
             [(&["-g"][..], false, true), (&[], true, true), (&[], false, false)]
         {
-            let command = ["python3", "-SEc", script];
+            // As process 1 the init takes the child with it: who hears is waited for.
+            let script = script.replace("os.WNOHANG", if heard { "0" } else { "os.WNOHANG" });
+            let command = ["python3", "-SEc", &script];
             // What is left behind is not asked, so that who hears it was sent it.
             let more: &[&str] = if init == Init::Ours { &["--grace", "0"] } else { &[] };
             let options = [options, more].concat();
