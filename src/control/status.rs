@@ -152,6 +152,9 @@ pub struct ExitStatus {
     pub code: Option<u8>,
     /// Signal.
     pub signal: Option<Signal>,
+    /// The kernel killed it, as there was no memory left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
     /// When.
     pub at: WallTime,
 }
@@ -160,9 +163,11 @@ impl ExitStatus {
     /// From an [`Exit`].
     #[must_use]
     pub fn new(exit: Exit, at: WallTime) -> Self {
-        match exit {
-            Exit::Code(code) => Self { code: Some(code), signal: None, at },
-            Exit::Signal { signal, .. } => Self { code: None, signal: Some(signal), at },
-        }
+        let (code, signal) = match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal { signal, .. } => (None, Some(signal)),
+            Exit::OutOfMemory => (None, Some(Signal::KILL)),
+        };
+        Self { code, signal, out_of_memory: exit == Exit::OutOfMemory, at }
     }
 }

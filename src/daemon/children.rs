@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::Path, syn
 use crate::{
     engine::{EndedAs, FailureClass, Role, RunId, Spawn, SpawnFailure},
     model::{
-        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program, RunAs,
+        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program, RunAs, Signal,
     },
     sys::{
         SysError, files,
@@ -216,6 +216,7 @@ impl Nursery {
             let (code, status) = match exit {
                 Some(Exit::Code(code)) => ("exited", code.to_string()),
                 Some(Exit::Signal { signal, core: false }) => ("killed", signal.name()),
+                Some(Exit::OutOfMemory) => ("killed", Signal::KILL.name()),
                 Some(Exit::Signal { signal, core: true }) => ("dumped", signal.name()),
                 None => return some,
             };

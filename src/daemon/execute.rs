@@ -67,7 +67,10 @@ impl Shell {
                     self.logs.reconfigure(program.name.clone(), Arc::clone(&program.logging));
                 }
             }
-            Action::Forget(name) => self.logs.retire(name),
+            Action::Forget(name) => {
+                self.cgroups.forget(&name);
+                self.logs.retire(name);
+            }
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -120,10 +123,11 @@ impl Shell {
     fn spawn(&mut self, order: &Spawn) {
         let Some(program) = self.engine.program(order.program) else { return };
         let (id, run) = (order.program, order.run);
-        let ready = match self.nursery.prepare(&program, order) {
+        let mut ready = match self.nursery.prepare(&program, order) {
             Ok(ready) => ready,
             Err(failure) => return self.child_event(id, run, ChildEvent::SpawnFailed(failure)),
         };
+        ready.spec.cgroup = self.cgroup_for(id, &program.name);
         let prepared = match Prepared::new(ready.spec) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -132,8 +136,9 @@ impl Shell {
             }
         };
         // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
-        // take the loop with it.
-        let child = if prepared.becomes_another_user() || self.mounts.any_can_hang() {
+        // take the loop with it; and it could not be made in a cgroup.
+        let alone = prepared.becomes_another_user() || prepared.has_a_cgroup();
+        let child = if alone || self.mounts.any_can_hang() {
             spawn::fork(&prepared).map(|(child, pipe)| (child, Some(pipe)))
         } else {
             spawn::vfork(&prepared).map(|child| (child, None))
@@ -186,6 +191,7 @@ impl Shell {
         let what = loop {
             match spawn::read_report(&waiting.pipe, &waiting.prepared) {
                 Report::Reached(stage) => waiting.stage = stage,
+                Report::Without(why) => self.without_cgroup(waiting.program, &why),
                 Report::Pending => {
                     self.watcher.report(run, &waiting.pipe);
                     self.unreported.insert(run, waiting);
@@ -211,11 +217,15 @@ impl Shell {
 
     fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
         let key = children::key(run);
+        if signal == Signal::KILL && self.runs.contains_key(&run) {
+            self.cgroups.killed.insert(run);
+        }
         let sent = match scope {
             Scope::Main => self.children.signal_main(key, signal),
             Scope::Tree => {
                 if signal == Signal::KILL && self.runs.contains_key(&run) {
                     self.doomed.insert(run);
+                    self.kill_cgroup(run);
                 }
                 let group = self.children.signal_group(key, signal);
                 // Those that left the group. In the middle of a reap they are told after it: one
@@ -296,11 +306,13 @@ impl Shell {
         if self.stillborn.remove(&run) {
             self.runs.remove(&run);
             self.doomed.remove(&run);
+            self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
             self.dying.insert(run);
             self.after_reap.insert(run, Vec::new());
             self.trees.watch(children::key(run), peeked.pid);
-            self.feed(Event::Child { program, run, what: ChildEvent::Exited(peeked.exit) });
+            let exit = self.exit_of(run, program, peeked.exit);
+            self.feed(Event::Child { program, run, what: ChildEvent::Exited(exit) });
         }
         self.logs.ended(run.0);
     }
@@ -321,6 +333,7 @@ impl Shell {
         // Whoever was forked while its tree was being killed.
         for run in self.doomed.iter().filter(|run| !orders.contains_key(run)) {
             if survivors.contains_key(&run.0) {
+                self.kill_cgroup(*run);
                 self.trees.signal_tree(&self.children, run.0, Signal::KILL);
             }
         }
@@ -331,6 +344,7 @@ impl Shell {
         for run in self.dying.iter().copied().filter(empty).collect::<Vec<_>>() {
             self.dying.remove(&run);
             self.doomed.remove(&run);
+            self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });

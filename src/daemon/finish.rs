@@ -87,6 +87,9 @@ impl Shell {
     }
 
     fn signal_orphans(&mut self, signal: Signal) {
+        if signal == Signal::KILL {
+            self.cgroups.kill_all();
+        }
         if crate::sys::subreaper::is_init() {
             child::signal_everybody(signal);
         } else {
@@ -96,6 +99,7 @@ impl Shell {
 
     /// Lets the log thread write what is left, then the control thread send it.
     pub(super) fn close(&mut self) {
+        self.cgroups.remove_all();
         if !self.logs.shutdown(Self::LOG_DRAIN).complete {
             stdio::say("supervisor: the last lines of output could not all be written\n");
         }

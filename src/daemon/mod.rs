@@ -4,6 +4,7 @@
 
 mod accounts;
 mod background;
+mod cgroups;
 mod children;
 mod command;
 pub mod conditions;
@@ -75,6 +76,7 @@ struct Shell {
     /// Children that never became a program and are not yet reaped.
     stillborn: BTreeSet<RunId>,
     nursery: Nursery,
+    cgroups: cgroups::Cgroups,
     mounts: HangingMounts,
     logs: logs::LogHandle,
     journal: journal::Journal,

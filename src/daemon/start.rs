@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{
     Host, Shell,
     background::{self, Background, Part},
+    cgroups::Cgroups,
     children::Nursery,
     command::Entry,
     control::{self, AccessConfig},
@@ -122,14 +123,16 @@ pub fn run(options: &RunOptions) -> ExitCode {
     stdio::fill();
     stdio::close_on_exec();
     memory::one_arena();
+    // Before there is anybody else who would have to come along.
+    let cgroups = Cgroups::enter(options.dry_run);
     let result = match background::enter(options) {
         Ok(Part::Starter(result)) => result,
         Ok(Part::Supervisor(background, source)) => {
-            let given = Mutex::new((background, source));
+            let given = Mutex::new((background, source, cgroups));
             beside_the_main_thread(|| {
                 let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
-                let source = given.1.take();
-                come_up(options, &mut given.0, source, entry.as_ref())
+                let (source, cgroups) = (given.1.take(), given.2.clone());
+                come_up(options, &mut given.0, source, (entry.as_ref(), cgroups))
             })
         }
         Err(refusal) => Err(refusal),
@@ -149,9 +152,9 @@ fn come_up(
     options: &RunOptions,
     background: &mut Option<Background>,
     source: Option<Source>,
-    entry: Option<&Arc<Entry>>,
+    before: (Option<&Arc<Entry>>, Cgroups),
 ) -> Result<u8, Refusal> {
-    let result = supervise(options, background, source, entry);
+    let result = supervise(options, background, source, before);
     let Err(refusal) = &result else { return result };
     let Some(background) = background else {
         notify::refused(&options.environment, &refusal.1, refusal.0);
@@ -178,7 +181,7 @@ fn supervise(
     options: &RunOptions,
     background: &mut Option<Background>,
     source: Option<Source>,
-    entry: Option<&Arc<Entry>>,
+    (entry, cgroups): (Option<&Arc<Entry>>, Cgroups),
 ) -> Result<u8, Refusal> {
     // Before anything else is opened: what we were started with may be few.
     let open_files = rlimit::raise_open_files().ok();
@@ -216,6 +219,7 @@ fn supervise(
     let (queue, inputs) = unbounded();
     let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
     shell.nursery.entry = entry.map(Arc::clone);
+    shell.divide(cgroups);
     if background.is_some() {
         background::refuse_without_socket(&shell).inspect_err(|_| shell.close())?;
     }
@@ -359,6 +363,7 @@ fn shell(
         stillborn: BTreeSet::new(),
         trees: Trees::new(&nursery.instance),
         nursery,
+        cgroups: Cgroups::default(),
         mounts: HangingMounts::new(),
         logs,
         journal,

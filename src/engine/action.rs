@@ -102,7 +102,7 @@ pub enum Role {
 /// What `stop_post` is told, in systemd's words (systemd.exec(5), `$SERVICE_RESULT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAs {
-    /// `success`, `exit-code`, `signal`, `core-dump`, `timeout`, `start-limit-hit`, `resources`.
+    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `start-limit-hit`, `resources`.
     pub result: ServiceResult,
     /// How the main process ended, when it ran.
     pub exit: Option<Exit>,
@@ -119,6 +119,8 @@ pub enum ServiceResult {
     Signal,
     /// The same, with a core dump.
     CoreDump,
+    /// The kernel, for want of memory.
+    OomKill,
     /// A time limit.
     Timeout,
     /// It could not be started.
@@ -134,6 +136,7 @@ impl ServiceResult {
             Self::ExitCode => "exit-code",
             Self::Signal => "signal",
             Self::CoreDump => "core-dump",
+            Self::OomKill => "oom-kill",
             Self::Timeout => "timeout",
             Self::Resources => "resources",
         }

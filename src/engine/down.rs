@@ -285,6 +285,9 @@ impl Slot {
             (restart::Class::UncleanSignal, Cause::Exit(Exit::Signal { core: true, .. })) => {
                 ServiceResult::CoreDump
             }
+            (restart::Class::UncleanSignal, Cause::Exit(Exit::OutOfMemory)) => {
+                ServiceResult::OomKill
+            }
             (restart::Class::UncleanSignal, _) => ServiceResult::Signal,
         };
         EndedAs { result, exit }

@@ -56,8 +56,9 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
         Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) => Class::UncleanCode,
-        Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. }), _)
-        | Cause::Pre(_, Exit::Signal { .. }) => Class::UncleanSignal,
+        Cause::Exit(Exit::OutOfMemory)
+        | Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. } | Exit::OutOfMemory), _)
+        | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
         Cause::WaitedInVain(_) => Class::Timeout,
@@ -93,7 +94,7 @@ pub fn decide(
     let class = classify(program, ended);
     let code = match ended.cause {
         Cause::Exit(Exit::Code(code)) => Some(code),
-        Cause::Exit(Exit::Signal { .. })
+        Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory)
         | Cause::Stopped(..)
         | Cause::NotSpawned(_)
         | Cause::Pre(..)

@@ -18,6 +18,8 @@ pub enum Exit {
         /// Whether a core was dumped.
         core: bool,
     },
+    /// The kernel killed it (SIGKILL), as there was no memory left.
+    OutOfMemory,
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal { signal, .. } => 128_u8.saturating_add(signal.number()),
+            Self::OutOfMemory => 128_u8.saturating_add(Signal::KILL.number()),
         }
     }
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Exit {
             Self::Code(127) => f.write_str("exit 127 (command not found)"),
             Self::Code(code) => write!(f, "exit {code}"),
             Self::Signal { signal, core: false } => write!(f, "killed by {signal}"),
+            Self::OutOfMemory => f.write_str("killed by the kernel: out of memory"),
             Self::Signal { signal, core: true } => write!(f, "killed by {signal}, core dumped"),
         }
     }

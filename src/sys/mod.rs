@@ -4,6 +4,7 @@
 //! and when, is decided elsewhere. Nothing here but [`crate::model`] is imported.
 #![expect(unsafe_code, reason = "system calls that nix does not wrap, made only in this folder")]
 
+pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod command;

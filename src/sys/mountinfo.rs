@@ -92,6 +92,17 @@ fn deepest(points: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf
     points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len())
 }
 
+/// Root and mount point of every mount of this type, in the order of the table.
+pub(super) fn of_type(table: &[u8], kind: &str) -> Vec<(PathBuf, PathBuf)> {
+    let mounts = table.split(|b| *b == b'\n').filter_map(|line| {
+        let mut words = line.split(|b| *b == b' ');
+        let (root, point) = (words.nth(3)?, words.next()?);
+        let its = words.skip_while(|word| *word != b"-").nth(1)?;
+        (its == kind.as_bytes()).then(|| (unescaped(root), unescaped(point)))
+    });
+    mounts.collect()
+}
+
 /// Blanks and the like stand as `\040` in the table.
 fn unescaped(text: &[u8]) -> PathBuf {
     let (mut out, mut rest) = (Vec::new(), text);

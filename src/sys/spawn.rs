@@ -5,6 +5,9 @@
 //! | [`vfork`] | the result; it stands still until the exec | else: costs the same at any size |
 //! | [`fork`] | the result on a pipe, later | when something may hold up the child |
 //!
+//! [`fork`] alone puts the child into a cgroup: clone3(2) makes it there, while a move costs the
+//! kernel milliseconds, for which whoever waits would stand still.
+//!
 //! What may hold it up: a file system that hangs, and the user that it becomes. Between the change
 //! of the user and the exec any process of that user may stop it (SIGSTOP), and whoever stands
 //! still with it then stands still for ever.
@@ -62,7 +65,10 @@ pub struct SpawnSpec {
     pub extra: Vec<OwnedFd>,
     /// Leads a session and a process group of its own (setsid(2)), without a terminal.
     pub new_session: bool,
-    /// Run it as if we were not there. Then only `argv`, `env` and the limits of this count.
+    /// The cgroup that it begins its life in, a directory; `None` is the supervisor's. One that
+    /// cannot be entered is told of and done without.
+    pub cgroup: Option<OwnedFd>,
+    /// Run it as if we were not there. Then only `argv`, `env`, the cgroup and the limits count.
     pub as_is: Option<AsIs>,
 }
 
@@ -89,6 +95,7 @@ impl SpawnSpec {
             stderr: None,
             extra: Vec::new(),
             new_session: true,
+            cgroup: None,
             as_is: None,
         }
     }
@@ -143,10 +150,12 @@ pub enum Stage {
     WorkingDirectory,
     /// execve(2).
     Exec,
+    /// Entering the cgroup; not a failure.
+    Cgroup,
 }
 
 /// In the order of the numbers that travel from the child.
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 17] = [
     Stage::Preparation,
     Stage::Fork,
     Stage::Session,
@@ -163,6 +172,7 @@ const STAGES: [Stage; 16] = [
     Stage::NoNewPrivileges,
     Stage::WorkingDirectory,
     Stage::Exec,
+    Stage::Cgroup,
 ];
 
 impl Stage {
@@ -185,6 +195,7 @@ impl Stage {
             Self::NoNewPrivileges => 14,
             Self::WorkingDirectory => 15,
             Self::Exec => 16,
+            Self::Cgroup => 17,
         }
     }
 
@@ -212,6 +223,7 @@ impl fmt::Display for Stage {
             Self::NoNewPrivileges => "forbidding new privileges",
             Self::WorkingDirectory => "entering directory",
             Self::Exec => "executing",
+            Self::Cgroup => "entering its cgroup",
         })
     }
 }
@@ -273,7 +285,7 @@ mod tests {
             assert_eq!(Stage::from_code(stage.code()), Some(stage));
         }
         assert_eq!(Stage::from_code(0), None);
-        assert_eq!(Stage::from_code(17), None);
+        assert_eq!(Stage::from_code(18), None);
     }
 
     #[test]

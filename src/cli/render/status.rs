@@ -146,6 +146,9 @@ pub(in crate::cli) fn next(program: &ProgramStatus) -> Option<String> {
 /// `exit 1`, `killed by SIGKILL`.
 pub(super) fn exit(program: &ProgramStatus) -> Option<String> {
     let exit = program.exit?;
+    if exit.out_of_memory {
+        return Some(crate::model::Exit::OutOfMemory.to_string());
+    }
     exit.code
         .map(|code| crate::model::Exit::Code(code).to_string())
         .or_else(|| exit.signal.map(|signal: Signal| format!("killed by {signal}")))

@@ -53,7 +53,7 @@ fn web() -> ProgramStatus {
 }
 
 fn worker() -> ProgramStatus {
-    let exit = ExitStatus { code: Some(1), signal: None, at: NOW };
+    let exit = ExitStatus { code: Some(1), signal: None, out_of_memory: false, at: NOW };
     ProgramStatus {
         exit: Some(exit),
         next_in_s: Some(3.2),

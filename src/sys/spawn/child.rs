@@ -7,7 +7,10 @@
 //! fork, and unblocked after every handler is gone. `errno` is the calling thread's, which stands
 //! still or is a copy.
 
-use std::{os::fd::AsRawFd, ptr};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    ptr,
+};
 
 use super::{Failure, Identity, Stage, as_is, prepared::Prepared};
 
@@ -172,6 +175,16 @@ fn write_oom_score(score: &[u8]) -> Result<(), i32> {
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     let fd = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0)?;
     let written = call!(SYS_write, fd, score.as_ptr(), score.len());
+    call!(SYS_close, fd)?;
+    written.map(drop)
+}
+
+/// Moves this process into the cgroup of this directory.
+pub(super) fn enter_cgroup(directory: &OwnedFd) -> Result<(), i32> {
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    let file = c"cgroup.procs".as_ptr();
+    let fd = call!(SYS_openat, directory.as_raw_fd(), file, flags, 0)?;
+    let written = call!(SYS_write, fd, c"0".as_ptr(), 1_usize);
     call!(SYS_close, fd)?;
     written.map(drop)
 }

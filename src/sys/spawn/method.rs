@@ -13,10 +13,10 @@ use nix::errno::Errno;
 
 use super::{
     SpawnError, Stage,
-    child::{become_program, leave_our_descriptors},
+    child::{self, become_program, leave_our_descriptors},
     prepared::{Prepared, lift},
 };
-use crate::sys::{Pid, child::LiveChild};
+use crate::sys::{Pid, child::LiveChild, error::is_shortage};
 
 /// What the pipe of [`fork`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Report {
     Pending,
     /// The child has come so far; there is more to be read, now or later.
     Reached(Stage),
+    /// The child goes on without what is named; there is more to be read, now or later.
+    Without(SpawnError),
     /// The program runs, or was killed before it could say why not
     /// ([`has_executed`](super::super::tree::has_executed) knows).
     Executed,
@@ -120,9 +122,11 @@ pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
         (lift(writer, place.saturating_add(1))?, place)
     };
     let blocked = SignalsBlocked::new();
-    // SAFETY: the child only makes system calls until it executes or ends (`fork_child`).
-    let pid = unsafe { libc::fork() };
+    let (pid, is_in_cgroup) = twin(prepared);
     if pid == 0 {
+        if !is_in_cgroup {
+            enter_late(prepared, writer.as_raw_fd());
+        }
         fork_child(prepared, writer.as_raw_fd(), place);
     }
     let errno = Errno::last_raw();
@@ -131,6 +135,40 @@ pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
         Some(pid) => Ok((LiveChild::new(pid), reader)),
         None => Err(prepared.error(Stage::Fork, errno)),
     }
+}
+
+/// Makes the child: 0 in it, and whether it is in its cgroup. In the kernels that can do so (clone3(2),
+/// Linux 5.7) it begins its life there.
+fn twin(prepared: &Prepared) -> (i32, bool) {
+    /// `CLONE_INTO_CGROUP`.
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    if let Some(directory) = &prepared.cgroup {
+        let directory = u64::from(directory.as_raw_fd().cast_unsigned());
+        let at_death = u64::from(libc::SIGCHLD.cast_unsigned());
+        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
+        // tls, set_tid, set_tid_size, cgroup. A copy of all our memory, as of fork(2).
+        let words = [INTO_CGROUP, 0, 0, 0, at_death, 0, 0, 0, 0, 0, directory];
+        // SAFETY: the arguments are as long as is said. The child only makes system calls until it
+        // executes or ends (`fork_child`): the C library need not know of it.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, words.as_ptr(), size_of_val(&words)) };
+        // Whatever else it is (an old kernel, a filter, a cgroup that was removed), the child can
+        // try for itself.
+        if pid >= 0 || is_shortage(Errno::last_raw()) {
+            return (i32::try_from(pid).unwrap_or(-1), true);
+        }
+    }
+    // SAFETY: the child only makes system calls until it executes or ends (`fork_child`).
+    (unsafe { libc::fork() }, false)
+}
+
+/// In the child, before anything else: into its cgroup. What keeps it out is told as a number below
+/// zero, as it is no failure.
+fn enter_late(prepared: &Prepared, report: RawFd) {
+    let Some(directory) = &prepared.cgroup else { return };
+    let Err(errno) = child::enter_cgroup(directory) else { return };
+    let words = [Stage::Cgroup.code(), errno.wrapping_neg()];
+    // SAFETY: `words` is 8 bytes long, and a pipe takes them whole (pipe(7)).
+    unsafe { libc::syscall(libc::SYS_write, report, words.as_ptr(), size_of_val(&words)) };
 }
 
 fn fork_child(prepared: &Prepared, report: RawFd, place: RawFd) -> ! {
@@ -168,10 +206,11 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
             Ok(8) => {
                 let [stage, errno] = words(bytes);
                 let stage = Stage::from_code(stage).unwrap_or(Stage::Preparation);
-                if errno == 0 {
-                    return Report::Reached(stage);
+                match errno {
+                    0 => Report::Reached(stage),
+                    ..0 => Report::Without(prepared.error(stage, errno.wrapping_neg())),
+                    1.. => Report::NotExecuted(prepared.error(stage, errno)),
                 }
-                Report::NotExecuted(prepared.error(stage, errno))
             }
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Report::Pending,

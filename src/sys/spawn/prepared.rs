@@ -45,6 +45,8 @@ pub struct Prepared {
     /// The number behind the highest of them.
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
+    /// The directory of the cgroup to be made in.
+    pub(super) cgroup: Option<OwnedFd>,
     /// It is run as if we were not there: of the above only the command and the limits count.
     pub(super) as_is: Option<as_is::Ready>,
     /// Room to read the groups back.
@@ -102,6 +104,7 @@ impl Prepared {
             affinity: cpu_mask(&spec.cpu_affinity),
             no_new_privileges: spec.no_new_privileges,
             new_session: spec.new_session,
+            cgroup: spec.cgroup,
             as_is,
             descriptors,
             above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
@@ -124,6 +127,13 @@ impl Prepared {
         self.identity.as_ref().is_some_and(|identity| identity.uid != own)
     }
 
+    /// Whether it begins in a cgroup of its own: then it is not to be made by [`super::vfork`],
+    /// which knows of none.
+    #[must_use]
+    pub fn has_a_cgroup(&self) -> bool {
+        self.cgroup.is_some()
+    }
+
     /// The object of an error at this stage, in the user's words.
     pub(super) fn error(&self, stage: Stage, errno: i32) -> SpawnError {
         let object = match stage {
@@ -142,7 +152,8 @@ impl Prepared {
             | Stage::Groups
             | Stage::Verification
             | Stage::Capabilities
-            | Stage::NoNewPrivileges => Box::default(),
+            | Stage::NoNewPrivileges
+            | Stage::Cgroup => Box::default(),
         };
         SpawnError::new(stage, errno, object)
     }
