@@ -266,7 +266,9 @@ impl Shell<'_> {
                 let text = format!("Main child exited with signal (with signal '{signal}')");
                 self.options.voice.info(&text);
             }
-            (true, Exit::OutOfMemory) | (false, _) => self.options.voice.info(&format!("{}: {exit}", self.name)),
+            (true, Exit::OutOfMemory) | (false, _) => {
+                self.options.voice.info(&format!("{}: {exit}", self.name))
+            }
         }
     }
 

@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
-    os::fd::OwnedFd,
 };
 
 use super::Shell;
@@ -16,7 +15,10 @@ use crate::{
     engine::RunId,
     model::{Exit, KillMode, LogLevel, Name, Signal},
     plan::ProgramId,
-    sys::cgroup::{Leaf, Root},
+    sys::{
+        cgroup::{Leaf, Root},
+        spawn::Cgroup,
+    },
 };
 
 /// The cgroups of the programs.
@@ -37,6 +39,8 @@ pub(super) struct Cgroups {
 struct Known {
     /// Somebody lived in it when no run of the program was left: he is not to die with it.
     mixed: bool,
+    /// It was killed, and could not be made anew since.
+    was_killed: bool,
     /// The kernel had killed so many in it for want of memory when it was last asked.
     oom_kills: u64,
 }
@@ -88,7 +92,9 @@ impl Shell {
     /// Takes them into use.
     pub(super) fn divide(&mut self, cgroups: Cgroups) {
         let text = match (&cgroups.root, &cgroups.why_not) {
-            (Some(root), _) => format!("each program has a cgroup below {}", root.folder().display()),
+            (Some(root), _) => {
+                format!("each program has a cgroup below {}", root.folder().display())
+            }
             (None, Some(why)) => format!("no cgroups for programs: {why}"),
             (None, None) => return,
         };
@@ -96,9 +102,13 @@ impl Shell {
         self.cgroups = cgroups;
     }
 
-    /// The cgroup that a child of this program is to be made in.
-    pub(super) fn cgroup_for(&mut self, id: ProgramId, name: &Name) -> Option<OwnedFd> {
+    /// The cgroup that a child of this program is to be in.
+    pub(super) fn cgroup_for(&mut self, id: ProgramId, name: &Name) -> Option<Cgroup> {
         let leaf = self.cgroups.root.as_ref()?.leaf(name);
+        let is_first = !self.runs.values().any(|of| *of == id);
+        let known = self.cgroups.known.get(name).copied().unwrap_or_default();
+        // One that was killed is as good as new when it is new.
+        let was_killed = known.was_killed && !(is_first && leaf.remove());
         let directory = match leaf.open() {
             Ok(directory) => directory,
             Err(why) => {
@@ -106,13 +116,13 @@ impl Shell {
                 return None;
             }
         };
-        let is_first = !self.runs.values().any(|of| *of == id);
+        let mut known = Known { was_killed, ..known };
         if is_first {
-            let oom_kills = leaf.oom_kills().unwrap_or(0);
-            let known = Known { mixed: leaf.is_populated(), oom_kills };
-            self.cgroups.known.insert(name.clone(), known);
+            known.mixed = leaf.is_populated();
+            known.oom_kills = leaf.oom_kills().unwrap_or(0);
         }
-        Some(directory)
+        self.cgroups.known.insert(name.clone(), known);
+        Some(Cgroup { directory, moved: was_killed })
     }
 
     /// A program runs in our own cgroup: that is no reason not to run.
@@ -127,18 +137,19 @@ impl Shell {
 
     /// Everybody of this run is to die: at once, where nobody else lives in the cgroup. A command
     /// beside the program is somebody else until it is to die as well.
-    pub(super) fn kill_cgroup(&self, run: RunId) {
+    pub(super) fn kill_cgroup(&mut self, run: RunId) {
         if self.cgroups.root.is_none() {
             return;
         }
         let Some(id) = self.runs.get(&run) else { return };
         let Some(program) = self.engine.program(*id) else { return };
         let Some(leaf) = self.cgroups.leaf(&program.name) else { return };
-        let mixed = self.cgroups.known.get(&program.name).is_none_or(|known| known.mixed);
+        let Some(known) = self.cgroups.known.get_mut(&program.name) else { return };
         let mut runs = self.runs.iter().filter(|(_, of)| *of == id);
         let all = runs.all(|(run, _)| self.doomed.contains(run));
         // What one of the mode `process` has left behind goes on.
-        if all && !mixed && program.stop.kill_mode != KillMode::Process {
+        if all && !known.mixed && program.stop.kill_mode != KillMode::Process {
+            known.was_killed = true;
             leaf.kill();
         }
     }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::Path, syn
 use crate::{
     engine::{EndedAs, FailureClass, Role, RunId, Spawn, SpawnFailure},
     model::{
-        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program, RunAs, Signal,
+        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program,
+        RunAs, Signal,
     },
     sys::{
         SysError, files,

@@ -331,9 +331,10 @@ impl Shell {
             }
         }
         // Whoever was forked while its tree was being killed.
-        for run in self.doomed.iter().filter(|run| !orders.contains_key(run)) {
+        let doomed = self.doomed.iter().filter(|run| !orders.contains_key(run)).copied();
+        for run in doomed.collect::<Vec<_>>() {
             if survivors.contains_key(&run.0) {
-                self.kill_cgroup(*run);
+                self.kill_cgroup(run);
                 self.trees.signal_tree(&self.children, run.0, Signal::KILL);
             }
         }

@@ -41,6 +41,8 @@ impl Root {
         judge(&facts)?;
         let own = folder.join(OWN);
         let failed = |why: std::io::Error| format!("{}: {why}", own.display());
+        // A new one: one that was killed once could not be left for a leaf (`spawn::Cgroup`).
+        fs::remove_dir(&own).ok();
         make(&own).map_err(failed)?;
         if !members(&own).is_empty() {
             return Err(format!("{} is somebody else's", own.display()));
@@ -77,8 +79,7 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Makes it unless it is there; the descriptor is for
-    /// [`SpawnSpec::cgroup`](super::spawn::SpawnSpec::cgroup).
+    /// Makes it unless it is there, and gives the directory.
     ///
     /// # Errors
     /// As mkdir(2) and open(2).
@@ -112,9 +113,10 @@ impl Leaf {
         write(&self.folder, "cgroup.kill", "1").ok();
     }
 
-    /// Removes it, and what the program has made below it. One with a living process stays.
-    pub fn remove(&self) {
-        remove(&self.folder, 16);
+    /// Removes it, and what the program has made below it; whether it is gone. One with a living
+    /// process stays.
+    pub fn remove(&self) -> bool {
+        remove(&self.folder, 16)
     }
 }
 
@@ -207,14 +209,14 @@ fn make(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-fn remove(folder: &Path, depth: usize) {
+fn remove(folder: &Path, depth: usize) -> bool {
     let below = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in below.filter(|_| depth > 0) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path(), depth.saturating_sub(1));
         }
     }
-    fs::remove_dir(folder).ok();
+    fs::remove_dir(folder).is_ok()
 }
 
 /// Whether this extended attribute is `1`.

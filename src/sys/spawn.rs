@@ -65,9 +65,8 @@ pub struct SpawnSpec {
     pub extra: Vec<OwnedFd>,
     /// Leads a session and a process group of its own (setsid(2)), without a terminal.
     pub new_session: bool,
-    /// The cgroup that it begins its life in, a directory; `None` is the supervisor's. One that
-    /// cannot be entered is told of and done without.
-    pub cgroup: Option<OwnedFd>,
+    /// `None` is the supervisor's. One that cannot be entered is told of and done without.
+    pub cgroup: Option<Cgroup>,
     /// Run it as if we were not there. Then only `argv`, `env`, the cgroup and the limits count.
     pub as_is: Option<AsIs>,
 }
@@ -99,6 +98,17 @@ impl SpawnSpec {
             as_is: None,
         }
     }
+}
+
+/// In which cgroup a child is before it executes.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// Its directory.
+    pub directory: OwnedFd,
+    /// Made outside and then moved, which costs milliseconds: for one that was killed
+    /// (`cgroup.kill`). Since Linux 6.14 (`kill_seq`, kernel/cgroup/cgroup.c) the kernel takes a
+    /// child that is made in it for one of those that were to die, for ever.
+    pub moved: bool,
 }
 
 /// As whom a child runs: real, effective and saved ids alike.

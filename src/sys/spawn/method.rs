@@ -12,7 +12,7 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    SpawnError, Stage,
+    Cgroup, SpawnError, Stage,
     child::{self, become_program, leave_our_descriptors},
     prepared::{Prepared, lift},
 };
@@ -137,12 +137,12 @@ pub fn fork(prepared: &Prepared) -> Result<(LiveChild, OwnedFd), SpawnError> {
     }
 }
 
-/// Makes the child: 0 in it, and whether it is in its cgroup. In the kernels that can do so (clone3(2),
-/// Linux 5.7) it begins its life there.
+/// Makes the child: 0 in it, and whether it is in its cgroup. Kernels that can do so (clone3(2),
+/// Linux 5.7) have it begin its life there.
 fn twin(prepared: &Prepared) -> (i32, bool) {
     /// `CLONE_INTO_CGROUP`.
     const INTO_CGROUP: u64 = 0x2_0000_0000;
-    if let Some(directory) = &prepared.cgroup {
+    if let Some(Cgroup { directory, moved: false }) = &prepared.cgroup {
         let directory = u64::from(directory.as_raw_fd().cast_unsigned());
         let at_death = u64::from(libc::SIGCHLD.cast_unsigned());
         // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
@@ -164,8 +164,8 @@ fn twin(prepared: &Prepared) -> (i32, bool) {
 /// In the child, before anything else: into its cgroup. What keeps it out is told as a number below
 /// zero, as it is no failure.
 fn enter_late(prepared: &Prepared, report: RawFd) {
-    let Some(directory) = &prepared.cgroup else { return };
-    let Err(errno) = child::enter_cgroup(directory) else { return };
+    let Some(cgroup) = &prepared.cgroup else { return };
+    let Err(errno) = child::enter_cgroup(&cgroup.directory) else { return };
     let words = [Stage::Cgroup.code(), errno.wrapping_neg()];
     // SAFETY: `words` is 8 bytes long, and a pipe takes them whole (pipe(7)).
     unsafe { libc::syscall(libc::SYS_write, report, words.as_ptr(), size_of_val(&words)) };

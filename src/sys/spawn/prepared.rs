@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-use super::{Identity, SpawnError, SpawnSpec, Stage, as_is};
+use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is};
 use crate::{
     model::{IoNice, Resource},
     sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
@@ -45,8 +45,7 @@ pub struct Prepared {
     /// The number behind the highest of them.
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
-    /// The directory of the cgroup to be made in.
-    pub(super) cgroup: Option<OwnedFd>,
+    pub(super) cgroup: Option<Cgroup>,
     /// It is run as if we were not there: of the above only the command and the limits count.
     pub(super) as_is: Option<as_is::Ready>,
     /// Room to read the groups back.

@@ -1,0 +1,321 @@
+//! Cgroups of programs, where the cgroup of the supervisor was given to it and where it was not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use mini_supervisor::control::{Reply, StateWord};
+use nix::sys::signal::Signal;
+
+use super::{
+    harness::{Plan, Site, is_root, program, skip},
+    init::possible,
+};
+use crate::{outside::remove_tree, sys_world::until};
+
+/// A cgroup of version 2 for one test, removed with it.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where none can be made.
+    fn new() -> Option<Self> {
+        if !is_root() {
+            skip("not root: no cgroup");
+            return None;
+        }
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|m| Path::new(m).join(own));
+        let Some(below) = mounts.iter().find(|m| m.join("cgroup.procs").exists()) else {
+            skip("no cgroup2");
+            return None;
+        };
+        let folder = below.join(format!("ms-test-{}", nix::unistd::gettid()));
+        if let Err(why) = fs::create_dir(&folder) {
+            skip(&format!("{}: {why}", folder.display()));
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    /// The mark of systemd's Delegate=yes; false where it cannot be set.
+    fn mark(&self) -> bool {
+        let script = "exit(syscall($ARGV[0] + 0, @ARGV[1..3], 1, 0) != 0)";
+        let mut perl = Command::new("perl");
+        perl.args(["-e", script, &libc::SYS_setxattr.to_string()]).arg(&self.0);
+        let status = perl.args(["user.delegate", "1"]).status();
+        let done = status.is_ok_and(|status| status.success());
+        if !done {
+            skip("no perl, or no extended attributes of cgroups");
+        }
+        done
+    }
+
+    /// One that is delegated to whoever starts in it.
+    fn delegated() -> Option<Self> {
+        Self::new().filter(Self::mark)
+    }
+
+    /// Executes the supervisor in it.
+    fn wrap(&self, plan: Plan) -> Plan {
+        self.wrap_with(plan, r#"exec "$@""#)
+    }
+
+    /// The same by these words of a shell.
+    fn wrap_with(&self, plan: Plan, then: &str) -> Plan {
+        let script = format!("echo $$ > {}/cgroup.procs && {then}", self.0.display());
+        plan.wrapped(&["sh", "-c", &script, "sh"])
+    }
+
+    /// The pids in this leaf.
+    fn pids(&self, leaf: &str) -> Vec<u32> {
+        let text = fs::read_to_string(self.0.join(leaf).join("cgroup.procs")).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn leaves(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap().map(Result::unwrap);
+        let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+        let mut names: Vec<String> =
+            folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs::write(self.0.join("cgroup.kill"), "1").ok();
+        until("the cgroups are empty", || remove_tree(&self.0));
+    }
+}
+
+fn cgroup_of(pid: u32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+}
+
+fn pid(site: &Site) -> u32 {
+    site.pid.as_raw().cast_unsigned()
+}
+
+/// Y12: self in `supervisor`, programs in `p-NAME`, whatever their user; nothing left in the end.
+#[test]
+fn in_a_delegated_cgroup_each_program_has_a_leaf() {
+    let Some(group) = Group::delegated() else { return };
+    let plan = Plan::new(
+        "  web:
+    command: [sleep, '1000']
+    start_pre: [[DIR/where, start_pre]]
+    start_post: [[DIR/where, start_post]]
+  other@1: {command: [sleep, '1000'], user: nobody}",
+    )
+    .script("where", "echo $1 $(grep ^0:: /proc/self/cgroup | sed 's,.*/,,')");
+    let mut site = group.wrap(plan).start();
+    let status = site.all_running();
+    assert_eq!(group.leaves(), ["p-other@1", "p-web", "supervisor"]);
+    assert_eq!(group.pids("supervisor"), [pid(&site)]);
+    assert_eq!(group.pids(""), Vec::<u32>::new());
+    for name in ["web", "other@1"] {
+        let pid = program(&status, name).pid.unwrap();
+        assert_eq!(group.pids(&format!("p-{name}")), [pid], "{name}");
+    }
+    for what in ["start_pre", "start_post"] {
+        site.stdout.wait_for(what, |line| line.ends_with(&format!("| {what} p-web")));
+    }
+    assert_eq!(site.end(), 0);
+    assert_eq!(group.leaves(), ["supervisor"]);
+}
+
+/// Y12: who cleans his environment and his session is found by nobody but the kernel.
+#[test]
+fn a_stop_leaves_nobody_in_the_leaf() {
+    let Some(group) = Group::delegated() else { return };
+    let bomb = "while :; do (setsid env -i sleep 1000 &); n=$((n + 1)); \
+                [ $n = 20 ] && echo lit; sleep 0.01; done";
+    let plan = Plan::new("  bomb: {command: [DIR/bomb]}").script("bomb", bomb);
+    let mut site = group.wrap(plan).start();
+    site.stdout.wait_for("it forks", |line| line.ends_with("lit"));
+    assert!(group.pids("p-bomb").len() >= 20);
+    assert!(site.bring_down(&["bomb"]).complete);
+    until("nobody is left", || group.pids("p-bomb").is_empty());
+    assert_eq!(site.program("bomb").state, StateWord::Stopped);
+    assert_eq!(site.end(), 0);
+}
+
+/// What is killed beside a program is not killed with it.
+#[test]
+fn a_command_beside_a_program_dies_alone() {
+    let Some(group) = Group::delegated() else { return };
+    let plan = Plan::new(
+        "  web:
+    command: [sleep, '1000']
+    start_post: [{command: [sh, -c, 'sleep 1001 & sleep 1002'], timeout: 300ms,
+                  ignore_failure: true}]",
+    );
+    let mut site = group.wrap(plan).start();
+    let status = site.all_running();
+    let web = program(&status, "web").pid.unwrap();
+    until("the command is gone", || group.pids("p-web") == [web]);
+    assert_eq!(site.program("web").restarts, 0);
+    assert_eq!(site.end(), 0);
+}
+
+/// `kill_mode: process` has the rest go on, also when the next run is over.
+#[test]
+fn what_a_program_may_leave_behind_goes_on_in_its_leaf() {
+    let Some(group) = Group::delegated() else { return };
+    let keeper = "(setsid env -i sleep 1000 &); echo up; exec sleep 1001";
+    let mode = "stop: {kill_mode: process}, stop_post: [['true']]";
+    let plan = Plan::new(&format!("  web: {{command: [DIR/web], {mode}}}"));
+    let plan = plan.script("web", keeper);
+    let mut site = group.wrap(plan).start();
+    for round in 1..=2 {
+        site.all_running();
+        until("all are there", || group.pids("p-web").len() == round + 1);
+        site.bring_down(&["web"]);
+        assert_eq!(site.program("web").state, StateWord::Stopped);
+        until("the main process is gone", || group.pids("p-web").len() == round);
+        site.bring_up(&["web"]);
+    }
+    // And when the mode is another one: they were there before this run.
+    until("all are there", || group.pids("p-web").len() == 4);
+    site.bring_down(&["web"]);
+    site.reload("  web: {command: [DIR/web], stop: {timeout: 2s}}");
+    site.bring_up(&["web"]);
+    until("all are there", || group.pids("p-web").len() == 5);
+    let before = group.pids("p-web");
+    site.bring_down(&["web"]);
+    let left = group.pids("p-web");
+    assert!(left.len() >= 3 && left.iter().all(|pid| before.contains(pid)), "{left:?}");
+    // At the very end nobody may stay.
+    site.signal(Signal::SIGTERM);
+    assert_eq!(site.code(), 0);
+    until("nobody is left", || group.pids("p-web").is_empty());
+}
+
+#[test]
+fn the_leaf_of_a_removed_program_is_removed() {
+    let Some(group) = Group::delegated() else { return };
+    let both = "  a: {command: [sleep, '1000']}\n  b: {command: [sleep, '1000']}";
+    let mut site = group.wrap(Plan::new(both)).start();
+    site.all_running();
+    assert_eq!(group.leaves(), ["p-a", "p-b", "supervisor"]);
+    let Reply::Reloaded(_) = site.reload("  a: {command: [sleep, '1000']}") else { panic!() };
+    until("it is removed", || group.leaves() == ["p-a", "supervisor"]);
+    assert_eq!(site.end(), 0);
+}
+
+/// The starter is in no inner node either: controllers could not be handed on.
+#[test]
+fn in_the_background_the_starter_comes_along() {
+    let Some(group) = Group::delegated() else { return };
+    let plan =
+        Plan::new("  web: {command: [sleep, '1000']}").supervisor("pid_file: DIR/pid").arg("-d");
+    let mut starter = group.wrap(plan).spawn();
+    assert_eq!(starter.code(), 0);
+    let daemon: u32 = fs::read_to_string(starter.path("pid")).unwrap().trim().parse().unwrap();
+    assert_eq!(group.pids(""), Vec::<u32>::new());
+    assert_eq!(group.pids("supervisor"), [daemon]);
+    assert_eq!(group.pids("p-web").len(), 1);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.cast_signed()), Signal::SIGTERM)
+        .unwrap();
+    until("it ends", || group.pids("supervisor").is_empty());
+    assert_eq!(group.leaves(), ["supervisor"]);
+}
+
+/// Y12: silent where it was not delegated, or others live in it.
+#[test]
+fn a_cgroup_that_is_not_ours_alone_is_left_as_it_is() {
+    for (marked, then) in [(false, r#"exec "$@""#), (true, r#""$@"; exit $?"#)] {
+        let Some(group) = Group::new() else { return };
+        if marked && !group.mark() {
+            return;
+        }
+        let plan = Plan::new("  web: {command: [sleep, '1000']}");
+        let mut site = group.wrap_with(plan, then).start();
+        let status = site.all_running();
+        assert_eq!(group.leaves(), Vec::<String>::new(), "{marked}");
+        let web = program(&status, "web").pid.unwrap();
+        assert!(group.pids("").contains(&web));
+        assert!(!site.stderr.all().concat().contains("cgroup"), "{:?}", site.stderr.all());
+        let Reply::Version(version) = site.version() else { panic!() };
+        let pid = nix::unistd::Pid::from_raw(version.pid.cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        assert_eq!(site.end_by_itself(), 0);
+    }
+}
+
+/// Y12: the other hierarchy: with those of version 1 alone, or none at all, all goes on.
+#[test]
+fn without_cgroup2_programs_run_as_ever() {
+    let Some(group) = Group::delegated() else { return };
+    let hidden = r#"exec unshare --mount --propagation private sh -c '
+        mount -t tmpfs none /sys/fs/cgroup && [ ! -e /sys/fs/cgroup/unified ] && exec "$@"' sh "$@""#;
+    let unmounted = r#"exec unshare --mount --propagation private sh -c '
+        for m in $(grep " - cgroup2 " /proc/self/mountinfo | cut -d" " -f5); do umount $m; done
+        grep -q " - cgroup2 " /proc/self/mountinfo || exec "$@"' sh "$@""#;
+    let read_only = r#"exec unshare --mount --propagation private sh -c '
+        for m in $(grep " - cgroup2 " /proc/self/mountinfo | cut -d" " -f5); do
+        mount -o remount,bind,ro $m; done; exec "$@"' sh "$@""#;
+    for then in [hidden, unmounted, read_only] {
+        let plan = Plan::new("  web: {command: [sleep, '1000']}");
+        let mut site = group.wrap_with(plan, then).start();
+        let status = site.all_running();
+        assert_eq!(group.leaves(), Vec::<String>::new(), "{then}");
+        let web = program(&status, "web").pid.unwrap();
+        assert_eq!(cgroup_of(web), cgroup_of(pid(&site)));
+        assert!(!site.stderr.all().concat().contains("cgroup"), "{:?}", site.stderr.all());
+        assert_eq!(site.end(), 0);
+    }
+}
+
+/// The cgroup of a container is ours, as all of it is.
+#[test]
+fn the_cgroup_of_a_container_is_divided_without_a_mark() {
+    if !possible() {
+        return;
+    }
+    let Some(group) = Group::new() else { return };
+    let container = r#"exec unshare --cgroup --mount --propagation private sh -c '
+        mkdir -p "$E2E_MARK/sys" && mount -t cgroup2 none "$E2E_MARK/sys" && exec "$@"' sh "$@""#;
+    let plan = Plan::new("  web: {command: [sleep, '1000']}");
+    let mut site = group.wrap_with(plan, container).start();
+    site.all_running();
+    assert_eq!(group.leaves(), ["p-web", "supervisor"]);
+    assert_eq!(group.pids("supervisor"), [pid(&site)]);
+    assert_eq!(site.end(), 0);
+}
+
+/// That is no reason not to run.
+#[test]
+fn a_program_that_cannot_have_a_leaf_runs_without_and_we_say_so() {
+    let Some(group) = Group::delegated() else { return };
+    fs::write(group.0.join("cgroup.max.descendants"), "1").unwrap();
+    let both = "  a: {command: [sleep, '1000']}\n  b: {command: [sleep, '1000']}";
+    let mut site = group.wrap(Plan::new(both)).start();
+    site.all_running();
+    assert_eq!(group.pids("supervisor").len(), 3);
+    let said = |line: &str| line.contains("it runs without a cgroup of its own");
+    site.stderr.wait_for("a warning", said);
+    assert_eq!(site.stderr.all().iter().filter(|line| said(line)).count(), 1);
+    assert_eq!(site.end(), 0);
+}
+
+/// A cgroup that was killed has no other die: the kernel may think so.
+#[test]
+fn after_a_stop_a_program_can_be_started_again() {
+    let Some(group) = Group::delegated() else { return };
+    let mut site = group.wrap(Plan::new("  web: {command: [sleep, '1000']}")).start();
+    for _ in 0..3 {
+        site.all_running();
+        let web = site.main_pid("web");
+        assert_eq!(group.pids("p-web"), [web]);
+        assert!(site.bring_down(&["web"]).complete);
+        assert!(site.bring_up(&["web"]).complete);
+    }
+    assert_eq!(site.program("web").restarts, 0);
+    assert_eq!(site.end(), 0);
+}
