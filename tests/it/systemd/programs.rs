@@ -66,3 +66,50 @@ fn a_mount_made_inside_the_unit_is_seen_outside() {
         machine.sh("umount /srv/m");
     }
 }
+
+/// Y12: with Delegate=yes each program has a cgroup of its own, and systemd minds nothing of it.
+#[test]
+fn in_a_delegated_unit_each_program_has_a_cgroup() {
+    let Some(machine) = Machine::boot() else { return };
+    let cgroup = |pid: u32| {
+        let text = machine.read(&format!("/proc/{pid}/cgroup"));
+        text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
+    };
+    machine.site(
+        "one",
+        "  web: {command: [sleep, '1005']}\n  other: {command: [sleep, '1006'], user: nobody}",
+    );
+    for kind in KINDS {
+        let unit = unit(&machine, *kind, "one", "Delegate=yes");
+        machine.systemctl(&["start", &unit]);
+        let in_place = |main: u32| {
+            let own = cgroup(main);
+            let service = own.strip_suffix("/supervisor").unwrap_or_else(|| panic!("{own}"));
+            assert!(service.ends_with("/one.service"), "{kind:?}: {own}");
+            for (name, command) in [("web", "sleep 1005"), ("other", "sleep 1006")] {
+                let pid = machine.wait_process(command);
+                machine.until("its leaf", |_| cgroup(pid) == format!("{service}/p-{name}"));
+            }
+        };
+        let main = machine.main_pid(&unit);
+        in_place(main);
+        machine.systemctl(&["reload", &unit]);
+        machine.sh(&format!("kill -9 {main}"));
+        let main = machine.wait_new_main(&unit, main);
+        machine.wait_state(&unit, "active");
+        in_place(main);
+        assert_eq!(machine.show(&unit, "NRestarts"), "1", "{kind:?}");
+        machine.systemctl(&["stop", &unit]);
+        assert_eq!(machine.show(&unit, "Result"), "success", "{kind:?}");
+        for command in ["sleep 1005", "sleep 1006", "/usr/bin/supervisor"] {
+            assert_eq!(machine.processes(command), Vec::<u32>::new(), "{kind:?}");
+        }
+    }
+    let unit = unit(&machine, KINDS[0], "one", "");
+    machine.systemctl(&["start", &unit]);
+    let pids = ["sleep 1005", "sleep 1006"].map(|command| machine.wait_process(command));
+    let own = cgroup(machine.main_pid(&unit));
+    assert!(own.ends_with("/one.service"), "not delegated: {own}");
+    assert_eq!(pids.map(cgroup), [own.clone(), own]);
+    machine.systemctl(&["stop", &unit]);
+}
