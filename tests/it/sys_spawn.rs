@@ -18,8 +18,8 @@ use mini_supervisor::{
         child::Children,
         clock, command,
         spawn::{
-            Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, aside, fork, read_report,
-            vfork,
+            Cgroup, Identity, Prepared, Report, SpawnError, SpawnSpec, Stage, aside, fork,
+            read_report, vfork,
         },
     },
 };
@@ -115,6 +115,23 @@ fn a_child_that_leaves_our_table_of_descriptors_takes_no_more_than_its_own() {
     for ours in [below, above] {
         assert!(nix::sys::stat::fstat(&ours).is_ok(), "a descriptor of ours is closed");
     }
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_entered_is_told_of_and_done_without() {
+    let directory = std::fs::File::open("/").unwrap().into();
+    let mut spec = SpawnSpec::new(vec!["/bin/true".into()]);
+    spec.cgroup = Some(Cgroup { directory, moved: false });
+    let prepared = Prepared::new(spec).unwrap();
+    assert!(prepared.has_a_cgroup());
+    let (child, report) = fork(&prepared).unwrap();
+    let mut children = Children::new();
+    children.insert(1, child);
+    assert_eq!(next_exit(&mut children).exit, Exit::Code(0));
+    let Report::Without(why) = read_report(&report, &prepared) else { panic!("it entered /") };
+    assert_eq!(why.to_string(), "entering its cgroup: No such file or directory (os error 2)");
+    assert_eq!(read_report(&report, &prepared), Report::Reached(Stage::Exec));
+    assert_eq!(read_report(&report, &prepared), Report::Executed);
 }
 
 #[test]

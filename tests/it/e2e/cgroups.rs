@@ -6,14 +6,23 @@ use std::{
     process::Command,
 };
 
-use mini_supervisor::control::{Reply, StateWord};
+use mini_supervisor::{
+    control::{Reply, StateWord},
+    sys::{
+        child::Children,
+        spawn::{Cgroup, Prepared, Report, fork, read_report},
+    },
+};
 use nix::sys::signal::Signal;
 
 use super::{
     harness::{Plan, Site, is_root, program, skip},
     init::possible,
 };
-use crate::{outside::remove_tree, sys_world::until};
+use crate::{
+    outside::remove_tree,
+    sys_world::{next_exit, shell, until},
+};
 
 /// A cgroup of version 2 for one test, removed with it.
 struct Group(PathBuf);
@@ -318,4 +327,76 @@ fn after_a_stop_a_program_can_be_started_again() {
     }
     assert_eq!(site.program("web").restarts, 0);
     assert_eq!(site.end(), 0);
+}
+
+/// F06: the kernel counts whom it killed for want of memory. What it would say stands in a tmpfs
+/// here: not everywhere has the hierarchy of version 2 the memory controller.
+#[test]
+fn who_was_killed_for_want_of_memory_is_said_to_be() {
+    let Some(group) = Group::new() else { return };
+    let kernel = r#"exec unshare --cgroup --mount --propagation private sh -c '
+        m="$E2E_MARK/sys"; mkdir "$m" && mount -t cgroup2 none "$m" && mount -t tmpfs none "$m" &&
+        echo domain >"$m/cgroup.type" && echo $$ >"$m/cgroup.procs" || exit
+        for leaf in supervisor p-eater p-victim p-deaf; do
+          mkdir "$m/$leaf" && : >"$m/$leaf/cgroup.procs" || exit
+          printf "oom 9\noom_kill 3\n" >"$m/$leaf/memory.events"
+        done; exec "$@"' sh "$@""#;
+    let plan = Plan::new(
+        "  eater: {command: [DIR/eater], restart: {policy: never}, stop_post: [[DIR/say]]}
+  victim: {command: [DIR/victim], restart: {policy: never}}
+  deaf: {command: [DIR/deaf], stop: {timeout: 50ms}}",
+    )
+    .script("eater", "printf 'oom 9\\noom_kill 4\\n' >DIR/sys/p-eater/memory.events; kill -9 $$")
+    .script("victim", "kill -9 $$")
+    .script(
+        "deaf",
+        "trap 'echo oom_kill 4 >DIR/sys/p-deaf/memory.events' TERM; echo ready
+while :; do sleep 0.02; done",
+    )
+    .script("say", "echo $EXIT_CODE $EXIT_STATUS $SERVICE_RESULT > DIR/said");
+    let mut site = group.wrap_with(plan, kernel).start();
+    let eater = site.wait_state("eater", StateWord::Exited);
+    assert_eq!(eater.reason, "killed by the kernel: out of memory");
+    assert!(eater.exit.unwrap().out_of_memory);
+    assert_eq!(fs::read_to_string(site.path("said")).unwrap(), "killed KILL oom-kill\n");
+    site.stderr.wait_for("the log", |line| {
+        line.contains("eater: killed by the kernel: out of memory after")
+    });
+    let victim = site.wait_state("victim", StateWord::Exited);
+    assert_eq!(victim.reason, "killed by SIGKILL", "it was killed by somebody else");
+    assert!(!victim.exit.unwrap().out_of_memory);
+    site.stdout.wait_for("a trap", |line| line.ends_with("ready"));
+    site.bring_down(&["deaf"]);
+    let deaf = site.program("deaf").exit.unwrap();
+    assert_eq!(deaf.signal, Some(mini_supervisor::model::Signal::KILL));
+    assert!(!deaf.out_of_memory, "we have killed it");
+    assert_eq!(site.end(), 0);
+}
+
+/// Also into one that was killed, where the kernel would have it die.
+#[test]
+fn a_child_begins_its_life_in_a_cgroup_or_is_moved_there() {
+    let Some(group) = Group::new() else { return };
+    for moved in [false, true] {
+        if moved {
+            fs::write(group.0.join("cgroup.kill"), "1").unwrap();
+        }
+        let mut spec = shell("exec sleep 1000");
+        let directory = fs::File::open(&group.0).unwrap().into();
+        spec.cgroup = Some(Cgroup { directory, moved });
+        let prepared = Prepared::new(spec).unwrap();
+        let (child, pipe) = fork(&prepared).unwrap();
+        let pid = child.pid().number();
+        let mut children = Children::new();
+        children.insert(1, child);
+        let mut reports = Vec::new();
+        until("it executes", || {
+            reports.push(read_report(&pipe, &prepared));
+            reports.ends_with(&[Report::Executed])
+        });
+        assert!(!reports.iter().any(|report| matches!(report, Report::Without(_))), "{reports:?}");
+        assert_eq!(group.pids(""), [pid], "moved: {moved}");
+        children.signal_main(1, mini_supervisor::model::Signal::KILL).unwrap();
+        assert_eq!(next_exit(&mut children).pid.number(), pid);
+    }
 }

@@ -262,7 +262,7 @@ fn every_policy_and_every_end_follow_the_table_of_systemd() {
     ];
     let mut table = String::new();
     for policy in policies {
-        for how in ["0", "1", "TERM", "HUP", "SEGV", "KILL"] {
+        for how in ["0", "1", "TERM", "HUP", "SEGV", "KILL", "OOM"] {
             let web = with(program("web"), |p| again(p, |r| r.policy = policy));
             let trace = play([web], &format!("0s boot; end web {how}; state"));
             let last = trace.lines().last().unwrap();
@@ -276,24 +276,28 @@ fn every_policy_and_every_end_follow_the_table_of_systemd() {
         Never HUP: 0s web EXITED
         Never SEGV: 0s web EXITED
         Never KILL: 0s web EXITED
+        Never OOM: 0s web EXITED
         OnFailure 0: 0s web EXITED
         OnFailure 1: 0s web BACKOFF
         OnFailure TERM: 0s web EXITED
         OnFailure HUP: 0s web EXITED
         OnFailure SEGV: 0s web BACKOFF
         OnFailure KILL: 0s web BACKOFF
+        OnFailure OOM: 0s web BACKOFF
         OnAbnormal 0: 0s web EXITED
         OnAbnormal 1: 0s web EXITED
         OnAbnormal TERM: 0s web EXITED
         OnAbnormal HUP: 0s web EXITED
         OnAbnormal SEGV: 0s web BACKOFF
         OnAbnormal KILL: 0s web BACKOFF
+        OnAbnormal OOM: 0s web BACKOFF
         Always 0: 0s web BACKOFF
         Always 1: 0s web BACKOFF
         Always TERM: 0s web BACKOFF
         Always HUP: 0s web BACKOFF
         Always SEGV: 0s web BACKOFF
         Always KILL: 0s web BACKOFF
+        Always OOM: 0s web BACKOFF
     "#]]
     .assert_eq(&table);
 }

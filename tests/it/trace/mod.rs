@@ -275,6 +275,9 @@ impl Story {
 }
 
 fn exit(how: &str) -> Exit {
+    if how == "OOM" {
+        return Exit::OutOfMemory;
+    }
     how.parse().map_or_else(
         |_| Exit::Signal { signal: Signal::parse(how).unwrap(), core: false },
         Exit::Code,
