@@ -41,6 +41,8 @@ struct Known {
     mixed: bool,
     /// It was killed, and could not be made anew since.
     was_killed: bool,
+    /// It was killed, and nobody has come since: who is seen in it is dying.
+    dying: bool,
     /// The kernel had killed so many in it for want of memory when it was last asked.
     oom_kills: u64,
 }
@@ -106,9 +108,9 @@ impl Shell {
     pub(super) fn cgroup_for(&mut self, id: ProgramId, name: &Name) -> Option<Cgroup> {
         let leaf = self.cgroups.root.as_ref()?.leaf(name);
         let is_first = !self.runs.values().any(|of| *of == id);
-        let known = self.cgroups.known.get(name).copied().unwrap_or_default();
+        let before = self.cgroups.known.get(name).copied().unwrap_or_default();
         // One that was killed is as good as new when it is new.
-        let was_killed = known.was_killed && !(is_first && leaf.remove());
+        let was_killed = before.was_killed && !(is_first && leaf.remove());
         let directory = match leaf.open() {
             Ok(directory) => directory,
             Err(why) => {
@@ -116,9 +118,9 @@ impl Shell {
                 return None;
             }
         };
-        let mut known = Known { was_killed, ..known };
+        let mut known = Known { was_killed, dying: false, ..before };
         if is_first {
-            known.mixed = leaf.is_populated();
+            known.mixed = leaf.is_populated() && !before.dying;
             known.oom_kills = leaf.oom_kills().unwrap_or(0);
         }
         self.cgroups.known.insert(name.clone(), known);
@@ -149,7 +151,7 @@ impl Shell {
         let all = runs.all(|(run, _)| self.doomed.contains(run));
         // What one of the mode `process` has left behind goes on.
         if all && !known.mixed && program.stop.kill_mode != KillMode::Process {
-            known.was_killed = true;
+            (known.was_killed, known.dying) = (true, true);
             leaf.kill();
         }
     }
