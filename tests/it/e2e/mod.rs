@@ -29,6 +29,7 @@ mod host;
 mod init;
 mod install;
 mod instance;
+mod killed;
 pub(crate) mod lines;
 mod moments;
 mod notify;
