@@ -267,7 +267,7 @@ impl Shell<'_> {
                 self.options.voice.info(&text);
             }
             (true, Exit::OutOfMemory) | (false, _) => {
-                self.options.voice.info(&format!("{}: {exit}", self.name))
+                self.options.voice.info(&format!("{}: {exit}", self.name));
             }
         }
     }

@@ -115,6 +115,7 @@ impl Leaf {
 
     /// Removes it, and what the program has made below it; whether it is gone. One with a living
     /// process stays.
+    #[expect(clippy::must_use_candidate, reason = "mostly nothing follows from it")]
     pub fn remove(&self) -> bool {
         remove(&self.folder, 16)
     }
