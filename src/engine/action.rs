@@ -102,7 +102,8 @@ pub enum Role {
 /// What `stop_post` is told, in systemd's words (systemd.exec(5), `$SERVICE_RESULT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAs {
-    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `start-limit-hit`, `resources`.
+    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `start-limit-hit`,
+    /// `resources`.
     pub result: ServiceResult,
     /// How the main process ended, when it ran.
     pub exit: Option<Exit>,

@@ -79,7 +79,8 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Makes it unless it is there, and gives the directory.
+    /// Makes it unless it is there, and gives the directory. A new one has no limits, whatever an
+    /// earlier one had.
     ///
     /// # Errors
     /// As mkdir(2) and open(2).
@@ -126,7 +127,8 @@ impl Leaf {
 struct Facts<'a> {
     /// `cgroup.type`; the root of the host has none.
     kind: Option<&'a str>,
-    /// Who manages the host says so (`user.delegate`, `trusted.delegate`: systemd.resource-control(5)).
+    /// Who manages the host says so: `user.delegate` or `trusted.delegate`
+    /// (systemd.resource-control(5)).
     marked: bool,
     /// It is all that our cgroup namespace shows: that of a container.
     whole: bool,
