@@ -108,7 +108,9 @@ impl Shell {
     pub(super) fn cgroup_for(&mut self, id: ProgramId, name: &Name) -> Option<Cgroup> {
         let leaf = self.cgroups.root.as_ref()?.leaf(name);
         let is_first = !self.runs.values().any(|of| *of == id);
-        let before = self.cgroups.known.get(name).copied().unwrap_or_default();
+        // What a supervisor before us has done to it nobody knows.
+        let unknown = Known { was_killed: true, ..Known::default() };
+        let before = self.cgroups.known.get(name).copied().unwrap_or(unknown);
         // One that was killed is as good as new when it is new.
         let was_killed = before.was_killed && !(is_first && leaf.remove());
         let directory = match leaf.open() {

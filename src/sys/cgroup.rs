@@ -219,7 +219,7 @@ fn remove(folder: &Path, depth: usize) -> bool {
             remove(&entry.path(), depth.saturating_sub(1));
         }
     }
-    fs::remove_dir(folder).is_ok()
+    fs::remove_dir(folder).is_ok() || !folder.exists()
 }
 
 /// Whether this extended attribute is `1`.

@@ -313,6 +313,48 @@ fn a_program_that_cannot_have_a_leaf_runs_without_and_we_say_so() {
     assert_eq!(site.end(), 0);
 }
 
+/// What a killed supervisor has left in its cgroups holds up nobody, nor that it had killed them.
+#[test]
+fn a_supervisor_takes_over_the_leaves_of_one_that_was_killed() {
+    let Some(group) = Group::delegated() else { return };
+    let both = "  a: {command: [sleep, '1000']}\n  b: {command: [sleep, '1000']}";
+    let mut site = group.wrap(Plan::new(both)).start();
+    site.all_running();
+    assert!(site.bring_down(&["b"]).complete);
+    let old = site.main_pid("a");
+    site.signal(Signal::SIGKILL);
+    assert_eq!(site.code(), 137);
+    let mut site = site.again();
+    let status = site.all_running();
+    for (name, leaf) in [("a", "p-a"), ("b", "p-b")] {
+        assert_eq!(group.pids(leaf), [program(&status, name).pid.unwrap()]);
+    }
+    assert_ne!(group.pids("p-a"), [old]);
+    assert_eq!(group.pids("supervisor"), [pid(&site)]);
+    assert_eq!(site.end(), 0);
+    assert_eq!(group.leaves(), ["supervisor"]);
+}
+
+/// Who lives in a leaf that the supervisor does not know stays there.
+#[test]
+fn a_leaf_that_is_lived_in_is_shared() {
+    let Some(group) = Group::delegated() else { return };
+    let leaf = group.0.join("p-web");
+    fs::create_dir(&leaf).unwrap();
+    fs::write(leaf.join("cgroup.kill"), "1").unwrap();
+    let script = format!("echo $$ > {}/cgroup.procs && exec sleep 1000", leaf.display());
+    let mut lodger = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    until("he is in", || group.pids("p-web") == [lodger.id()]);
+    let mut site = group.wrap(Plan::new("  web: {command: [sleep, '1000']}")).start();
+    let status = site.all_running();
+    let web = program(&status, "web").pid.unwrap();
+    assert!(group.pids("p-web").contains(&web));
+    assert_eq!(site.end(), 0);
+    assert_eq!(group.pids("p-web"), [lodger.id()]);
+    lodger.kill().unwrap();
+    lodger.wait().unwrap();
+}
+
 /// A cgroup that was killed has no other die: the kernel may think so.
 #[test]
 fn after_a_stop_a_program_can_be_started_again() {
