@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
+    time::Duration,
 };
 
 use super::Shell;
@@ -17,6 +18,7 @@ use crate::{
     plan::ProgramId,
     sys::{
         cgroup::{Leaf, Root},
+        clock,
         spawn::Cgroup,
     },
 };
@@ -82,9 +84,15 @@ impl Cgroups {
 
     /// At the very end. Our own stays while we are in it.
     pub(super) fn remove_all(&mut self) {
-        for name in mem::take(&mut self.known).into_keys() {
-            if let Some(root) = &self.root {
-                root.leaf(&name).remove();
+        /// For children that were killed before their exec: nobody has waited for their end.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let Some(root) = &self.root else { return };
+        let end = clock::monotonic() + PATIENCE;
+        for (name, known) in mem::take(&mut self.known) {
+            let leaf = root.leaf(&name);
+            if !leaf.remove() && !known.mixed {
+                leaf.wait_until_empty(end.since(clock::monotonic()));
+                leaf.remove();
             }
         }
     }

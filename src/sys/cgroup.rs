@@ -8,13 +8,16 @@
 use std::{
     ffi::CString,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirBuilderExt, fs::OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{SysError, mountinfo};
 use crate::model::Name;
@@ -112,6 +115,18 @@ impl Leaf {
     /// Linux 5.14; before, nothing happens.
     pub fn kill(&self) {
         write(&self.folder, "cgroup.kill", "1").ok();
+    }
+
+    /// Waits until nobody lives in it, but not for longer than this.
+    pub fn wait_until_empty(&self, within: Duration) {
+        let Ok(mut events) = fs::File::open(self.folder.join("cgroup.events")) else { return };
+        let mut text = String::new();
+        // What changes after it was read wakes us.
+        let read = events.read_to_string(&mut text).is_ok();
+        if read && number(&text, "populated") == Some(1) {
+            let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO);
+            poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout).ok();
+        }
     }
 
     /// Removes it, and what the program has made below it; whether it is gone. One with a living

@@ -84,6 +84,14 @@ impl Group {
         text.lines().map(|line| line.parse().unwrap()).collect()
     }
 
+    /// Those of them that execute sleep(1) by now.
+    fn sleepers(&self, leaf: &str) -> Vec<u32> {
+        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm"));
+        let mut pids = self.pids(leaf);
+        pids.retain(|pid| name(pid).is_ok_and(|name| name.trim_end() == "sleep"));
+        pids
+    }
+
     fn leaves(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap().map(Result::unwrap);
         let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
@@ -183,21 +191,21 @@ fn what_a_program_may_leave_behind_goes_on_in_its_leaf() {
     let mut site = group.wrap(plan).start();
     for round in 1..=2 {
         site.all_running();
-        until("all are there", || group.pids("p-web").len() == round + 1);
+        until("all are there", || group.sleepers("p-web").len() == round + 1);
         site.bring_down(&["web"]);
         assert_eq!(site.program("web").state, StateWord::Stopped);
-        until("the main process is gone", || group.pids("p-web").len() == round);
+        until("the main process is gone", || group.sleepers("p-web").len() == round);
         site.bring_up(&["web"]);
     }
     // And when the mode is another one: they were there before this run.
-    until("all are there", || group.pids("p-web").len() == 4);
+    until("all are there", || group.sleepers("p-web").len() == 4);
     site.bring_down(&["web"]);
     site.reload("  web: {command: [DIR/web], stop: {timeout: 2s}}");
     site.bring_up(&["web"]);
-    until("all are there", || group.pids("p-web").len() == 5);
-    let before = group.pids("p-web");
+    until("all are there", || group.sleepers("p-web").len() == 5);
+    let before = group.sleepers("p-web");
     site.bring_down(&["web"]);
-    let left = group.pids("p-web");
+    let left = group.sleepers("p-web");
     assert!(left.len() >= 3 && left.iter().all(|pid| before.contains(pid)), "{left:?}");
     // At the very end nobody may stay.
     site.signal(Signal::SIGTERM);
