@@ -54,7 +54,16 @@ pub(super) fn describe(site: &Site) -> String {
                 Action::Await { program, attempt, index } => {
                     events.push_back(Event::Condition { program, attempt, index });
                 }
-                Action::Signal { .. }
+                Action::Tidy { program, run, moment } => {
+                    let own = program.and_then(|id| engine.program(id));
+                    let who = own.map(|program| format!("{}: ", program.name)).unwrap_or_default();
+                    for line in super::shm::describe(&engine, program, moment).lines() {
+                        log(format_args!("  {who}{line}"));
+                    }
+                    events.push_back(Event::Tidied { program, run });
+                }
+                Action::TidyNoMore(_)
+                | Action::Signal { .. }
                 | Action::AwaitNothing(_)
                 | Action::RemoveRuntime(_)
                 | Action::Record(_)

@@ -22,6 +22,7 @@ pub mod logs;
 mod notify;
 mod place;
 mod requests;
+mod shm;
 mod start;
 
 use std::{
@@ -85,6 +86,8 @@ struct Shell {
     /// Who started us, and the service manager.
     manager: notify::Manager,
     loader: loader::Loader,
+    /// Threads that look for what is stale in /dev/shm.
+    sweeps: shm::Sweeps,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -180,6 +183,7 @@ impl Shell {
                 attempt: met.attempt,
                 index: met.index,
             }),
+            Input::Tidied { program, run, records } => self.tidied(program, run, records),
             Input::Event(event) => self.feed(*event),
             Input::ThreadLost(name) => {
                 let text = format!("bug: the {name} thread is lost; stopping");

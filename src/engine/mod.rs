@@ -22,6 +22,7 @@ mod slot;
 mod state;
 mod status;
 mod summary;
+mod tidy;
 mod up;
 
 use std::{
@@ -38,16 +39,18 @@ pub use event::*;
 pub use record::*;
 pub use slot::*;
 pub use state::*;
+pub use tidy::Then;
 
 use self::{
     machine::{Cx, Input},
     outcome::Operation,
     site::Phase,
     slot::earlier,
+    tidy::SiteTidy,
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, Site, Supervisor, WallTime},
+    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -64,6 +67,10 @@ pub struct Engine {
     stop_began: Option<Instant>,
     /// What programs are given of their stop timeouts.
     patience: Patience,
+    /// Stale files in /dev/shm, of the site; they are being removed, or were for the last time.
+    shm: Arc<[ShmRule]>,
+    tidying: Option<SiteTidy>,
+    tidied_last: bool,
     is_init: bool,
     next_run: u64,
     random: u64,
@@ -121,6 +128,9 @@ impl Engine {
             ends_by: None,
             stop_began: None,
             patience: Patience::ALL,
+            shm: plan.shm,
+            tidying: None,
+            tidied_last: false,
             is_init: around.is_init,
             next_run: 0,
             random: around.seed,
@@ -158,6 +168,10 @@ impl Engine {
                 self.loaded(&site, &order, at, out);
             }
             Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
+            Event::Tidied { program: Some(id), run } => {
+                self.with(id, at, out, |slot, cx| slot.tidied(run, cx));
+            }
+            Event::Tidied { program: None, run } => self.site_tidied(run),
             Event::Told(told) => self.told(told, at, out),
         }
         self.settle(at, out);
@@ -168,7 +182,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let programs = self.deadlines.first().map(|(at, _)| *at);
         let operations = self.operations.values().filter_map(|op| op.until).min();
-        earlier(earlier(programs, operations), self.phase.deadline())
+        let own = earlier(self.phase.deadline(), self.tidy_deadline());
+        earlier(earlier(programs, operations), own)
     }
 
     /// The program with this id.
@@ -296,6 +311,7 @@ impl Engine {
         let waits = |slot: &Slot| matches!(slot.state, State::Waiting { wait_until: None, .. });
         let open = self.gate(id, at.now).is_open() || self.bugs.skip_the_gate;
         let starts = |slot: &Slot| matches!(slot.state, State::Spawning { .. });
+        let open = open && (self.tidying.is_none() || self.bugs.start_before_the_site_is_tidied);
         let open = open && !(self.bugs.one_at_a_time && self.programs().any(starts));
         if open && self.slot(id).is_some_and(waits) {
             self.step(id, Input::GateOpen, at, out);
@@ -331,6 +347,7 @@ impl Engine {
             | State::Retrying { .. }
             | State::Spawning { .. }
             | State::Preparing { .. }
+            | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Settling { .. }
             | State::Running { .. }
@@ -396,6 +413,7 @@ impl Engine {
             self.step(id, Input::Deadline, at, out);
         }
         self.operations_due(at, out);
+        self.tidy_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {

@@ -60,6 +60,7 @@ impl Engine {
             State::Preparing { index, .. } | State::Sweeping { index, .. } => {
                 format!("start_pre[{index}] runs")
             }
+            State::Tidying { .. } => "what is stale in /dev/shm is looked for".to_owned(),
             State::Settling { index, .. } => format!("start_post[{index}] runs"),
             State::Running { .. } => format!("running since {}", slot.since.1),
             State::Draining { why, .. } => {

@@ -19,6 +19,7 @@ mod pid;
 pub mod random;
 pub mod resolve;
 pub mod rlimit;
+pub mod shm;
 pub mod signals;
 pub mod sigwait;
 pub mod socket;

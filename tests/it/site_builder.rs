@@ -59,6 +59,7 @@ pub(crate) fn program(text: &str) -> Program {
         runtime_directory: None,
         state_directory: None,
         cleanup: Box::default(),
+        shm: None,
         logging: Arc::new(logging()),
         variants: BTreeMap::new(),
     }
