@@ -12,7 +12,7 @@ use super::{
     machine::{Cx, Input},
     slot::earlier,
 };
-use crate::model::{Human, Instant, Limit, ShmMoment, ShmRule};
+use crate::model::{Instant, Limit, ShmMoment, ShmRule};
 
 /// What follows when the stale files of a program are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,7 @@ pub(super) struct SiteTidy {
 const LONGEST: Duration = Duration::from_secs(30);
 
 fn too_slow() -> What {
-    let why = format!("not done within {}; going on without it", Human(LONGEST));
-    What::ShmFailed { why: why.into() }
+    What::ShmFailed { why: "the look for stale files takes too long; going on without it".into() }
 }
 
 impl Slot {
