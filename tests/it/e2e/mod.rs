@@ -36,5 +36,6 @@ mod output;
 mod pid_file;
 mod reload;
 mod restarts;
+mod shm;
 mod signals;
 mod stops;
