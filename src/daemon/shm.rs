@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
+
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{Shell, input::Input};
 use crate::{
     engine::{Engine, Event, Record, RunId, What},
-    model::{Human, ShmMoment, ShmRule, WallTime},
+    model::{Human, Name, ShmMoment, ShmRule, WallTime},
     plan::ProgramId,
     sys::{
         clock,
-        shm::{Directory, Looks, Users, users},
+        shm::{Directory, Looks, Removed, Users, users},
     },
 };
 
@@ -30,7 +33,6 @@ const KEPT_MAX: usize = 20;
 
 /// What is to be removed, and where.
 pub(super) struct Order {
-    directory: PathBuf,
     rules: Vec<ShmRule>,
     /// Files of the site itself.
     spared: BTreeSet<OsString>,
@@ -52,12 +54,99 @@ pub(crate) struct Report {
     failed: Option<String>,
 }
 
-/// Whether a thread may go on to remove; held while it does.
+/// A file that may be removed, unless somebody uses it or it is only to be told.
+type Candidate<'n> = (&'n OsStr, Looks, bool);
+
+/// Whether files may be removed for an order; held while one is.
 type Leave = Arc<Mutex<bool>>;
 
-/// The threads that are at it.
+/// One order for the thread.
+struct Job {
+    order: Order,
+    leave: Leave,
+    program: Option<ProgramId>,
+    name: Option<Name>,
+    run: RunId,
+}
+
+/// The orders that are under way, and the thread that carries them out.
 #[derive(Default)]
-pub(super) struct Sweeps(BTreeMap<RunId, Leave>);
+pub(super) struct Sweeps {
+    leaves: BTreeMap<RunId, Leave>,
+    thread: Option<Sender<Job>>,
+}
+
+/// Carries out some orders with one look at all processes.
+fn sweep(place: &Path, orders: &[(&Order, &Mutex<bool>)]) -> Vec<Report> {
+    let fail = |why: &str| Report { failed: Some(why.to_owned()), ..Report::default() };
+    let directory = match Directory::open(place) {
+        Ok(directory) => directory,
+        Err(why) => return orders.iter().map(|_| fail(&why.to_string())).collect(),
+    };
+    let mut names = vec![Vec::new(); orders.len()];
+    let mut reports = Vec::with_capacity(orders.len());
+    let mut all = Vec::with_capacity(orders.len());
+    for ((order, _), names) in orders.iter().zip(&mut names) {
+        let mut report = Report::default();
+        all.push(order.look(&directory, names, &mut report).unwrap_or_else(|why| {
+            report.failed = Some(why);
+            Vec::new()
+        }));
+        reports.push(report);
+    }
+    let files = all.iter().flatten().map(|(_, looks, _)| looks.id).collect();
+    let users = users(&directory, &files);
+    for ((candidates, (_, leave)), report) in all.iter().zip(orders).zip(&mut reports) {
+        remove(&directory, candidates, &users, leave, report);
+    }
+    reports
+}
+
+/// Removes those that nobody uses, for as long as it may.
+fn remove(
+    directory: &Directory,
+    candidates: &[Candidate<'_>],
+    users: &Users,
+    leave: &Mutex<bool>,
+    report: &mut Report,
+) {
+    for (name, looks, dry) in candidates {
+        if let Some(why) = in_use(looks, users) {
+            report.keep(name, why);
+            continue;
+        }
+        if *dry {
+            report.would.push(shown(name));
+            continue;
+        }
+        let leave = leave.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*leave {
+            return;
+        }
+        match directory.remove(name, looks.id) {
+            Ok(Removed::Gone) => {}
+            Ok(Removed::Now) => report.removed.push(shown(name)),
+            Ok(Removed::Other) => {
+                report.keep(name, "something else has this name by now".to_owned());
+            }
+            Err(why) => report.keep(name, why.to_string()),
+        }
+    }
+}
+
+/// The thread: as many orders at once as there are.
+fn work(inbox: &Receiver<Job>, queue: &Sender<Input>) {
+    while let Ok(first) = inbox.recv() {
+        let jobs: Vec<Job> = std::iter::once(first).chain(inbox.try_iter()).collect();
+        let orders: Vec<_> = jobs.iter().map(|job| (&job.order, &*job.leave)).collect();
+        let reports = sweep(Path::new(PLACE), &orders);
+        for (Job { program, name, run, .. }, report) in jobs.into_iter().zip(reports) {
+            let records = report.records().into_iter();
+            let records = records.map(|what| Record { program: name.clone(), what }).collect();
+            super::input::send(queue, Input::Tidied { program, run, records });
+        }
+    }
+}
 
 impl Order {
     /// What the rules of `program`, or of the site, order for this moment.
@@ -72,7 +161,6 @@ impl Order {
         let pid_file = engine.supervisor().pid_file.as_deref();
         let below = pid_file.and_then(|path| path.strip_prefix(PLACE).ok());
         Self {
-            directory: PLACE.into(),
             rules,
             spared: below.map(|name| name.as_os_str().to_owned()).into_iter().collect(),
             dry_run: false,
@@ -80,52 +168,30 @@ impl Order {
         }
     }
 
-    /// Does it; `leave` is asked before each file.
-    fn carry_out(&self, leave: &Mutex<bool>) -> Report {
-        let mut report = Report::default();
-        if let Err(why) = self.sweep(leave, &mut report) {
-            report.failed = Some(why);
-        }
-        report
-    }
-
-    fn sweep(&self, leave: &Mutex<bool>, report: &mut Report) -> Result<(), String> {
-        let directory = Directory::open(&self.directory).map_err(|e| e.to_string())?;
+    /// What it is about: what stays by its looks alone is told, the others may go.
+    fn look<'n>(
+        &self,
+        directory: &Directory,
+        names: &'n mut Vec<OsString>,
+        report: &mut Report,
+    ) -> Result<Vec<Candidate<'n>>, String> {
         let wanted = Wanted::new(&self.rules);
-        let names = directory.names(|name| wanted.rules_for(name).next().is_some(), MOST);
-        let names = names.map_err(|e| e.to_string())?;
-        report.more = names.more;
-        let mut candidates: Vec<(&OsStr, Looks, bool)> = Vec::new();
-        for name in &names.found {
+        let found = directory.names(|name| wanted.rules_for(name).next().is_some(), MOST);
+        let found = found.map_err(|e| e.to_string())?;
+        report.more = found.more;
+        *names = found.found;
+        let mut candidates = Vec::new();
+        for name in names.iter() {
             match directory.look(name) {
                 Ok(Some(looks)) => match self.judge(name, &looks, &wanted) {
-                    Ok(dry) => candidates.push((name, looks, dry || self.dry_run)),
+                    Ok(dry) => candidates.push((&**name, looks, dry || self.dry_run)),
                     Err(why) => report.keep(name, why),
                 },
                 Ok(None) => {}
                 Err(why) => report.keep(name, why.to_string()),
             }
         }
-        let files = candidates.iter().map(|(_, looks, _)| looks.id).collect();
-        let users = users(&directory, &files);
-        for (name, looks, dry) in candidates {
-            if let Some(why) = in_use(&looks, &users) {
-                report.keep(name, why);
-            } else if dry {
-                report.would.push(shown(name));
-            } else {
-                let leave = leave.lock().unwrap_or_else(PoisonError::into_inner);
-                if !*leave {
-                    return Ok(());
-                }
-                match directory.remove(name, looks.id) {
-                    Ok(true) => report.removed.push(shown(name)),
-                    Ok(false) => report.keep(name, "something else has this name by now".into()),
-                    Err(why) => report.keep(name, why.to_string()),
-                }
-            }
-        }
-        Ok(())
+        Ok(candidates)
     }
 
     /// Whether a rule allows to remove what is there, and whether only to say so; else why not.
@@ -257,45 +323,143 @@ impl Report {
 impl Shell {
     /// A thread looks, as there may be many processes; it reports back.
     pub(super) fn tidy(&mut self, program: Option<ProgramId>, run: RunId, moment: ShmMoment) {
-        let order = Order::new(&self.engine, program, moment);
-        let leave = Leave::new(Mutex::new(true));
-        let (asked, queue) = (Arc::clone(&leave), self.queue.clone());
         let name = program.and_then(|id| Some(self.engine.program(id)?.name.clone()));
-        let thread = std::thread::Builder::new().name("shm".into()).spawn(move || {
-            let records = order.carry_out(&asked).records();
-            let records = records.into_iter().map(|what| Record { program: name.clone(), what });
-            let records = records.collect();
-            super::input::send(&queue, Input::Tidied { program, run, records });
-        });
-        match thread {
-            Ok(_) => drop(self.sweeps.0.insert(run, leave)),
+        let leave = Leave::new(Mutex::new(true));
+        let order = Order::new(&self.engine, program, moment);
+        let job = Job { order, leave: Arc::clone(&leave), program, name: name.clone(), run };
+        match self.sweeps.give(job, &self.queue) {
+            Ok(()) => drop(self.sweeps.leaves.insert(run, leave)),
             Err(why) => {
                 let why = format!("cannot start a thread: {why}").into();
-                let name = program.and_then(|id| Some(self.engine.program(id)?.name.clone()));
                 self.record(Record { program: name, what: What::ShmFailed { why } });
                 self.results.push_back(Event::Tidied { program, run });
             }
         }
     }
 
-    /// When this returns, its thread removes nothing any more.
+    /// When this returns, nothing is removed for that order any more.
     pub(super) fn tidy_no_more(&mut self, run: RunId) {
-        if let Some(leave) = self.sweeps.0.remove(&run) {
+        if let Some(leave) = self.sweeps.leaves.remove(&run) {
             *leave.lock().unwrap_or_else(PoisonError::into_inner) = false;
         }
     }
 
-    /// What a thread has done.
+    /// What the thread has done.
     pub(super) fn tidied(&mut self, program: Option<ProgramId>, run: RunId, said: Vec<Record>) {
-        self.sweeps.0.remove(&run);
+        self.sweeps.leaves.remove(&run);
         said.into_iter().for_each(|record| self.record(record));
         self.feed(Event::Tidied { program, run });
+    }
+}
+
+impl Sweeps {
+    /// The thread is there from the first order on; one that is lost is made anew.
+    fn give(&mut self, job: Job, queue: &Sender<Input>) -> io::Result<()> {
+        let job = match &self.thread {
+            Some(thread) => match thread.send(job) {
+                Ok(()) => return Ok(()),
+                Err(back) => back.into_inner(),
+            },
+            None => job,
+        };
+        let (thread, inbox) = crossbeam_channel::unbounded();
+        let queue = queue.clone();
+        std::thread::Builder::new().name("shm".into()).spawn(move || work(&inbox, &queue))?;
+        drop(thread.send(job));
+        self.thread = Some(thread);
+        Ok(())
     }
 }
 
 /// What a start would remove, in lines for people.
 pub(super) fn describe(engine: &Engine, program: Option<ProgramId>, moment: ShmMoment) -> String {
     let order = Order { dry_run: true, ..Order::new(engine, program, moment) };
-    let records = order.carry_out(&Mutex::new(false)).records();
+    let reports = sweep(Path::new(PLACE), &[(&order, &Mutex::new(false))]);
+    let records: Vec<What> = reports.iter().flat_map(Report::records).collect();
     records.iter().map(|what| format!("{what}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::Path, sync::Mutex};
+
+    use super::{MOST, Order, Report, sweep};
+    use crate::model::{ShmMoment, ShmRule, WallTime};
+
+    fn order(patterns: &[&str]) -> Order {
+        let rule = ShmRule {
+            remove: patterns.iter().map(|text| (*text).into()).collect(),
+            when: Box::new([ShmMoment::Before]),
+            owner: nix::unistd::geteuid().as_raw(),
+            older_than: None,
+            dry_run: false,
+        };
+        let spared = BTreeSet::new();
+        Order { rules: vec![rule], spared, dry_run: false, now: WallTime(i64::MAX) }
+    }
+
+    fn one(place: &Path, order: &Order, leave: bool) -> Report {
+        sweep(place, &[(order, &Mutex::new(leave))]).remove(0)
+    }
+
+    fn count(place: &Path) -> usize {
+        fs::read_dir(place).unwrap().count()
+    }
+
+    #[test]
+    fn so_many_files_are_removed_in_one_go_and_no_more() {
+        let place = tempfile::tempdir().unwrap();
+        for n in 0..MOST + 7 {
+            fs::File::create(place.path().join(format!("seg{n}"))).unwrap();
+        }
+        let report = one(place.path(), &order(&["seg*"]), true);
+        assert_eq!((report.removed.len(), report.more, count(place.path())), (MOST, 7, 7));
+        let said = report.records().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = said.first().map(String::as_str).unwrap_or_default();
+        assert!(first.starts_with("shm: removed 10000 stale files: seg0, "), "{first}");
+        let last = said.last().map(String::as_str);
+        let all = "shm: kept 7 more files: no more than 10000 are looked at in one go";
+        assert_eq!(last, Some(all));
+    }
+
+    #[test]
+    fn after_its_order_was_taken_back_nothing_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("segment"), "x").unwrap();
+        let report = one(place.path(), &order(&["seg*"]), false);
+        assert_eq!((report, count(place.path())), (Report::default(), 1));
+    }
+
+    #[test]
+    fn two_orders_for_the_same_files_do_not_disturb_each_other() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("segment"), "x").unwrap();
+        let (order, leave) = (order(&["seg*"]), Mutex::new(true));
+        let reports = sweep(place.path(), &[(&order, &leave), (&order, &leave)]);
+        let removed: Vec<usize> = reports.iter().map(|report| report.removed.len()).collect();
+        let kept: Vec<usize> = reports.iter().map(|report| report.kept.len()).collect();
+        assert_eq!((removed, kept), (vec![1, 0], vec![0, 0]));
+    }
+
+    #[test]
+    fn files_of_the_site_itself_are_kept() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("site.pid"), "1").unwrap();
+        let spared = BTreeSet::from(["site.pid".into()]);
+        let report = one(place.path(), &Order { spared, ..order(&["site*"]) }, true);
+        let kept = ("site.pid".to_owned(), "it is a file of this site".to_owned());
+        assert_eq!(report.kept, [kept]);
+        assert_eq!(count(place.path()), 1);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_directory_is_not_followed() {
+        let real = tempfile::tempdir().unwrap();
+        fs::write(real.path().join("segment"), "x").unwrap();
+        let link = real.path().join("link");
+        symlink(real.path(), &link).unwrap();
+        let report = one(&link, &order(&["seg*"]), true);
+        assert!(report.failed.is_some(), "{report:?}");
+        assert!(real.path().join("segment").exists());
+    }
 }

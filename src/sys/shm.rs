@@ -91,6 +91,17 @@ fn millis(seconds: i64, nanos: i64) -> WallTime {
     WallTime(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
 }
 
+/// What became of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is removed.
+    Now,
+    /// Somebody was faster.
+    Gone,
+    /// It stands for something else by now.
+    Other,
+}
+
 /// The directory, opened.
 #[derive(Debug)]
 pub struct Directory {
@@ -157,18 +168,19 @@ impl Directory {
         }
     }
 
-    /// Removes `name`, if it still stands for `file` and for nothing else. Whether it did.
+    /// Removes `name`, if it still stands for `file` and for nothing else.
     ///
     /// # Errors
     /// See unlink(2).
-    pub fn remove(&self, name: &OsStr, file: FileId) -> Result<bool, SysError> {
-        let same = |looks: Looks| looks.id == file && looks.other.is_none() && looks.links == 1;
-        if !self.look(name)?.is_some_and(same) {
-            return Ok(false);
+    pub fn remove(&self, name: &OsStr, file: FileId) -> Result<Removed, SysError> {
+        match self.look(name)? {
+            None => return Ok(Removed::Gone),
+            Some(now) if now.id == file && now.other.is_none() && now.links == 1 => {}
+            Some(_) => return Ok(Removed::Other),
         }
         match unlinkat(self.fd.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
+            Ok(()) => Ok(Removed::Now),
+            Err(Errno::ENOENT) => Ok(Removed::Gone),
             Err(e) => Err(SysError::new("remove it", e)),
         }
     }
