@@ -24,8 +24,6 @@ pub(super) struct Door {
     pub(super) bound: BoundPath,
     /// What the socket is made with.
     pub(super) settings: Settings,
-    /// Held for as long as we live; goes after the socket.
-    pub(super) lock: Option<InstanceLock>,
     /// The runtime directory.
     pub(super) directory: PathBuf,
 }
@@ -83,7 +81,8 @@ impl Shell {
         if std::fs::symlink_metadata(&lock).is_err() {
             // The whole directory is gone; what we hold is a lock on nothing.
             make_directory(&door.directory).map_err(|why| why.to_string())?;
-            door.lock = Some(InstanceLock::take(&lock).map_err(|why| match why {
+            let mark = Some(self.nursery.instance.as_str());
+            self.lock = Some(InstanceLock::take(&lock, mark).map_err(|why| match why {
                 LockError::Held(_) => "another supervisor of the site has its lock".to_owned(),
                 LockError::Unusable(why) => why.to_string(),
             })?);

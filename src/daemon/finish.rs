@@ -79,7 +79,8 @@ impl Shell {
         }
     }
 
-    fn orphans(&mut self) -> usize {
+    /// How many processes hang below us that we did not make.
+    pub(super) fn orphans(&mut self) -> usize {
         if !self.trees.is_usable() {
             return usize::from(child::has_children());
         }

@@ -44,6 +44,8 @@ pub(super) enum Input {
     },
     /// From the loader.
     Event(Box<Event>),
+    /// What a supervisor before us has left has ended, or its time is over.
+    LeftoversEnded,
     /// A thread that we cannot be without has ended.
     ThreadLost(&'static str),
 }

@@ -17,6 +17,7 @@ mod finish;
 mod input;
 mod journal;
 mod last_words;
+mod leftovers;
 mod loader;
 pub mod logs;
 mod notify;
@@ -47,6 +48,7 @@ use crate::{
         Pid,
         child::Children,
         clock,
+        lockfile::InstanceLock,
         mountinfo::HangingMounts,
         signals::{self, Arrived},
         stdio,
@@ -81,6 +83,8 @@ struct Shell {
     journal: journal::Journal,
     control: Option<control::ControlHandle>,
     door: Option<door::Door>,
+    /// Held for as long as we live; goes after the socket.
+    lock: Option<InstanceLock>,
     conditions: Option<conditions::ConditionHandle>,
     watcher: input::Watcher,
     /// Who started us, and the service manager.
@@ -108,8 +112,15 @@ impl Shell {
     fn run(&mut self, inputs: &Receiver<Input>) -> u8 {
         // A stop that came while we were starting: nothing is started for it to end.
         self.signals();
+        let mut waiting = Vec::new();
+        if self.exit.is_none() {
+            waiting = self.end_leftovers(inputs);
+        }
         if self.exit.is_none() {
             self.feed(Event::Boot);
+        }
+        for input in waiting {
+            self.take(input);
         }
         // A site starts at once and then goes on one by one: such buffers are not needed again.
         self.results.shrink_to_fit();
@@ -185,6 +196,8 @@ impl Shell {
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
             Input::Event(event) => self.feed(*event),
+            // Of a wait that a stop has cut short.
+            Input::LeftoversEnded => {}
             Input::ThreadLost(name) => {
                 let text = format!("bug: the {name} thread is lost; stopping");
                 // Where the log thread is the one that is lost, there is no log.

@@ -29,7 +29,12 @@ pub(super) struct Place {
 
 impl Place {
     /// Takes the first runtime directory that can be made, and the lock in it.
-    pub(super) fn make(supervisor: &Supervisor, options: &RunOptions) -> Result<Self, Refusal> {
+    /// `mark` is what our processes will be known by.
+    pub(super) fn make(
+        supervisor: &Supervisor,
+        options: &RunOptions,
+        mark: &str,
+    ) -> Result<Self, Refusal> {
         let environment =
             |name: &str| options.environment.get(&OsString::from(name)).map(PathBuf::from);
         let uid = nix::unistd::geteuid().as_raw();
@@ -45,7 +50,7 @@ impl Place {
         let mut why = None;
         for directory in candidates {
             match door::make_directory(&directory) {
-                Ok(()) => match InstanceLock::take(&directory.join(door::LOCK)) {
+                Ok(()) => match InstanceLock::take(&directory.join(door::LOCK), Some(mark)) {
                     Ok(lock) => {
                         let socket = supervisor.control.socket.clone();
                         let socket = socket.unwrap_or_else(|| directory.join(paths::SOCKET));

@@ -203,7 +203,8 @@ fn supervise(
     };
     let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
-    let mut place = Place::make(&site.supervisor, options)?;
+    let seed = random::number();
+    let mut place = Place::make(&site.supervisor, options, &mark(seed))?;
     directories::make(&site).map_err(refused)?;
     let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
     let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
@@ -214,7 +215,8 @@ fn supervise(
         background.settle(&site, &loader)?;
     }
     let (queue, inputs) = unbounded();
-    let mut shell = shell(&site, options, (loader, open_files), (&mut place, signals), queue)?;
+    let mut shell =
+        shell(&site, options, (loader, open_files, seed), (&mut place, signals), queue)?;
     shell.nursery.entry = entry.map(Arc::clone);
     if background.is_some() {
         background::refuse_without_socket(&shell).inspect_err(|_| shell.close())?;
@@ -265,6 +267,9 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         drop(catch_unwind(AssertUnwindSafe(|| shell.emergency(inputs))));
         EX_FAULT
     });
+    if let (0, Some(lock)) = (shell.orphans(), &mut shell.lock) {
+        lock.clear();
+    }
     shell.leave_last_words(code);
     shell.close();
     let log = shell.engine.supervisor().log.file.as_ref().map(|path| path.display().to_string());
@@ -312,11 +317,16 @@ pub(super) fn load_options(options: &RunOptions) -> LoadOptions {
     }
 }
 
+/// What processes of ours are known by.
+fn mark(seed: u64) -> String {
+    format!("{seed:016x}")
+}
+
 /// What every child is given.
 fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) -> Nursery {
     Nursery {
         environment: options.environment.clone(),
-        instance: format!("{seed:016x}"),
+        instance: mark(seed),
         open_files,
         own: stdio::own(),
         entry: None,
@@ -326,13 +336,12 @@ fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) ->
 fn shell(
     site: &Site,
     options: &RunOptions,
-    (loader, open_files): (Loader, Option<rlimit::Pair>),
+    (loader, open_files, seed): (Loader, Option<rlimit::Pair>, u64),
     (place, signals): (&mut Place, BorrowedFd<'static>),
     queue: Sender<Input>,
 ) -> Result<Shell, Refusal> {
     let fail = |what: &'static str| move |why: std::io::Error| Refusal::cannot(what, why);
     let started = (clock::monotonic(), clock::wall());
-    let seed = random::number();
     let nursery = nursery(options, seed, open_files);
     subreaper::become_subreaper().map_err(refused)?;
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
@@ -364,6 +373,7 @@ fn shell(
         journal,
         control: None,
         door: None,
+        lock: place.lock.take(),
         conditions: None,
         watcher,
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
@@ -464,8 +474,7 @@ fn listen(shell: &mut Shell, supervisor: &Supervisor, place: &mut Place, queue: 
             alive.store(true, Ordering::Relaxed);
             handle.watch(path);
             shell.control = Some(handle);
-            let lock = place.lock.take();
-            shell.door = Some(Door { bound, settings: (mode, owner), lock, directory });
+            shell.door = Some(Door { bound, settings: (mode, owner), directory });
         }
         Err(why) => shell.note(LogLevel::Warn, format!("no control socket: {why}")),
     }

@@ -15,7 +15,14 @@ use super::{Pid, SysError};
 #[derive(Debug)]
 pub struct InstanceLock {
     lock: Flock<fs::File>,
+    /// The mark of our processes, unless the lock is for something else.
+    mark: Option<String>,
+    /// The marks of those before us that were killed, and so could not end what is theirs.
+    before: Vec<String>,
 }
+
+/// So many that were killed one after the other are remembered.
+const MOST_BEFORE: usize = 64;
 
 /// Why the lock cannot be had.
 #[derive(Debug)]
@@ -27,11 +34,13 @@ pub enum LockError {
 }
 
 impl InstanceLock {
-    /// Takes the lock file `path` and writes our pid into it.
+    /// Takes the lock file `path` and writes our pid into it, and below it the `mark` by which our
+    /// processes are known. The marks of whoever had it before us and was killed stay below ours,
+    /// until [`Self::settle`].
     ///
     /// # Errors
     /// [`LockError::Held`] when another process has it.
-    pub fn take(path: &Path) -> Result<Self, LockError> {
+    pub fn take(path: &Path, mark: Option<&str>) -> Result<Self, LockError> {
         let unusable = |e: std::io::Error| {
             LockError::Unusable(SysError::new(format!("take the lock {}", path.display()), e))
         };
@@ -49,7 +58,7 @@ impl InstanceLock {
             let held = lock.metadata().map_err(unusable)?;
             let there = fs::symlink_metadata(path);
             if there.is_ok_and(|m| m.ino() == held.ino() && m.dev() == held.dev()) {
-                return write_pid(lock).map_err(unusable);
+                return Self::sign(lock, mark).map_err(unusable);
             }
         }
         let why = "it is replaced again and again";
@@ -61,6 +70,48 @@ impl InstanceLock {
 }
 
 impl InstanceLock {
+    fn sign(mut lock: Flock<fs::File>, mark: Option<&str>) -> std::io::Result<Self> {
+        let before = if mark.is_some() { marks(&mut lock) } else { Vec::new() };
+        let mut signed = Self { lock, mark: mark.map(str::to_owned), before };
+        match signed.write() {
+            // What cannot be written (a full disk) does not make the lock less of a lock.
+            Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(e),
+            Ok(()) | Err(_) => Ok(signed),
+        }
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        let mut text = format!("{}\n", std::process::id());
+        for mark in self.mark.iter().chain(&self.before) {
+            text.push_str(mark);
+            text.push('\n');
+        }
+        // Longer text first: who reads between the two calls finds the pid in any case, and a full
+        // disk leaves the old marks.
+        self.lock.rewind()?;
+        self.lock.write_all(text.as_bytes())?;
+        self.lock.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
+    }
+
+    /// The marks of those before us that were killed.
+    #[must_use]
+    pub fn before(&self) -> &[String] {
+        &self.before
+    }
+
+    /// Nothing is left of those before us.
+    pub fn settle(&mut self) {
+        self.before.clear();
+        // Told again to the next one, if it cannot be written: that does no harm.
+        self.write().ok();
+    }
+
+    /// Nothing is left of us: the next one need not look for it.
+    pub fn clear(&mut self) {
+        self.mark = None;
+        self.write().ok();
+    }
+
     /// Removes the lock file `path` if it is the one that we hold. Whoever has opened it meanwhile
     /// sees that it is gone and makes another ([`Self::take`]).
     fn remove(&self, path: &Path) {
@@ -93,18 +144,16 @@ fn open(path: &Path) -> std::io::Result<fs::File> {
 fn holder(file: &mut fs::File) -> Option<Pid> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
-    Pid::parse(text.trim())
+    Pid::parse(text.lines().next()?.trim())
 }
 
-fn write_pid(mut lock: Flock<fs::File>) -> std::io::Result<InstanceLock> {
-    // What cannot be written (a full disk) does not make the lock less of a lock.
-    let text = format!("{}\n", std::process::id());
-    let written =
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
-    match written {
-        Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(e),
-        Ok(()) | Err(_) => Ok(InstanceLock { lock }),
-    }
+/// The marks below the pid; a line that is none is left out.
+fn marks(file: &mut fs::File) -> Vec<String> {
+    let mut text = Vec::new();
+    file.take(8192).read_to_end(&mut text).ok();
+    let text = String::from_utf8_lossy(&text);
+    let is_mark = |line: &&str| line.len() == 16 && line.bytes().all(|b| b.is_ascii_hexdigit());
+    text.lines().skip(1).filter(is_mark).take(MOST_BEFORE).map(str::to_owned).collect()
 }
 
 /// Our PID file: put in place by rename(2), removed only while it is still ours. A lock beside it
@@ -128,7 +177,7 @@ impl PidFile {
     /// or writable for everybody: whoever reads the file may signal what stands there.
     pub fn write(path: &Path) -> Result<Self, LockError> {
         check_directory(path).map_err(LockError::Unusable)?;
-        let lock = InstanceLock::take(&beside(path)).map_err(|why| match why {
+        let lock = InstanceLock::take(&beside(path), None).map_err(|why| match why {
             LockError::Held(pid) => LockError::Held(pid),
             // It is the file that the user has named.
             LockError::Unusable(why) => LockError::Unusable(not_written(path, why.cause)),

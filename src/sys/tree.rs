@@ -9,6 +9,7 @@
 //! A stranger belongs to a run by its session (the main process led it), or by the marker in its
 //! environment.
 
+mod leftovers;
 mod process;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+pub use leftovers::{Leftover, all_end, leftovers};
 pub(in crate::sys) use process::proc_is_ours;
 use process::{
     Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, signal_process,

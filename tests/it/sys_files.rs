@@ -166,7 +166,7 @@ fn one_of_fifty_takers_gets_the_lock_and_the_others_know_who() {
             for _ in 0..50 {
                 scope.spawn(|| {
                     barrier.wait();
-                    let taken = InstanceLock::take(&path);
+                    let taken = InstanceLock::take(&path, None);
                     match &taken {
                         Ok(_) => won.fetch_add(1, Ordering::Relaxed),
                         Err(LockError::Held(_)) => named.fetch_add(1, Ordering::Relaxed),
@@ -177,8 +177,8 @@ fn one_of_fifty_takers_gets_the_lock_and_the_others_know_who() {
             }
         });
         assert_eq!((won.into_inner(), named.into_inner()), (1, 49));
-        let _lock = InstanceLock::take(&path).unwrap();
-        let Err(LockError::Held(Some(holder))) = InstanceLock::take(&path) else {
+        let _lock = InstanceLock::take(&path, None).unwrap();
+        let Err(LockError::Held(Some(holder))) = InstanceLock::take(&path, None) else {
             unreachable!("it is held, and says by whom")
         };
         assert_eq!(holder.number(), own);
@@ -186,7 +186,7 @@ fn one_of_fifty_takers_gets_the_lock_and_the_others_know_who() {
     }
     fs::remove_file(&path).unwrap();
     symlink("/etc/passwd", &path).unwrap();
-    assert!(matches!(InstanceLock::take(&path), Err(LockError::Unusable(_))));
+    assert!(matches!(InstanceLock::take(&path, None), Err(LockError::Unusable(_))));
 }
 
 #[test]

@@ -323,10 +323,6 @@ impl Load<'_> {
             return None;
         };
         let by_file = lower::read::flag(section, "daemon", lower::read::Flag::Off);
-        // Its other value is what this version does anyway.
-        if let Some(node) = section.get("orphans").filter(|n| n.text() == Some("kill")) {
-            self.later.push((node.place, "supervisor.orphans".into()));
-        }
         let mut by_template: BTreeMap<String, Vec<Name>> = BTreeMap::new();
         for program in programs {
             if let Some(template) = &program.template {

@@ -218,23 +218,28 @@ fn page_size() -> u64 {
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
+/// A descriptor of a process, readable when it has ended; `None` on an old kernel, behind the
+/// filter of an old container runtime, or when it is gone.
+pub(super) fn open_process(pid: Pid) -> Option<OwnedFd> {
+    // SAFETY: a plain system call on numbers (pidfd_open(2)); the descriptor that it gives is
+    // ours alone.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.raw(), 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: just opened, and owned by nobody else.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Signals a process if it is still the one we looked at: by a pidfd, whose process is compared
 /// once more.
 pub(super) fn signal_process(process: &Process, signal: Signal) {
-    // SAFETY: a plain system call on numbers (pidfd_open(2)); the descriptor that it gives is
-    // ours alone.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid.raw(), 0) };
-    let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else {
-        // An old kernel or a filter of an old container runtime: the same check, with a gap of
-        // microseconds.
+    let Some(fd) = open_process(process.pid) else {
+        // Without a descriptor: the same check, with a gap of microseconds.
         if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
             // SAFETY: a plain system call; `Pid` is never 0, 1 or negative (kill(2)).
             unsafe { libc::kill(process.pid.raw(), i32::from(signal.number())) };
         }
         return;
     };
-    // SAFETY: just opened, and owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
         let (raw, number) = (fd.as_raw_fd(), i32::from(signal.number()));
         let none = std::ptr::null::<libc::siginfo_t>();

@@ -168,3 +168,34 @@ fn a_process_that_nothing_can_end_does_not_hold_up_the_end_of_the_site() {
     };
     thread::Builder::new().spawn(work).unwrap().join().unwrap();
 }
+
+#[test]
+fn what_nothing_can_end_after_its_supervisor_was_killed_is_not_started_a_second_time() {
+    let work = || {
+        let plan = Plan::new("  stuck: {command: [cat, DIR/dead/x], stop: {timeout: 200ms}}");
+        let dir = plan.path("dead");
+        let server = match mount_dead(&dir) {
+            Ok(server) => server,
+            Err(why) => return skip(&format!("cannot mount a dead file system: {why}")),
+        };
+        let hand = server.try_clone().unwrap();
+        let taken = thread::Builder::new().spawn(move || take_one_request(&hand)).unwrap();
+        let mut site = plan.start();
+        let dead = Dead { dir, server: Some(server) };
+        taken.join().unwrap();
+        site.signal(Signal::SIGKILL);
+        assert_eq!(site.code(), 137);
+        let mut site = site.again_at_once();
+        site.stderr.wait_for("the refusal", |line| {
+            line.contains("cannot supervise: of the supervisor before this one, which was killed, ")
+                && line.contains("1 process: cat (pid ")
+                && line.contains("a second copy beside them is not started")
+        });
+        assert_eq!(site.code(), 1);
+        assert!(!site.stderr.text().contains("stuck: started"), "{}", site.stderr.text());
+        drop(dead);
+        let mark = site.plan.mark();
+        crate::sys_world::until("it can die", || processes(&mark).is_empty());
+    };
+    thread::Builder::new().spawn(work).unwrap().join().unwrap();
+}

@@ -411,6 +411,13 @@ impl Site {
         std::mem::replace(&mut this.plan, empty).start()
     }
 
+    /// The same, without waiting for it to supervise.
+    pub(crate) fn again_at_once(self) -> Self {
+        assert!(self.ended.is_some());
+        let mut this = self;
+        std::mem::replace(&mut this.plan, Plan::whole("")).spawn()
+    }
+
     /// TERM; its exit code. Nothing may be left: no process, no socket, no lock.
     pub(crate) fn end(mut self) -> i32 {
         self.signal(Signal::SIGTERM);

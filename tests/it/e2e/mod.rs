@@ -28,6 +28,7 @@ mod host;
 mod init;
 mod install;
 mod instance;
+mod killed;
 pub(crate) mod lines;
 mod moments;
 mod notify;

@@ -1,0 +1,110 @@
+//! Semaphores: locks and files that ask for something, and what is seen of them.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, Name};
+
+/// What to look at, and what of it matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Lock or file.
+    pub kind: SemaphoreKind,
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// Who asks and why, written by the signaller.
+    pub info_file: Option<PathBuf>,
+    /// Names of ours for keys of the info file: `name` for `Demandé par`.
+    pub info_keys: BTreeMap<Box<str>, Box<str>>,
+    /// Looked at so often where the kernel tells of no change.
+    pub poll_interval: Duration,
+    /// The lock file is made with this owner and group, unless it is there; `None`: not made.
+    pub owner: Option<(u32, u32)>,
+    /// And with this mode.
+    pub mode: Mode,
+}
+
+/// What means "raised".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SemaphoreKind {
+    /// An exclusive flock(2) that somebody holds.
+    Flock,
+    /// A file that is there.
+    File,
+}
+
+/// What is seen of a semaphore at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Of its lock, or of the file.
+    pub level: Level,
+    /// Of the info file, when it is there and can be trusted to be one.
+    pub info: Option<Arc<Info>>,
+}
+
+/// Whether it is raised. What cannot be told never counts as raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// Nobody holds the lock; the file is not there.
+    Clear,
+    /// Somebody holds the lock exclusively; the file is there.
+    Raised {
+        /// Which file: device and inode. Another file is another request.
+        file: FileId,
+        /// Who owns the file: with [`SemaphoreKind::File`] the one who asks.
+        owner: u32,
+        /// Those that hold it. Empty when nobody can be named: gone, or in another PID namespace.
+        holders: Vec<Holder>,
+    },
+    /// It cannot be told, and why.
+    Unknown(Arc<str>),
+    /// In its place stands something that is none: a link, a directory, another user's file. An
+    /// alarm, and never a request.
+    Foreign(Arc<str>),
+}
+
+/// A file, whatever its name (stat(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileId {
+    /// The device.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+}
+
+/// A process that holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: u32,
+    /// Its start, in ticks since boot: with the pid, its identity.
+    pub start_time: u64,
+    /// Real, effective, saved and file system user (`Uid:` in `proc_pid_status(5)`). A request
+    /// needs all of them to be allowed: one that runs sudo with the lock open has some of root.
+    pub uids: [u32; 4],
+    /// Its groups, real, effective, saved, file system first, then the others.
+    pub gids: Vec<u32>,
+    /// Its command line, escaped and cut.
+    pub command: Arc<str>,
+}
+
+/// What an info file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Which file, and when it was written (nanoseconds of its mtime): a newer one is news.
+    pub file: FileId,
+    /// When it was written.
+    pub modified_ns: i128,
+    /// Who owns it.
+    pub uid: u32,
+    /// Nobody else may write it: regular, one name, neither group- nor world-writable.
+    pub is_private: bool,
+    /// Its `Key: value` lines, under our names where there are such, in their order; escaped.
+    pub fields: Vec<(Box<str>, Box<str>)>,
+    /// What was wrong with it: cut, not UTF-8, lines without a colon.
+    pub damage: Option<Arc<str>>,
+}
+
+/// The name of a semaphore and a reading of it.
+pub type Seen = (Name, Reading);
