@@ -216,12 +216,7 @@ impl Check<'_> {
             Kind::IoNice => ionice(text).map(drop).ok_or_else(wrong),
             Kind::Cpus => cpu_list(text).map(drop).ok_or_else(wrong),
             Kind::ShmPattern => values::shm_pattern(text),
-            Kind::Glob if text.contains('/') && !text.contains("**") => {
-                Err(problem(format!("a name pattern has no `/`, found `{text}`")))
-            }
-            Kind::Glob => glob::Pattern::new(text)
-                .map(drop)
-                .map_err(|e| problem(format!("pattern `{text}`: {}", e.msg))),
+            Kind::Glob => values::name_pattern(text),
             Kind::HostPort => {
                 let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
                 let ok = !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0);

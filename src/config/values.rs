@@ -207,13 +207,22 @@ pub(crate) fn cron(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A pattern of names.
+pub(crate) fn name_pattern(text: &str) -> Result<(), Problem> {
+    if text.contains('/') && !text.contains("**") {
+        return Err(problem(format!("a name pattern has no `/`, found `{text}`")));
+    }
+    let pattern = glob::Pattern::new(text);
+    pattern.map(drop).map_err(|e| problem(format!("pattern `{text}`: {}", e.msg)))
+}
+
 /// A pattern of names in /dev/shm that cannot mean everything.
 pub(crate) fn shm_pattern(text: &str) -> Result<(), Problem> {
     if text.contains('/') {
         let found = problem(format!("a name in /dev/shm has no `/`, found `{text}`"));
         return Err(found.hint("write the name alone, like `prismatron_*`"));
     }
-    glob::Pattern::new(text).map_err(|e| problem(format!("pattern `{text}`: {}", e.msg)))?;
+    name_pattern(text)?;
     if ShmRule::literals(text) < ShmRule::LITERALS {
         let least = ShmRule::LITERALS;
         let found = format!("pattern `{text}` has fewer than {least} characters of its own");

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Where POSIX shared memory and semaphores are (shm_overview(7)).
+/// Where POSIX shared memory and semaphores are (`shm_overview(7)`).
 const PLACE: &str = "/dev/shm";
 /// So many files are looked at in one go; the others wait for the next.
 const MOST: usize = 10_000;
@@ -347,7 +347,9 @@ impl Shell {
     /// What the thread has done.
     pub(super) fn tidied(&mut self, program: Option<ProgramId>, run: RunId, said: Vec<Record>) {
         self.sweeps.leaves.remove(&run);
-        said.into_iter().for_each(|record| self.record(record));
+        for record in said {
+            self.record(record);
+        }
         self.feed(Event::Tidied { program, run });
     }
 }
@@ -375,8 +377,8 @@ impl Sweeps {
 pub(super) fn describe(engine: &Engine, program: Option<ProgramId>, moment: ShmMoment) -> String {
     let order = Order { dry_run: true, ..Order::new(engine, program, moment) };
     let reports = sweep(Path::new(PLACE), &[(&order, &Mutex::new(false))]);
-    let records: Vec<What> = reports.iter().flat_map(Report::records).collect();
-    records.iter().map(|what| format!("{what}\n")).collect()
+    let lines = reports.iter().flat_map(Report::records).map(|what| what.to_string());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The files of /dev/shm, by their names in one directory and nowhere else (shm_overview(7)).
+//! The files of /dev/shm, by their names in one directory and nowhere else (`shm_overview(7)`).
 //!
 //! The directory is opened once, never through a link; each name is looked at and removed by its
 //! descriptor, and what stands in a directory below it is never touched.
@@ -26,7 +26,10 @@ use nix::{
 };
 pub use users::{Unseen, Users, users};
 
-use super::SysError;
+use super::{
+    SysError,
+    width::{identity, signed, unsigned},
+};
 use crate::model::WallTime;
 
 const DIRECTORY: OFlag =
@@ -66,23 +69,16 @@ impl Looks {
             libc::S_IFSOCK => Some("a socket"),
             _ => Some("a device"),
         };
-        #[allow(
-            clippy::useless_conversion,
-            clippy::unnecessary_fallible_conversions,
-            clippy::cast_lossless,
-            reason = "the width of these fields depends on the processor"
-        )]
+        let (device, inode) = identity(stat);
+        let written = millis(signed(stat.st_mtime), signed(stat.st_mtime_nsec));
+        let touched = millis(signed(stat.st_ctime), signed(stat.st_ctime_nsec));
         Self {
-            id: FileId {
-                device: u64::try_from(stat.st_dev).unwrap_or(u64::MAX),
-                inode: u64::try_from(stat.st_ino).unwrap_or(u64::MAX),
-            },
+            id: FileId { device, inode },
             other,
             uid: stat.st_uid,
             is_shared: stat.st_mode & 0o077 != 0,
-            links: u64::try_from(stat.st_nlink).unwrap_or(u64::MAX),
-            changed: millis(stat.st_mtime.into(), stat.st_mtime_nsec.into())
-                .max(millis(stat.st_ctime.into(), stat.st_ctime_nsec.into())),
+            links: unsigned(stat.st_nlink),
+            changed: written.max(touched),
         }
     }
 }

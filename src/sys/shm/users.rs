@@ -124,9 +124,8 @@ impl Look<'_> {
     fn at(&mut self, pid: Pid, place: &str) -> Seen {
         match self.open_files(pid, place) {
             Ok(()) => {}
-            Err(Errno::EACCES | Errno::EPERM) => return Seen::Hidden,
             Err(Errno::ENOENT | Errno::ESRCH) => return Seen::Gone,
-            // It is not known what it has.
+            // We may not, or it is not known what it has.
             Err(_) => return Seen::Hidden,
         }
         match fs::read(format!("{place}/maps")) {
