@@ -10,6 +10,7 @@ mod birth;
 mod bugs;
 mod down;
 mod event;
+mod forking;
 mod gate;
 mod machine;
 mod outcome;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use action::*;
 pub use bugs::*;
 pub use event::*;
+pub use forking::Fork;
 pub use record::*;
 pub use slot::*;
 pub use state::*;
@@ -349,6 +351,7 @@ impl Engine {
             | State::Preparing { .. }
             | State::Tidying { .. }
             | State::Sweeping { .. }
+            | State::Forking { .. }
             | State::Settling { .. }
             | State::Running { .. }
             | State::Stopping { .. }
@@ -445,6 +448,8 @@ pub fn exit_code(cause: &Cause) -> u8 {
             exit.shell_code()
         }
         Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None) | Cause::WaitedInVain(_) => Exit::Code(1).shell_code(),
+        Cause::Stopped(_, None) | Cause::WaitedInVain(_) | Cause::NoMain(_) => {
+            Exit::Code(1).shell_code()
+        }
     }
 }

@@ -258,6 +258,8 @@ impl World {
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
             | Action::Reconfigure(_)
+            // No program of the simulation forks.
+            | Action::FindMain { .. }
             | Action::ReopenLogs => {}
         }
     }
