@@ -215,12 +215,8 @@ impl Check<'_> {
                 .ok_or_else(|| suggest(wrong(), text, words.iter().copied())),
             Kind::IoNice => ionice(text).map(drop).ok_or_else(wrong),
             Kind::Cpus => cpu_list(text).map(drop).ok_or_else(wrong),
-            Kind::Glob if text.contains('/') && !text.contains("**") => {
-                Err(problem(format!("a name pattern has no `/`, found `{text}`")))
-            }
-            Kind::Glob => glob::Pattern::new(text)
-                .map(drop)
-                .map_err(|e| problem(format!("pattern `{text}`: {}", e.msg))),
+            Kind::ShmPattern => values::shm_pattern(text),
+            Kind::Glob => values::name_pattern(text),
             Kind::HostPort => {
                 let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
                 let ok = !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0);
@@ -406,7 +402,7 @@ fn expected(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Path => "a path".into(),
         Kind::Output => "a path, or console, inherit, null, journal, syslog, stdout".into(),
-        Kind::Glob => "a name pattern".into(),
+        Kind::Glob | Kind::ShmPattern => "a name pattern".into(),
         Kind::User => "a user".into(),
         Kind::Group => "a group".into(),
         Kind::HostPort => "HOST:PORT".into(),

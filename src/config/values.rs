@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Bytes, Limit, Mode};
+use crate::model::{Bytes, Limit, Mode, ShmRule};
 
 /// Why a text is not such a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -203,6 +203,30 @@ pub(crate) fn cron(text: &str) -> Result<(), Problem> {
             return Err(problem(format!("`{field}` is no {what} of a cron line"))
                 .hint(format!("{min} to {max}, `*`, `1-5`, `*/10`, `1,15`")));
         }
+    }
+    Ok(())
+}
+
+/// A pattern of names.
+pub(crate) fn name_pattern(text: &str) -> Result<(), Problem> {
+    if text.contains('/') && !text.contains("**") {
+        return Err(problem(format!("a name pattern has no `/`, found `{text}`")));
+    }
+    let pattern = glob::Pattern::new(text);
+    pattern.map(drop).map_err(|e| problem(format!("pattern `{text}`: {}", e.msg)))
+}
+
+/// A pattern of names in /dev/shm that cannot mean everything.
+pub(crate) fn shm_pattern(text: &str) -> Result<(), Problem> {
+    if text.contains('/') {
+        let found = problem(format!("a name in /dev/shm has no `/`, found `{text}`"));
+        return Err(found.hint("write the name alone, like `prismatron_*`"));
+    }
+    name_pattern(text)?;
+    if ShmRule::literals(text) < ShmRule::LITERALS {
+        let least = ShmRule::LITERALS;
+        let found = format!("pattern `{text}` has fewer than {least} characters of its own");
+        return Err(problem(found).hint("write what the names begin with, like `prismatron_*`"));
     }
     Ok(())
 }

@@ -59,11 +59,20 @@ pub(super) fn describe(site: &Site) -> String {
                 Action::Await { program, attempt, index } => {
                     events.push_back(Event::Condition { program, attempt, index });
                 }
+                Action::Tidy { program, run, moment } => {
+                    let own = program.and_then(|id| engine.program(id));
+                    let who = own.map(|program| format!("{}: ", program.name)).unwrap_or_default();
+                    for line in super::shm::describe(&engine, program, moment).lines() {
+                        log(format_args!("  {who}{line}"));
+                    }
+                    events.push_back(Event::Tidied { program, run });
+                }
                 Action::FindMain { program, run } => {
                     let what = ChildEvent::Main { pid };
                     events.push_back(Event::Child { program, run, what });
                 }
-                Action::Signal { .. }
+                Action::TidyNoMore(_)
+                | Action::Signal { .. }
                 | Action::AwaitNothing(_)
                 | Action::RemoveRuntime(_)
                 | Action::Record(_)

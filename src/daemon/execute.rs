@@ -51,6 +51,8 @@ impl Shell {
                 }
             }
             Action::RemoveRuntime(program) => self.remove_runtime(program),
+            Action::Tidy { program, run, moment } => self.tidy(program, run, moment),
+            Action::TidyNoMore(run) => self.tidy_no_more(run),
             Action::Record(record) => {
                 let reloaded = matches!(record.what, What::Reloaded { .. });
                 self.record(record);

@@ -14,7 +14,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{conditions::Met, control::ControlEvent, logs::LogReport};
 use crate::{
-    engine::{Event, RunId},
+    engine::{Event, Record, RunId},
+    plan::ProgramId,
     sys::signals,
 };
 
@@ -34,6 +35,15 @@ pub(super) enum Input {
     Log(LogReport),
     /// A condition of the world is true.
     Condition(Met),
+    /// A thread has done with /dev/shm.
+    Tidied {
+        /// Of which program; `None`: of the site.
+        program: Option<ProgramId>,
+        /// As in the action.
+        run: RunId,
+        /// What it has to say.
+        records: Vec<Record>,
+    },
     /// From the loader.
     Event(Box<Event>),
     /// What a supervisor before us has left has ended, or its time is over.

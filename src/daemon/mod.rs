@@ -25,6 +25,7 @@ pub mod logs;
 mod notify;
 mod place;
 mod requests;
+mod shm;
 mod start;
 
 use std::{
@@ -94,6 +95,8 @@ struct Shell {
     /// Who started us, and the service manager.
     manager: notify::Manager,
     loader: loader::Loader,
+    /// Threads that look for what is stale in /dev/shm.
+    sweeps: shm::Sweeps,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -197,6 +200,7 @@ impl Shell {
                 attempt: met.attempt,
                 index: met.index,
             }),
+            Input::Tidied { program, run, records } => self.tidied(program, run, records),
             Input::Event(event) => self.feed(*event),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}

@@ -385,6 +385,7 @@ fn shell(
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),
         loader,
+        sweeps: super::shm::Sweeps::default(),
         followers: BTreeSet::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,

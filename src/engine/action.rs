@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Reply, RequestId},
     engine::{Record, RunId},
-    model::{Exit, Name, Signal},
+    model::{Exit, Name, ShmMoment, Signal},
     plan::ProgramId,
 };
 
@@ -48,6 +48,17 @@ pub enum Action {
     AwaitNothing(ProgramId),
     /// The program is down: remove its runtime directory.
     RemoveRuntime(ProgramId),
+    /// Remove what is stale in /dev/shm by the rules for this moment. Answered by `Tidied`.
+    Tidy {
+        /// Of which program; `None`: of the site.
+        program: Option<ProgramId>,
+        /// To be given back.
+        run: RunId,
+        /// By which of its rules.
+        moment: ShmMoment,
+    },
+    /// Whoever removes files for this is to remove no more of them, from now on.
+    TidyNoMore(RunId),
     /// Write down what happened.
     Record(Record),
     /// Answer a client for good.

@@ -98,6 +98,14 @@ pub struct Bugs {
     pub retry_in_secret: bool,
     /// Does not show how a program that it stopped ended.
     pub forget_the_exit: bool,
+    /// Starts a program while its stale files are being removed.
+    pub start_before_tidied: bool,
+    /// The same with those of the site.
+    pub start_before_the_site_is_tidied: bool,
+    /// Removes stale files while processes live that may use them.
+    pub tidy_the_living: bool,
+    /// Lets files be removed after it has gone on.
+    pub tidy_on: bool,
 }
 
 impl Bugs {

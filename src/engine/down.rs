@@ -158,6 +158,7 @@ impl Slot {
         lived: Option<Duration>,
         cx: &mut Cx<'_>,
     ) -> State {
+        self.tidy_the_living(cx);
         if let Some(side) = self.side {
             cx.signal(self, side.run, Signal::KILL, Scope::Tree);
             let side = Side { again: Again::first(cx.now), ..side };
@@ -223,7 +224,7 @@ impl Slot {
     }
 
     /// A start or restart that arrives after the end of a run is kept until all of it is gone.
-    fn note_start_over(&mut self, input: &Input) {
+    pub(super) fn note_start_over(&mut self, input: &Input) {
         match input {
             Input::Start
             | Input::Stop(StopWhy::Restart | StopWhy::Changed)
@@ -254,7 +255,7 @@ impl Slot {
     }
 
     fn clean(&mut self, index: usize, ended: Ended, cx: &mut Cx<'_>) -> State {
-        let Some(hook) = self.program.stop_post.get(index) else { return self.finish(ended, cx) };
+        let Some(hook) = self.program.stop_post.get(index) else { return self.over(ended, cx) };
         let again = Again::after(hook.timeout, cx.now);
         *cx.next_run += 1;
         let run = RunId(*cx.next_run);
@@ -341,7 +342,7 @@ impl Slot {
     }
 
     /// Nothing of the program is alive any more: what follows.
-    fn finish(&mut self, ended: Ended, cx: &mut Cx<'_>) -> State {
+    pub(super) fn finish(&mut self, ended: Ended, cx: &mut Cx<'_>) -> State {
         if self.program.runtime_directory.is_some() {
             cx.out.push(Action::RemoveRuntime(self.id));
         }

@@ -70,6 +70,13 @@ pub enum Event {
         /// All findings, rendered.
         why: String,
     },
+    /// What was stale in /dev/shm is gone, or cannot be removed.
+    Tidied {
+        /// Of which program; `None`: of the site.
+        program: Option<ProgramId>,
+        /// As in the action.
+        run: RunId,
+    },
     /// A signal to the supervisor.
     Told(Told),
 }

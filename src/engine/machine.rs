@@ -99,6 +99,9 @@ impl Slot {
             State::Preparing { life, index, kill_at } => {
                 self.when_preparing(life, index, kill_at, input, cx)
             }
+            State::Tidying { run, then, until } => {
+                self.when_tidying((run, then, until), &input, cx)
+            }
             State::Sweeping { run, index, again } => {
                 self.when_sweeping(run, index, again, input, cx)
             }
@@ -157,6 +160,7 @@ impl Slot {
                     | State::Retrying { .. }
                     | State::Spawning { .. }
                     | State::Preparing { .. }
+                    | State::Tidying { .. }
                     | State::Sweeping { .. }
                     | State::Forking { .. }
                     | State::Settling { .. }
@@ -290,7 +294,7 @@ impl Slot {
         if cx.bugs.spawn_twice {
             let _twice: State = self.spawn_next(0, cx);
         }
-        self.spawn_next(0, cx)
+        self.begin(cx)
     }
 }
 

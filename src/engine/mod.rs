@@ -23,6 +23,7 @@ mod slot;
 mod state;
 mod status;
 mod summary;
+mod tidy;
 mod up;
 
 use std::{
@@ -40,16 +41,18 @@ pub use forking::Fork;
 pub use record::*;
 pub use slot::*;
 pub use state::*;
+pub use tidy::Then;
 
 use self::{
     machine::{Cx, Input},
     outcome::Operation,
     site::Phase,
     slot::earlier,
+    tidy::SiteTidy,
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, Site, Supervisor, WallTime},
+    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -66,6 +69,10 @@ pub struct Engine {
     stop_began: Option<Instant>,
     /// What programs are given of their stop timeouts.
     patience: Patience,
+    /// Stale files in /dev/shm, of the site; they are being removed, or were for the last time.
+    shm: Arc<[ShmRule]>,
+    tidying: Option<SiteTidy>,
+    tidied_last: bool,
     is_init: bool,
     next_run: u64,
     random: u64,
@@ -123,6 +130,9 @@ impl Engine {
             ends_by: None,
             stop_began: None,
             patience: Patience::ALL,
+            shm: plan.shm,
+            tidying: None,
+            tidied_last: false,
             is_init: around.is_init,
             next_run: 0,
             random: around.seed,
@@ -160,6 +170,10 @@ impl Engine {
                 self.loaded(&site, &order, at, out);
             }
             Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
+            Event::Tidied { program: Some(id), run } => {
+                self.with(id, at, out, |slot, cx| slot.tidied(run, cx));
+            }
+            Event::Tidied { program: None, run } => self.site_tidied(run),
             Event::Told(told) => self.told(told, at, out),
         }
         self.settle(at, out);
@@ -170,7 +184,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let programs = self.deadlines.first().map(|(at, _)| *at);
         let operations = self.operations.values().filter_map(|op| op.until).min();
-        earlier(earlier(programs, operations), self.phase.deadline())
+        let own = earlier(self.phase.deadline(), self.tidy_deadline());
+        earlier(earlier(programs, operations), own)
     }
 
     /// The program with this id.
@@ -298,6 +313,7 @@ impl Engine {
         let waits = |slot: &Slot| matches!(slot.state, State::Waiting { wait_until: None, .. });
         let open = self.gate(id, at.now).is_open() || self.bugs.skip_the_gate;
         let starts = |slot: &Slot| matches!(slot.state, State::Spawning { .. });
+        let open = open && (self.tidying.is_none() || self.bugs.start_before_the_site_is_tidied);
         let open = open && !(self.bugs.one_at_a_time && self.programs().any(starts));
         if open && self.slot(id).is_some_and(waits) {
             self.step(id, Input::GateOpen, at, out);
@@ -333,6 +349,7 @@ impl Engine {
             | State::Retrying { .. }
             | State::Spawning { .. }
             | State::Preparing { .. }
+            | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
             | State::Settling { .. }
@@ -399,6 +416,7 @@ impl Engine {
             self.step(id, Input::Deadline, at, out);
         }
         self.operations_due(at, out);
+        self.tidy_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {

@@ -79,6 +79,14 @@ pub enum What {
     NotExecuted { role: Role, after: Duration },
     /// The system has no room for a child.
     NoRoom { text: Arc<str>, pause: Duration },
+    /// Stale files in /dev/shm were removed (or would be).
+    ShmRemoved { count: usize, names: Arc<str>, kept: usize, dry_run: bool },
+    /// The names that did not fit into that line.
+    ShmAlso { names: Arc<str> },
+    /// A file of a stale name stays.
+    ShmKept { file: Arc<str>, why: Arc<str> },
+    /// /dev/shm cannot be tidied.
+    ShmFailed { why: Arc<str> },
     /// A cell of the machine that cannot be reached was reached.
     Bug { text: Arc<str> },
 }
@@ -142,6 +150,9 @@ impl Record {
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
             What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
             What::NoRoom { .. } => "program.delayed",
+            What::ShmRemoved { .. } | What::ShmAlso { .. } => "shm.removed",
+            What::ShmKept { .. } => "shm.kept",
+            What::ShmFailed { .. } => "shm.failed",
         }
     }
 
@@ -161,9 +172,10 @@ impl Record {
             | What::TimedOut { .. }
             | What::NotExecuted { .. }
             | What::NoRoom { .. }
+            | What::ShmFailed { .. }
             | What::SupervisorKilling { .. }
             | What::Rested { success: false } => LogLevel::Warn,
-            What::Ready => LogLevel::Debug,
+            What::Ready | What::ShmAlso { .. } => LogLevel::Debug,
             What::SupervisorStarted { .. }
             | What::SupervisorStopping { .. }
             | What::SupervisorStopped { .. }
@@ -172,6 +184,8 @@ impl Record {
             | What::Reopened
             | What::Waiting { .. }
             | What::Started { .. }
+            | What::ShmRemoved { .. }
+            | What::ShmKept { .. }
             | What::Recovered
             | What::Completed
             | What::Exited { .. }
@@ -239,6 +253,17 @@ impl fmt::Display for What {
             Self::NoRoom { text, pause } => {
                 write!(f, "cannot start now: {text}; trying again in {}", Human(*pause))
             }
+            Self::ShmRemoved { count, names, kept, dry_run } => {
+                let verb = if *dry_run { "would remove" } else { "removed" };
+                let files = if *count == 1 { "file" } else { "files" };
+                write!(f, "shm: {verb} {count} stale {files}")?;
+                f.write_str(if names.is_empty() { "" } else { ": " })?;
+                f.write_str(names)?;
+                if *kept > 0 { write!(f, "; kept {kept}") } else { Ok(()) }
+            }
+            Self::ShmAlso { names } => write!(f, "shm: among them {names}"),
+            Self::ShmKept { file, why } => write!(f, "shm: kept {file}: {why}"),
+            Self::ShmFailed { why } => write!(f, "shm: {why}"),
             other => other.fmt_site(f),
         }
     }

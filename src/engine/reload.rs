@@ -165,6 +165,7 @@ impl Engine {
         let live = [
             ("control.access", old.control.access != new.control.access),
             ("log", old.log != new.log),
+            ("shm", self.shm != plan.shm),
         ];
         let live: Vec<String> =
             live.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect();
@@ -176,6 +177,7 @@ impl Engine {
 
     fn apply(&mut self, plan: Plan, at: At, out: &mut Actions) {
         self.supervisor = plan.supervisor;
+        self.shm = plan.shm;
         let bugs = self.bugs;
         let mut kept = BTreeSet::new();
         let mut starting = Vec::new();

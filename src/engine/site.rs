@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     control::{Refusal, RefusalCode, Reply},
-    model::{ExitWhen, Human, Instant, Limit, LogLevel},
+    model::{ExitWhen, Human, Instant, Limit, LogLevel, ShmMoment},
     plan::ProgramId,
 };
 
@@ -57,6 +57,7 @@ impl Engine {
     pub(super) fn boot(&mut self, at: At, out: &mut Actions) {
         let programs = self.names.len();
         out.record(Record::site(What::SupervisorStarted { programs }));
+        self.tidy_site(ShmMoment::Before, None, at, out);
         let ids = self.ids();
         // First all goals, so that an order between two of them is seen whoever is looked at first.
         let mut starting = Vec::new();
@@ -95,7 +96,8 @@ impl Engine {
     /// Says once what a program waits for.
     pub(super) fn record_waiting(&mut self, id: ProgramId, at: At, out: &mut Actions) {
         let untold = |slot: &super::Slot| matches!(slot.state, State::Waiting { told: false, .. });
-        if !self.slot(id).is_some_and(untold) {
+        // While the gates are held for the whole site, nothing else is known to be missing.
+        if self.tidying.is_some() || !self.slot(id).is_some_and(untold) {
             return;
         }
         let on = self.blockers(id, at.now);
@@ -234,6 +236,7 @@ impl Engine {
         self.ends_by = Some(at.now + budget);
         self.stop_began = Some(at.now);
         self.patience = self.share_of_patience();
+        self.leave_shm(out);
         out.record(Record::site(What::SupervisorStopping { why }));
         if self.patience.share < 1000 {
             let text = format!(
@@ -257,6 +260,7 @@ impl Engine {
     }
 
     fn kill_site(&mut self, code: u8, at: At, out: &mut Actions) {
+        self.leave_shm(out);
         let left = self.programs().filter(|slot| slot.is_live()).count();
         if left > 0 {
             out.record(Record::site(What::SupervisorKilling { left }));
@@ -273,15 +277,18 @@ impl Engine {
             Phase::Up => self.look_for_end(at, out),
             Phase::Draining { kill_at, code } => {
                 if !self.programs().any(super::Slot::is_live) {
-                    self.done(code, out);
+                    self.all_down((kill_at, code), at, out);
                 } else if kill_at <= at.now {
                     self.kill_site(code, at, out);
                     self.settle(at, out);
                 }
             }
             Phase::Killing { end_at, code } => {
+                if end_at <= at.now {
+                    self.end_tidying(at, out);
+                }
                 if !self.programs().any(super::Slot::is_live) {
-                    self.done(code, out);
+                    self.all_down((end_at, code), at, out);
                 } else if end_at <= at.now {
                     let left = self.programs().filter(|slot| slot.is_live());
                     let name = |slot: &super::Slot| match slot.life() {
@@ -299,7 +306,16 @@ impl Engine {
         }
     }
 
-    fn done(&mut self, code: u8, out: &mut Actions) {
+    /// Files are no longer worth a wait.
+    fn end_tidying(&mut self, at: At, out: &mut Actions) {
+        let tidying = |slot: &&super::Slot| matches!(slot.state, State::Tidying { .. });
+        let ids: Vec<ProgramId> = self.programs().filter(tidying).map(|slot| slot.id).collect();
+        for id in ids {
+            self.step(id, Input::Kill(StopWhy::Shutdown), at, out);
+        }
+    }
+
+    pub(super) fn done(&mut self, code: u8, out: &mut Actions) {
         self.phase = Phase::Done;
         self.end_operations(out);
         out.push(Action::Exit(code));
@@ -308,7 +324,7 @@ impl Engine {
     /// `exit_when: all-exited`: nothing runs and nothing is scheduled. What waits for a program
     /// that is down for good is part of that.
     fn look_for_end(&mut self, at: At, out: &mut Actions) {
-        if self.supervisor.exit_when != Some(ExitWhen::AllExited) {
+        if self.supervisor.exit_when != Some(ExitWhen::AllExited) || self.tidying.is_some() {
             return;
         }
         let over = |slot: &super::Slot| !slot.is_live() && slot.deadline().is_none();

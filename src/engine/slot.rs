@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Fork, Goal, Life, Role, RunId, State, machine::Cx};
+use super::{Action, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -156,6 +156,7 @@ impl Slot {
             | State::Retrying { at, .. }
             | State::Backoff { at, .. } => Some(*at),
             State::Preparing { kill_at, .. } => *kill_at,
+            State::Tidying { until, .. } => Some(*until),
             State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
@@ -182,6 +183,7 @@ impl Slot {
             | State::Waiting { .. }
             | State::Retrying { .. }
             | State::Spawning { .. }
+            | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
             | State::Emptying { .. }
@@ -258,6 +260,7 @@ impl Slot {
             State::Waiting { .. } => StateWord::Waiting,
             State::Retrying { .. }
             | State::Spawning { stop: None, .. }
+            | State::Tidying { then: Then::Start, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
@@ -267,7 +270,8 @@ impl Slot {
             | State::Draining { .. }
             | State::Stopping { .. }
             | State::Emptying { .. }
-            | State::Cleaning { .. } => StateWord::Stopping,
+            | State::Cleaning { .. }
+            | State::Tidying { then: Then::Finish(_), .. } => StateWord::Stopping,
             State::Backoff { .. } => StateWord::Backoff,
             State::Exited { .. } => StateWord::Exited,
             State::Fatal { .. } => StateWord::Fatal,

@@ -14,6 +14,9 @@
 //!                        └─► FATAL    given up; with a retry time ──────────┘
 //! ```
 //!
+//! Before the first command of a start, and after the last one of a run, stale files in /dev/shm
+//! may be removed: tidying, STARTING or STOPPING.
+//!
 //! A state has a [`Life`] exactly when a main process may be alive. What belongs to more than one
 //! state (goal, history) stands in [`super::Slot`].
 
@@ -21,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Again, Fork, RunId, SpawnFailure};
+use super::{Again, Fork, RunId, SpawnFailure, Then};
 use crate::{
     model::{Exit, Instant},
     plan::ProgramId,
@@ -174,6 +177,15 @@ pub enum State {
         tried: Option<(Duration, Instant)>,
         /// When it has hung for too long before its exec; then the pause between kills.
         again: Again,
+    },
+    /// Stale files in /dev/shm are being removed; nothing of it is alive.
+    Tidying {
+        /// Tells the answer from an earlier one.
+        run: RunId,
+        /// What follows.
+        then: Then,
+        /// When it is no longer waited for.
+        until: Instant,
     },
     /// A `start_pre` command runs.
     Preparing {

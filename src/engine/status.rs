@@ -60,6 +60,7 @@ impl Engine {
             State::Preparing { index, .. } | State::Sweeping { index, .. } => {
                 format!("start_pre[{index}] runs")
             }
+            State::Tidying { .. } => "what is stale in /dev/shm is looked for".to_owned(),
             State::Forking { fork: Fork::Starting, .. } => "its command starts it".to_owned(),
             State::Forking { fork: Fork::Looking { why }, .. } => match why {
                 Some(why) => format!("its daemon is looked for: {why}"),

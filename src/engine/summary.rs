@@ -58,7 +58,8 @@ impl Engine {
         let under_way = |slot: &Slot| stands_as(slot) == StateWord::Starting;
         // A wait without a limit has the last moment of all.
         let has_end = |slot: &Slot| slot.deadline().is_some_and(|at| at.0 != u64::MAX);
-        self.unsettled().any(|slot| under_way(slot) || has_end(slot))
+        let tidying = self.tidy_deadline().is_some();
+        self.unsettled().any(|slot| tidying || under_way(slot) || has_end(slot))
     }
 
     /// Programs that are to be up, have never failed, and are not ready; without those that wait

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Limit, Mode, Name, Reload, Restart, Stop};
+use super::{Bytes, Limit, Mode, Name, Reload, Restart, ShmRule, Stop};
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,8 @@ pub struct Program {
     pub state_directory: Option<OwnedDirectory>,
     /// Stale files removed before the start.
     pub cleanup: Box<[Cleanup]>,
+    /// Stale files in /dev/shm.
+    pub shm: Option<Box<ShmRule>>,
     /// Where its output goes.
     pub logging: Arc<Logging>,
     /// Other ways to start it, by name.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Awaited, Condition, Dependency, Limit, Name, Program, Site, Supervisor, Target,
+    Awaited, Condition, Dependency, Limit, Name, Program, ShmRule, Site, Supervisor, Target,
 };
 
 /// Identifies a program of the running site. Stable over reloads for as long as the name is known.
@@ -27,6 +27,8 @@ pub struct Plan {
     pub supervisor: Arc<Supervisor>,
     /// The programs, in the order of their names.
     pub programs: Vec<Planned>,
+    /// Stale files in /dev/shm.
+    pub shm: Arc<[ShmRule]>,
 }
 
 /// A program with its edges.
@@ -116,7 +118,8 @@ impl Plan {
             back.dedup();
             planned.edges.needed_by = back.into();
         }
-        Self { supervisor: Arc::new(site.supervisor.clone()), programs }
+        let shm = site.shm.values().cloned().collect();
+        Self { supervisor: Arc::new(site.supervisor.clone()), programs, shm }
     }
 }
 

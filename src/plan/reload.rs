@@ -49,6 +49,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         runtime_directory,
         state_directory,
         cleanup,
+        shm,
         logging,
         variants,
     } = old;
@@ -81,6 +82,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("runtime_directory", differs, Change::Restart);
     found.add("state_directory", *state_directory != new.state_directory, Change::Restart);
     found.add("cleanup", *cleanup != new.cleanup, Change::NextStart);
+    found.add("shm", *shm != new.shm, Change::NextStart);
     found.logging(logging, &new.logging);
     found.add("variants", *variants != new.variants, Change::Restart);
     (found.change, found.keys)

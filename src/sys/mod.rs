@@ -21,6 +21,7 @@ pub mod pidfile;
 pub mod random;
 pub mod resolve;
 pub mod rlimit;
+pub mod shm;
 pub mod signals;
 pub mod sigwait;
 pub mod socket;

@@ -19,9 +19,10 @@ use std::{
 };
 
 pub use leftovers::{Leftover, all_end, leftovers};
+pub(in crate::sys) use process::proc_is_ours;
 use process::{
-    Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, proc_is_ours,
-    signal_process, stat, zombies_below,
+    Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, signal_process,
+    stat, zombies_below,
 };
 pub use process::{Process, has_executed, name_of};
 

@@ -59,6 +59,7 @@ pub(crate) fn program(text: &str) -> Program {
         runtime_directory: None,
         state_directory: None,
         cleanup: Box::default(),
+        shm: None,
         logging: Arc::new(logging()),
         variants: BTreeMap::new(),
     }
@@ -150,6 +151,7 @@ pub(crate) fn site(programs: impl IntoIterator<Item = Program>) -> Site {
         users: BTreeMap::new(),
         directories: BTreeMap::new(),
         programs: programs.into_iter().map(|p| (p.name.clone(), Arc::new(p))).collect(),
+        shm: BTreeMap::new(),
         unsupported: Vec::new(),
     }
 }

@@ -49,6 +49,8 @@ pub(crate) fn program(
     let execution = execution(node, user, &directory, instance, &path);
     let (restart, stop) = (restart(node.get("restart"), context), stop(node.get("stop"), context));
     let hooks = |key: &str, context: &mut Context<'_>| hooks(node, key, context);
+    let uid = account_of(&execution.user).map_or(context.options.uid, |account| account.uid);
+    let shm = node.get("shm").map(|n| Box::new(super::shm::rule(n, uid, context)));
     Program {
         name: name.clone(),
         template: template.cloned(),
@@ -76,6 +78,7 @@ pub(crate) fn program(
         runtime_directory: owned(node, "runtime_directory", Path::new("/run"), context),
         state_directory: owned(node, "state_directory", Path::new("/var/lib"), context),
         cleanup: cleanup(node, &path),
+        shm,
         logging: intern(&mut context.pool.loggings, log),
         variants: variants(node, context),
     }

@@ -64,7 +64,7 @@ fn of(kind: Kind) -> Value {
             json!({ "type": ["string", "number"], "minLength": 1 })
         }
         Kind::Output => json!({ "type": ["string", "number", "null"], "minLength": 1 }),
-        Kind::Glob | Kind::HostPort | Kind::User | Kind::Group => {
+        Kind::Glob | Kind::ShmPattern | Kind::HostPort | Kind::User | Kind::Group => {
             json!({ "type": ["string", "integer"], "minLength": 1 })
         }
         Kind::Name | Kind::Program | Kind::Programs | Kind::Mount | Kind::Task => {

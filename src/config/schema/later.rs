@@ -30,7 +30,7 @@ pub(crate) const DIRECTORY: Object = object(
 pub(crate) const SHM_RULE: Object = object(
     "a rule of `shm`",
     &[&[
-        key("remove", Kind::List(&Kind::Glob)).required(),
+        key("remove", Kind::List(&Kind::ShmPattern)).required(),
         key("when", Kind::List(&Kind::Word(&["start", "stop"]))),
         key("owner", Kind::User),
         key("older_than", Kind::Duration),

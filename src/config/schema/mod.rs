@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     Output,
     /// A name pattern, `*` and `?`.
     Glob,
+    /// The same for names in /dev/shm.
+    ShmPattern,
     /// A user of the host, or a decimal id; `self` is whoever runs the supervisor.
     User,
     /// A group of the host, or a decimal id.

@@ -68,6 +68,7 @@ const ENVIRONS: &[Key] = &[
     key("runtime_directory", Kind::OneOf(&[Kind::Line, OWNED_DIRECTORY])),
     key("state_directory", Kind::OneOf(&[Kind::Line, OWNED_DIRECTORY])),
     key("cleanup", Kind::List(&Kind::Object(&CLEANUP))),
+    key("shm", Kind::Object(&SHM)),
     key("logging", Kind::Object(&LOGGING)),
 ];
 
@@ -75,7 +76,6 @@ const LATER: &[Key] = &[
     key("readiness", Kind::Object(&READINESS)).later(),
     key("health", Kind::Object(&HEALTH)).later(),
     key("watchdog", Kind::Limit).later(),
-    key("shm", Kind::Object(&SHM)).later(),
     key("single_instance", Kind::Object(&SINGLE_INSTANCE)).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
@@ -255,7 +255,7 @@ const HEALTH: Object = one_of(
 const SHM: Object = object(
     "`shm`",
     &[&[
-        key("remove", Kind::List(&Kind::Glob)).required(),
+        key("remove", Kind::List(&Kind::ShmPattern)).required(),
         key("when", Kind::List(&Kind::Word(&["pre-start", "post-stop"]))),
         key("owner", Kind::User),
         key("older_than", Kind::Duration),

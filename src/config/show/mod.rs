@@ -2,6 +2,7 @@
 
 mod host;
 mod program;
+mod shm;
 mod supervisor;
 mod tree;
 mod words;
@@ -15,7 +16,7 @@ use words::word;
 const SECRET_WORDS: [&str; 5] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "PRIVATE_KEY"];
 
 /// Sections that are shown as they were written: no program needs them.
-const SECTIONS: [&str; 4] = ["shm", "semaphores", "mounts", "tasks"];
+const SECTIONS: [&str; 3] = ["semaphores", "mounts", "tasks"];
 
 /// The site that was understood, as a site file: defaults filled in, variables resolved, instances
 /// as programs of their own. Loading it gives an equal site, unless something had to be hidden:
@@ -29,6 +30,7 @@ pub fn show(loaded: &Loaded, origin: bool) -> String {
     site.add("supervisor", Item::Map(supervisor::supervisor(&loaded.site.supervisor)));
     site.add_some("users", host::users(&loaded.site.users));
     site.add_some("directories", host::directories(&loaded.site.directories));
+    site.add_some("shm", shm::rules(&loaded.site.shm));
     for section in SECTIONS {
         site.add_some(section, written.root.get(section).map(|n| as_written(n, true)));
     }

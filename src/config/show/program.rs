@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// `when` of its `shm`.
+const OF_PROGRAM: [&str; 2] = ["pre-start", "post-stop"];
+
 /// `node` is the program in the file. Groups and owners are added from there, as they are.
 pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
     let mut map = Map::default();
@@ -51,6 +54,7 @@ pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
     map.add_some("runtime_directory", directory("runtime_directory", &p.runtime_directory));
     map.add_some("state_directory", directory("state_directory", &p.state_directory));
     map.add("cleanup", Item::List(p.cleanup.iter().map(cleanup).collect()));
+    map.add_some("shm", p.shm.as_deref().map(|rule| super::shm::rule(rule, OF_PROGRAM)));
     map.add("logging", Item::Map(logging(&p.logging)));
     if !p.variants.is_empty() {
         let mut variants = Map::default();

@@ -113,7 +113,7 @@ pub(super) fn descent_of(pid: Pid) -> Descent {
 }
 
 /// Whether /proc is there and counts as we do: else its numbers are other processes' here.
-pub(super) fn proc_is_ours() -> bool {
+pub(in crate::sys) fn proc_is_ours() -> bool {
     let own = std::fs::read_link("/proc/self");
     own.is_ok_and(|own| own.as_os_str() == std::process::id().to_string().as_str())
 }

@@ -419,3 +419,50 @@ fn a_snippet_shows_the_place() {
     "#]]
     .assert_eq(&found.snippets(mini_supervisor::config::Colour::Never));
 }
+
+#[test]
+fn patterns_of_names_in_dev_shm_cannot_mean_everything() {
+    program(
+        "shm: {remove: [\"*\", \"ab*\", a/b*, \"[abc]*\", abc]}",
+        expect![[r#"
+        site.yaml:6:20: error: programs.web.shm.remove[0]: pattern `*` has fewer than 3
+          characters of its own (hint: write what the names begin with, like
+          `prismatron_*`)
+        site.yaml:6:25: error: programs.web.shm.remove[1]: pattern `ab*` has fewer than
+          3 characters of its own (hint: write what the names begin with, like
+          `prismatron_*`)
+        site.yaml:6:32: error: programs.web.shm.remove[2]: a name in /dev/shm has no
+          `/`, found `a/b*` (hint: write the name alone, like `prismatron_*`)
+        site.yaml:6:38: error: programs.web.shm.remove[3]: pattern `[abc]*` has fewer
+          than 3 characters of its own (hint: write what the names begin with, like
+          `prismatron_*`)
+    "#]],
+    );
+    check(
+        "shm: {all: {remove: [../etc/passwd, \"???*\", \"a[bc\", \"ok_*\"]}}",
+        expect![[r#"
+        site.yaml:3:22: error: shm.all.remove[0]: a name in /dev/shm has no `/`, found
+          `../etc/passwd` (hint: write the name alone, like `prismatron_*`)
+        site.yaml:3:37: error: shm.all.remove[1]: pattern `???*` has fewer than 3
+          characters of its own (hint: write what the names begin with, like
+          `prismatron_*`)
+        site.yaml:3:45: error: shm.all.remove[2]: pattern `a[bc`: invalid range pattern
+    "#]],
+    );
+    program(
+        "shm: {when: [start], remove: [abc]}",
+        expect![[r#"
+        site.yaml:6:18: error: programs.web.shm.when[0]: expected one of pre-start,
+          post-stop, found `start`
+    "#]],
+    );
+    check(
+        "shm: {one: {when: [post-stop], owner: nobody-there}}",
+        expect![[r#"
+        site.yaml:3:12: error: shm.one: `remove` is required in a rule of `shm`
+        site.yaml:3:20: error: shm.one.when[0]: expected one of start, stop, found
+          `post-stop`
+        site.yaml:3:39: error: shm.one.owner: there is no user `nobody-there`
+    "#]],
+    );
+}

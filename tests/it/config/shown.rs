@@ -68,8 +68,10 @@ supervisor:
 users: {pi: {system: true, home: "/srv/$$x", shell: /bin/sh, groups: [tty, "44"]}, new: {}}
 directories: {"${DIR}": {}, ~/a b/.: {owner: pi, group: tty, mode: "0750", files: "0640", optional: true, at_start: true}}
 defaults: {user: root, environment: {SHARED: "yes"}, start_timeout: none}
+shm: {old: {remove: ["old-[0-9]*", sem.old], when: [stop], owner: pi}, own: {remove: [abc]}}
 programs:
   db:
+    shm: {remove: ["db_*"]}
     command: [db, "a b", "", "${DIR}", "$$$$", "$${HOME}", "$HOME", "# x", "a: b", "-", "é", '"\',
               "line\nline", "~", ".5", ".inf", "null"]
     type: oneshot
@@ -115,6 +117,8 @@ programs:
     runtime_directory: "web/${instance}"
     state_directory: {name: web, mode: "0700"}
     cleanup: [{socket: w.sock}, {file: /tmp/w}]
+    shm: {remove: ["web_${instance}*"], when: [post-stop, pre-start], owner: pi, older_than: 1h,
+          dry_run: true}
     logging: {stdout: "log/${instance}.log", stderr: "null", timestamps: true, max_line: 4KiB,
               on_full: block, owner: pi, group: video, mode: "0644",
               rotate: {max_size: 1536, every: 36h, keep: 0, compress: none}}

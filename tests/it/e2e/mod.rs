@@ -39,5 +39,6 @@ mod output;
 mod pid_file;
 mod reload;
 mod restarts;
+mod shm;
 mod signals;
 mod stops;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mini_supervisor::model::*;
 
+use super::shm::draw_rule;
 use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
@@ -47,6 +48,8 @@ pub(super) struct Faults {
     /// Between fork and exec, until it is killed.
     pub(super) hangs: u64,
     pub(super) stale: u64,
+    /// The look for stale files in /dev/shm.
+    pub(super) slow_shm: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -61,6 +64,7 @@ impl Faults {
         d_state: 0,
         hangs: 0,
         stale: 0,
+        slow_shm: 0,
         pauses: 0,
     };
 
@@ -75,6 +79,7 @@ impl Faults {
             d_state: some(chance) / 2,
             hangs: some(chance) / 8,
             stale: 5 + chance.below(10),
+            slow_shm: some(chance),
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -96,6 +101,9 @@ pub(super) fn draw_site(chance: &mut Chance) -> Site {
         of.exit_when = Some(ExitWhen::AllExited);
     }
     of.stop_on_hangup = chance.is(3);
+    if chance.is(15) {
+        site.shm.insert(name("s"), draw_rule(chance));
+    }
     only_what_ends(&mut site);
     site
 }
@@ -201,6 +209,7 @@ fn draw_hooks(p: &mut Program, chance: &mut Chance) {
     p.start_pre = hooks(chance);
     p.start_post = hooks(chance);
     p.stop_post = hooks(chance);
+    p.shm = chance.is(20).then(|| Box::new(draw_rule(chance)));
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {
@@ -281,6 +290,9 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
     if chance.is(20) && names.len() < 30 {
         let p = program(next.as_str());
         new.programs.insert(next, Arc::new(p));
+    }
+    if chance.is(10) {
+        new.shm = std::iter::once((name("s"), draw_rule(chance))).collect();
     }
     only_what_ends(&mut new);
     new

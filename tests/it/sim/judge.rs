@@ -76,7 +76,7 @@ impl World {
     }
 
     /// I-6, I-7, I-9, I-22, I-31, I-32, I-33, I-35: a start.
-    fn judge_start(&mut self, id: ProgramId, role: Role) {
+    pub(super) fn judge_start(&mut self, id: ProgramId, role: Role) {
         let now = self.now;
         let known = &mut self.known[id.index()];
         (known.lived, known.bound) = (None, false);

@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 44] = [
+const MUTANTS: [Mutant; 48] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -55,6 +55,10 @@ const MUTANTS: [Mutant; 44] = [
     ("tell_everyone", |b| b.tell_everyone = true, &[46]),
     ("keep_starts", |b| b.keep_starts = true, &[47]),
     ("keep_operations", |b| b.keep_operations = true, &[48]),
+    ("start_before_tidied", |b| b.start_before_tidied = true, &[19]),
+    ("start_before_the_site_is_tidied", |b| b.start_before_the_site_is_tidied = true, &[19]),
+    ("tidy_the_living", |b| b.tidy_the_living = true, &[19]),
+    ("tidy_on", |b| b.tidy_on = true, &[19]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 

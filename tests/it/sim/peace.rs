@@ -88,6 +88,8 @@ impl World {
         }
         let cap = of.restart.max_delay.mul_f64(1.0 + of.restart.jitter);
         let retry = of.restart.start_limit.as_ref().map_or(Duration::ZERO, |l| l.retry_every);
+        // What was said before a reload holds, whatever the settings are by now.
+        let retry = retry.max(known.retry_at.map_or(Duration::ZERO, |at| at - begin));
         let down = self.patience(id) + self.command_patience(id) + Duration::from_secs(65);
         Some(before + cap.max(retry) + patience + down + Duration::from_secs(5))
     }

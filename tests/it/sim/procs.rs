@@ -62,6 +62,7 @@ impl World {
     pub(super) fn spawn(&mut self, spawn: &Spawn) {
         let (program, run, role) = (spawn.program, spawn.run, spawn.role);
         self.judge_spawn(spawn);
+        self.judge_shm(program);
         let faults = self.faults;
         let lag = if self.chance.is(faults.d_state) { 1 + self.chance.below(60) } else { 0 };
         let fails = self.chance.is(faults.spawn_fails);

@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) jumps: bool,
     pub(super) site: Arc<Site>,
     pub(super) procs: BTreeMap<RunId, Proc>,
+    /// Whoever removes files from /dev/shm, and of which program.
+    pub(super) sweeps: BTreeMap<RunId, Option<ProgramId>>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
     pub(super) finished: VecDeque<(ProgramId, RunId)>,
     /// The latest two waits for the world of each program: the earlier is old.
@@ -99,6 +101,7 @@ impl World {
             jumps: true,
             site: Arc::new(site),
             procs: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -165,6 +168,7 @@ impl World {
                 subject = Some((*program, *run, matches!(what, ChildEvent::Exited(_))));
                 self.before_child(*run, what);
             }
+            Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
         }
@@ -205,6 +209,8 @@ impl World {
                 self.judge_signal(program, run, signal, scope);
                 self.signal(run, signal, scope);
             }
+            Action::Tidy { program, run, moment } => self.tidies(program, run, moment),
+            Action::TidyNoMore(run) => drop(self.sweeps.remove(&run)),
             Action::Record(Record { program: Some(name), what }) => {
                 if let Some(id) = self.ids.get(&name).copied() {
                     self.recorded(id, &what);

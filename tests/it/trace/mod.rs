@@ -20,6 +20,7 @@ mod found;
 mod hooks;
 mod order;
 mod reload;
+mod shm;
 mod stops;
 mod summary;
 mod wishes;
@@ -144,6 +145,15 @@ impl Story {
                 let scope = format!("{scope:?}").to_lowercase();
                 format!("  {signal} to {scope} of {}", of(self, program))
             }
+            Action::Tidy { program, run, moment } => {
+                let who = program.map_or("site".to_owned(), |id| of(self, id));
+                self.runs.insert(format!("{who} shm"), run);
+                if !self.manual {
+                    events.push(Event::Tidied { program, run });
+                }
+                format!("  tidy {who} {moment:?}")
+            }
+            Action::TidyNoMore(_) => "  tidy no more".to_owned(),
             Action::Record(record) => record.to_string(),
             Action::Reply(id, reply) => format!("  reply {}: {}", id.0, reply_text(&reply)),
             Action::Await { program, index, .. } => {
@@ -197,6 +207,11 @@ impl Story {
                 self.child(who, ChildEvent::Exited(exit(how)));
                 self.child(who, ChildEvent::Reaped);
                 self.child(who, ChildEvent::TreeEmpty);
+            }
+            ["tidied", who] => {
+                let run = self.runs[&format!("{who} shm")];
+                let program = self.engine.names().get(*who).copied();
+                self.give(Event::Tidied { program, run });
             }
             ["true", who, index] => {
                 let slot = self.engine.slot(self.engine.names()[*who]).unwrap();

@@ -115,10 +115,10 @@ fn an_invalid_site_and_one_for_a_later_version_are_not_installed() {
     let (code, out, err) = Plan::whole("version: 1\nusers: {a b: {}}\n").arg("install").run();
     assert_eq!((code, &*out), (78, ""), "{err}");
     assert!(err.contains("`a b` is no name of a user"), "{err}");
-    let later = "version: 1\nprograms: {}\nshm: {x: {remove: [x]}}\n";
+    let later = "version: 1\nprograms: {}\nmounts: {x: {what: a, where: /x, type: b}}\n";
     let (code, out, err) = Plan::whole(later).arg("install").run();
     assert_eq!((code, &*out), (78, ""), "{err}");
-    assert!(err.contains("note: shm is valid but"), "{err}");
+    assert!(err.contains("note: mounts is valid but"), "{err}");
     let unset = "version: 1\nprograms: {web: {command: \"${E2E_MARK}\", user: root}}\n";
     let (code, _, err) = Plan::whole(unset).arg("install").run();
     assert_eq!(code, 78, "a variable of this shell is not there at boot: {err}");
