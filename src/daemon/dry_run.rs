@@ -54,7 +54,12 @@ pub(super) fn describe(site: &Site) -> String {
                 Action::Await { program, attempt, index } => {
                     events.push_back(Event::Condition { program, attempt, index });
                 }
+                Action::Watch(name, watched) => {
+                    log(format_args!("  semaphore:{name}: looks at {}", watched.path.display()));
+                }
                 Action::Signal { .. }
+                | Action::Unwatch(_)
+                | Action::Acknowledge { .. }
                 | Action::AwaitNothing(_)
                 | Action::RemoveRuntime(_)
                 | Action::Record(_)

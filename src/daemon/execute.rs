@@ -68,6 +68,7 @@ impl Shell {
                 }
             }
             Action::Forget(name) => self.logs.retire(name),
+            Action::Watch(..) | Action::Unwatch(_) | Action::Acknowledge { .. } => {}
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Site},
+    model::{Exit, Seen, Site},
     plan::ProgramId,
 };
 
@@ -70,6 +70,8 @@ pub enum Event {
         /// All findings, rendered.
         why: String,
     },
+    /// A semaphore was looked at.
+    Seen(Seen),
     /// A signal to the supervisor.
     Told(Told),
 }

@@ -12,11 +12,14 @@ mod down;
 mod event;
 mod gate;
 mod machine;
+mod news;
 mod outcome;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
+mod semaphore;
+mod semaphores;
 mod site;
 mod slot;
 mod state;
@@ -35,7 +38,9 @@ use serde::{Deserialize, Serialize};
 pub use action::*;
 pub use bugs::*;
 pub use event::*;
+pub use news::*;
 pub use record::*;
+pub use semaphore::*;
 pub use slot::*;
 pub use state::*;
 
@@ -65,6 +70,7 @@ pub struct Engine {
     /// What programs are given of their stop timeouts.
     patience: Patience,
     is_init: bool,
+    semaphores: BTreeMap<Name, SemaphoreSlot>,
     next_run: u64,
     random: u64,
     bugs: Bugs,
@@ -122,6 +128,7 @@ impl Engine {
             stop_began: None,
             patience: Patience::ALL,
             is_init: around.is_init,
+            semaphores: BTreeMap::new(),
             next_run: 0,
             random: around.seed,
             bugs: around.bugs,
@@ -130,6 +137,7 @@ impl Engine {
         for planned in plan.programs {
             engine.add(planned, now);
         }
+        engine.add_semaphores(site, now.0);
         engine
     }
 
@@ -159,6 +167,7 @@ impl Engine {
             }
             Event::NotLoaded { request, why } => Self::not_loaded(request, &why, out),
             Event::Told(told) => self.told(told, at, out),
+            Event::Seen((name, reading)) => self.semaphore_seen(&name, reading, at, out),
         }
         self.settle(at, out);
     }
@@ -168,7 +177,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let programs = self.deadlines.first().map(|(at, _)| *at);
         let operations = self.operations.values().filter_map(|op| op.until).min();
-        earlier(earlier(programs, operations), self.phase.deadline())
+        let others = earlier(operations, self.semaphore_deadline());
+        earlier(earlier(programs, others), self.phase.deadline())
     }
 
     /// The program with this id.
@@ -396,6 +406,7 @@ impl Engine {
             self.step(id, Input::Deadline, at, out);
         }
         self.operations_due(at, out);
+        self.semaphores_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {

@@ -57,6 +57,7 @@ impl Engine {
     pub(super) fn boot(&mut self, at: At, out: &mut Actions) {
         let programs = self.names.len();
         out.record(Record::site(What::SupervisorStarted { programs }));
+        self.watch_semaphores(out);
         let ids = self.ids();
         // First all goals, so that an order between two of them is seen whoever is looked at first.
         let mut starting = Vec::new();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Name, OnFull, Program, Rotate};
+use super::{Mode, Name, OnFull, Program, Rotate, Semaphore};
 
 /// A whole site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Site {
     pub directories: BTreeMap<PathBuf, Directory>,
     /// The programs, instances multiplied.
     pub programs: BTreeMap<Name, Arc<Program>>,
+    /// Locks and files that ask for something.
+    pub semaphores: BTreeMap<Name, Arc<Semaphore>>,
     /// What the file asks for that this version validates but cannot do yet. Empty or the site does
     /// not run.
     pub unsupported: Vec<Unsupported>,

@@ -357,6 +357,7 @@ impl Load<'_> {
         let supervisor = lower::supervisor(section, &context);
         let users = lower::users(root.get("users"), &mut context);
         let directories = lower::directories(root.get("directories"));
+        let semaphores = lower::semaphores(root.get("semaphores"), &mut context);
         self.later_dependencies(programs);
         self.graph(root, programs, &by_template);
         self.conditions(programs);
@@ -368,7 +369,7 @@ impl Load<'_> {
             .iter()
             .map(|(place, key)| Unsupported { place: self.found.locate(*place), key: key.clone() })
             .collect();
-        Some(Site { supervisor, users, directories, programs: out, unsupported })
+        Some(Site { supervisor, users, directories, programs: out, semaphores, unsupported })
     }
 }
 

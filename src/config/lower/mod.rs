@@ -7,6 +7,7 @@ mod policy;
 mod program;
 pub(crate) mod read;
 pub(crate) mod reference;
+mod semaphore;
 mod supervisor;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::model::{Account, Execution, Logging, Name, Restart, Stop};
 
 pub(crate) use host::{directories, users};
 pub(crate) use program::{cpu_list, ionice, program};
+pub(crate) use semaphore::semaphores;
 pub(crate) use supervisor::supervisor;
 
 /// What lowering a program needs to know of everything else.

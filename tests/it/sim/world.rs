@@ -252,6 +252,9 @@ impl World {
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
             | Action::Reconfigure(_)
+            | Action::Watch(..)
+            | Action::Unwatch(_)
+            | Action::Acknowledge { .. }
             | Action::ReopenLogs => {}
         }
     }

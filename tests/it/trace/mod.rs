@@ -154,6 +154,11 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::Watch(name, _) => format!("  watch semaphore:{name}"),
+            Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
+            Action::Acknowledge { watched, .. } => {
+                format!("  acknowledge {}", watched.path.display())
+            }
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
