@@ -340,7 +340,7 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
         return false;
     }
     key.later
-        || (key.name == "type" && matches!(value.text(), Some("notify" | "forking")))
+        || (key.name == "type" && matches!(value.text(), Some("notify")))
         || (key.name == "action"
             && matches!(value.text(), Some("safe-mode" | "reboot" | "poweroff")))
 }

@@ -45,6 +45,11 @@ pub(super) fn describe(site: &Site) -> String {
                         |what| Event::Child { program: spawn.program, run: spawn.run, what };
                     events.push_back(child(ChildEvent::Spawned { pid }));
                     let oneshot = matches!(program.kind, crate::model::ProgramType::Oneshot { .. });
+                    let forks = matches!(program.kind, crate::model::ProgramType::Forking { .. });
+                    if spawn.role == Role::Main && forks {
+                        let exit = crate::model::Exit::Code(0);
+                        events.push_back(child(ChildEvent::Exited(exit)));
+                    }
                     if spawn.role != Role::Main || oneshot {
                         let exit = crate::model::Exit::Code(0);
                         events.push_back(child(ChildEvent::Exited(exit)));
@@ -56,6 +61,10 @@ pub(super) fn describe(site: &Site) -> String {
                 }
                 Action::Watch(name, watched) => {
                     log(format_args!("  semaphore:{name}: looks at {}", watched.path.display()));
+                }
+                Action::FindMain { program, run } => {
+                    let what = ChildEvent::Main { pid };
+                    events.push_back(Event::Child { program, run, what });
                 }
                 Action::Signal { .. }
                 | Action::Unwatch(_)

@@ -44,6 +44,7 @@ impl Shell {
             Action::Await { program, attempt, index } => {
                 self.await_condition(program, attempt, index);
             }
+            Action::FindMain { program, run } => self.find_main(program, run),
             Action::AwaitNothing(program) => {
                 if let Some(conditions) = &self.conditions {
                     conditions.forget(program);
@@ -308,6 +309,7 @@ impl Shell {
 
     /// Tells the engine which trees are empty, and signals what is left of the others.
     pub(super) fn look_at_trees(&mut self) {
+        self.look_for_mains();
         let orders = std::mem::take(&mut self.after_reap);
         if self.dying.is_empty() {
             self.unclear = None;
@@ -333,6 +335,7 @@ impl Shell {
             self.dying.remove(&run);
             self.doomed.remove(&run);
             self.trees.forget(run.0);
+            self.forget_main(run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
             }

@@ -26,6 +26,8 @@ pub(super) enum Input {
     Deaths,
     /// The report pipe of a forked child has something to say.
     Report(RunId),
+    /// Something happened beside the PID file that the daemon of this run is to write.
+    PidFile(RunId),
     /// From the control thread.
     Control(ControlEvent),
     /// From the log thread.
@@ -70,6 +72,8 @@ impl Drop for LastWord {
 
 /// The mark of the signal pipe among the descriptors watched; no run has this number.
 const SIGNALS: u64 = 0;
+/// And of the directory of a PID file: beside the number of its run, which is never so large.
+const PID_FILE: u64 = 1 << 63;
 
 /// The thread that waits for signals and for the reports of forked children.
 pub(super) struct Watcher {
@@ -111,6 +115,16 @@ impl Watcher {
             self.epoll.modify(pipe.as_fd(), &mut event).ok();
         }
     }
+
+    /// Tell once when `directory`, an inotify(7), has something to say about the PID file of `run`.
+    pub(super) fn pid_file(&self, run: RunId, directory: BorrowedFd<'_>) {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        let event = EpollEvent::new(flags, run.0 | PID_FILE);
+        if self.epoll.add(directory, event).is_err() {
+            let mut event = event;
+            self.epoll.modify(directory, &mut event).ok();
+        }
+    }
 }
 
 fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
@@ -126,6 +140,7 @@ fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
         for event in events.iter().take(ready) {
             let input = match event.data() {
                 SIGNALS => Input::Signals,
+                run if run & PID_FILE != 0 => Input::PidFile(RunId(run & !PID_FILE)),
                 run => Input::Report(RunId(run)),
             };
             signals |= matches!(input, Input::Signals);

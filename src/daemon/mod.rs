@@ -14,6 +14,7 @@ mod dry_run;
 mod execute;
 mod fault;
 mod finish;
+mod forking;
 mod input;
 mod journal;
 mod last_words;
@@ -76,6 +77,8 @@ struct Shell {
     unreported: BTreeMap<RunId, Unreported>,
     /// Children that never became a program and are not yet reaped.
     stillborn: BTreeSet<RunId>,
+    /// Runs whose daemon is looked for, or was found.
+    sought: BTreeMap<RunId, forking::Sought>,
     nursery: Nursery,
     mounts: HangingMounts,
     logs: logs::LogHandle,
@@ -175,6 +178,7 @@ impl Shell {
             Input::Signals => self.signals(),
             Input::Deaths => self.reap_some(),
             Input::Report(run) => self.read_report(run),
+            Input::PidFile(run) => self.pid_file_changed(run),
             Input::Control(event) => self.control_event(event),
             Input::Log(report) => {
                 let lost = report.lost_bytes;

@@ -366,6 +366,7 @@ fn shell(
         after_reap: BTreeMap::new(),
         unreported: BTreeMap::new(),
         stillborn: BTreeSet::new(),
+        sought: BTreeMap::new(),
         trees: Trees::new(&nursery.instance),
         nursery,
         mounts: HangingMounts::new(),

@@ -38,6 +38,14 @@ pub enum Action {
         /// Which of its waits.
         index: usize,
     },
+    /// The command of a program that forks has ended well: find its daemon, among the processes of
+    /// that run. Answered by `Main` or, as often as something is found out, by `NoMain`.
+    FindMain {
+        /// Of which program.
+        program: ProgramId,
+        /// Which life.
+        run: RunId,
+    },
     /// No longer interested in conditions of this program.
     AwaitNothing(ProgramId),
     /// The program is down: remove its runtime directory.
@@ -138,6 +146,8 @@ pub enum ServiceResult {
     Timeout,
     /// It could not be started.
     Resources,
+    /// It has not done what its `type` promises.
+    Protocol,
 }
 
 impl ServiceResult {
@@ -151,6 +161,7 @@ impl ServiceResult {
             Self::CoreDump => "core-dump",
             Self::Timeout => "timeout",
             Self::Resources => "resources",
+            Self::Protocol => "protocol",
         }
     }
 }

@@ -183,9 +183,16 @@ impl Slot {
     fn spawned(&mut self, life: Life, next: Next, stop: Option<Halt>, cx: &mut Cx<'_>) -> State {
         match (next, stop) {
             (Next::Pre(index), None) => self.prepare(life, index, cx),
+            (Next::Main, None) if self.forks() => {
+                State::Forking { life, fork: super::Fork::Starting }
+            }
             (Next::Main, None) => self.started(life, cx),
             (Next::Pre(_), Some(halt)) if !halt.kill => self.begin_stop(life, halt.why, cx),
             (Next::Pre(_), Some(halt)) => self.begin_kill(life, halt.why, cx),
+            // Nobody needs it yet, and it is nothing yet.
+            (Next::Main, Some(halt)) if self.forks() && !halt.kill => {
+                self.begin_stop(life, halt.why, cx)
+            }
             (Next::Main, Some(halt)) => {
                 self.main = Some(life.run);
                 cx.out.record(Record::of(self, What::Started { pid: life.pid }));

@@ -275,10 +275,12 @@ impl Slot {
             Cause::Stopped(_, None)
             | Cause::NotSpawned(_)
             | Cause::Pre(..)
+            | Cause::NoMain(_)
             | Cause::WaitedInVain(_) => None,
         };
         let result = match (restart::classify(&self.program, ended), &ended.cause) {
             (restart::Class::Clean, _) => ServiceResult::Success,
+            (_, Cause::NoMain(_)) => ServiceResult::Protocol,
             (restart::Class::Timeout, _) => ServiceResult::Timeout,
             (_, Cause::NotSpawned(_)) => ServiceResult::Resources,
             (restart::Class::UncleanCode, _) => ServiceResult::ExitCode,
@@ -393,10 +395,7 @@ impl Slot {
         if self.program.essential {
             *cx.ends_site = Some((SiteStop::Essential, super::exit_code(&ended.cause)));
         }
-        let ran = match ended.cause {
-            Cause::Exit(_) | Cause::Stopped(..) => true,
-            Cause::NotSpawned(_) | Cause::Pre(..) | Cause::WaitedInVain(_) => false,
-        };
+        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
         if ran {
             if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));
@@ -417,7 +416,10 @@ impl Slot {
         match input {
             Input::Child(of, what) if of == side.run => {
                 match what {
-                    ChildEvent::Spawned { .. } | ChildEvent::Reaped => {}
+                    ChildEvent::Spawned { .. }
+                    | ChildEvent::Main { .. }
+                    | ChildEvent::NoMain(_)
+                    | ChildEvent::Reaped => {}
                     ChildEvent::SpawnFailed(failure) => {
                         let (role, text) = (side.role, Arc::clone(&failure.text));
                         cx.out.record(Record::of(self, What::HookNotStarted { role, text }));

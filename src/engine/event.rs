@@ -88,6 +88,13 @@ pub enum ChildEvent {
     SpawnFailed(SpawnFailure),
     /// Its main process ended. It is not reaped yet: its group can still be signalled.
     Exited(Exit),
+    /// Its main process is this one from now on, a daemon that its command has left.
+    Main {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Its daemon is not known yet, and why.
+    NoMain(Arc<str>),
     /// Its main process was reaped; others of its tree may live.
     Reaped,
     /// Its main process was reaped and no process of its tree is left.

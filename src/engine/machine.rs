@@ -102,6 +102,7 @@ impl Slot {
             State::Sweeping { run, index, again } => {
                 self.when_sweeping(run, index, again, input, cx)
             }
+            State::Forking { life, fork } => self.when_forking(life, fork, input, cx),
             State::Settling { life, index } => self.when_settling(life, index, input, cx),
             State::Running { life } => self.when_running(life, input, cx),
             State::Draining { life, why } => self.when_draining(life, why, input, cx),
@@ -157,6 +158,7 @@ impl Slot {
                     | State::Spawning { .. }
                     | State::Preparing { .. }
                     | State::Sweeping { .. }
+                    | State::Forking { .. }
                     | State::Settling { .. }
                     | State::Running { .. }
                     | State::Draining { .. }

@@ -10,6 +10,7 @@ mod birth;
 mod bugs;
 mod down;
 mod event;
+mod forking;
 mod gate;
 mod machine;
 mod news;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use action::*;
 pub use bugs::*;
 pub use event::*;
+pub use forking::Fork;
 pub use news::*;
 pub use record::*;
 pub use semaphore::*;
@@ -342,6 +344,7 @@ impl Engine {
             | State::Spawning { .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
+            | State::Forking { .. }
             | State::Settling { .. }
             | State::Running { .. }
             | State::Stopping { .. }
@@ -438,6 +441,8 @@ pub fn exit_code(cause: &Cause) -> u8 {
             exit.shell_code()
         }
         Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None) | Cause::WaitedInVain(_) => Exit::Code(1).shell_code(),
+        Cause::Stopped(_, None) | Cause::WaitedInVain(_) | Cause::NoMain(_) => {
+            Exit::Code(1).shell_code()
+        }
     }
 }

@@ -284,6 +284,7 @@ impl fmt::Display for Cause {
             Self::Stopped(why, _) => write!(f, "{why}"),
             Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
             Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
+            Self::NoMain(why) => f.write_str(why),
             Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
         }
     }

@@ -60,7 +60,7 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
         | Cause::Pre(_, Exit::Signal { .. }) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
-        Cause::WaitedInVain(_) => Class::Timeout,
+        Cause::WaitedInVain(_) | Cause::NoMain(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
             Class::UncleanCode
@@ -97,6 +97,7 @@ pub fn decide(
         | Cause::Stopped(..)
         | Cause::NotSpawned(_)
         | Cause::Pre(..)
+        | Cause::NoMain(_)
         | Cause::WaitedInVain(_) => None,
     };
     if is_stable(restart.reset_after, ended.lived) {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Goal, Life, Role, RunId, State, machine::Cx};
+use super::{Action, Fork, Goal, Life, Role, RunId, State, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -156,6 +156,7 @@ impl Slot {
             | State::Retrying { at, .. }
             | State::Backoff { at, .. } => Some(*at),
             State::Preparing { kill_at, .. } => *kill_at,
+            State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
             State::Spawning { again, .. }
@@ -172,6 +173,7 @@ impl Slot {
     pub fn life(&self) -> Option<Life> {
         match &self.state {
             State::Preparing { life, .. }
+            | State::Forking { life, fork: Fork::Starting }
             | State::Settling { life, .. }
             | State::Running { life }
             | State::Draining { life, .. }
@@ -181,6 +183,7 @@ impl Slot {
             | State::Retrying { .. }
             | State::Spawning { .. }
             | State::Sweeping { .. }
+            | State::Forking { .. }
             | State::Emptying { .. }
             | State::Cleaning { .. }
             | State::Backoff { .. }
@@ -193,6 +196,9 @@ impl Slot {
     pub(crate) fn present_run(&self) -> Option<RunId> {
         if let State::Spawning { run, .. } | State::Emptying { run, .. } = &self.state {
             return Some(*run);
+        }
+        if let State::Forking { life, .. } = &self.state {
+            return Some(life.run);
         }
         self.life().map(|life| life.run)
     }
@@ -254,6 +260,7 @@ impl Slot {
             | State::Spawning { stop: None, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }
+            | State::Forking { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
             State::Spawning { stop: Some(_), .. }

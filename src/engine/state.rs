@@ -17,11 +17,11 @@
 //! A state has a [`Life`] exactly when a main process may be alive. What belongs to more than one
 //! state (goal, history) stands in [`super::Slot`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Again, RunId, SpawnFailure};
+use super::{Again, Fork, RunId, SpawnFailure};
 use crate::{
     model::{Exit, Instant},
     plan::ProgramId,
@@ -118,6 +118,8 @@ pub enum Cause {
     Pre(usize, Exit),
     /// This condition of the world did not come true in time.
     WaitedInVain(usize),
+    /// It forks, and its daemon is not known; why.
+    NoMain(Arc<str>),
 }
 
 /// The end of a run or of an attempt.
@@ -190,6 +192,13 @@ pub enum State {
         index: usize,
         /// When to kill again.
         again: Again,
+    },
+    /// The command of a program that forks runs, or its daemon is looked for.
+    Forking {
+        /// The command; after its end the daemon has its place.
+        life: Life,
+        /// How far it is.
+        fork: Fork,
     },
     /// The program runs and its `start_post` commands run beside it.
     Settling {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Again, Cause, Engine, Goal, Slot, State, What};
+use super::{Again, Cause, Engine, Fork, Goal, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
     model::{Human, Instant, Limit, Signal, WallTime},
@@ -60,6 +60,11 @@ impl Engine {
             State::Preparing { index, .. } | State::Sweeping { index, .. } => {
                 format!("start_pre[{index}] runs")
             }
+            State::Forking { fork: Fork::Starting, .. } => "its command starts it".to_owned(),
+            State::Forking { fork: Fork::Looking { why }, .. } => match why {
+                Some(why) => format!("its daemon is looked for: {why}"),
+                None => "its daemon is looked for".to_owned(),
+            },
             State::Settling { index, .. } => format!("start_post[{index}] runs"),
             State::Running { .. } => format!("running since {}", slot.since.1),
             State::Draining { why, .. } => {
@@ -74,9 +79,11 @@ impl Engine {
             },
             State::Exited { ended, .. } => match ended.cause {
                 Cause::Stopped(why, _) => self.why(why),
-                Cause::Exit(_) | Cause::NotSpawned(_) | Cause::Pre(..) | Cause::WaitedInVain(_) => {
-                    ended.cause.to_string()
-                }
+                Cause::Exit(_)
+                | Cause::NotSpawned(_)
+                | Cause::Pre(..)
+                | Cause::NoMain(_)
+                | Cause::WaitedInVain(_) => ended.cause.to_string(),
             },
             State::Fatal { ended, limit, .. } => {
                 What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None }.to_string()

@@ -62,6 +62,15 @@ pub struct Peeked {
     pub exit: Exit,
 }
 
+/// Whether a process could be taken for the main process of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It is.
+    Yes,
+    /// It is no child of ours, so its end could not be seen.
+    NotOurs,
+}
+
 /// Every child that we made, by run, until it is reaped. The only owner of `wait`.
 #[derive(Debug, Default)]
 pub struct Children {
@@ -82,6 +91,21 @@ impl Children {
     pub fn insert(&mut self, run: u64, child: LiveChild) {
         self.by_pid.insert(child.pid, run);
         self.by_run.insert(run, child);
+    }
+
+    /// The main process of this run is from now on `pid`, a child that came to us as an orphan.
+    pub fn adopt(&mut self, run: u64, pid: Pid) -> Adopted {
+        // A child of ours cannot be reaped but by us, so its number is its own until then.
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if wait(libc::P_PID, pid.number(), options).is_err() {
+            return Adopted::NotOurs;
+        }
+        if let Some(before) = self.by_run.get(&run) {
+            // Dead, and reaped in a moment: as a stranger.
+            self.by_pid.remove(&before.pid);
+        }
+        self.insert(run, LiveChild::new(pid));
+        Adopted::Yes
     }
 
     /// The process of this run, while it is not reaped.

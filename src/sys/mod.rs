@@ -16,6 +16,7 @@ pub mod memory;
 pub mod mountinfo;
 pub mod notify;
 mod pid;
+pub mod pidfile;
 pub mod random;
 pub mod resolve;
 pub mod rlimit;

@@ -307,7 +307,8 @@ fn closed_standard_streams_are_no_fault() {
 
 #[test]
 fn it_speaks_when_asked_and_not_else() {
-    let script = "(true &); read x < <(sleep 0.2); exit 3";
+    // Not `true`: a subshell that is slow to end would have waited for it.
+    let script = "(sleep 0.05 &); read x < <(sleep 0.3); exit 3";
     let (_, _, err) = ran(supervisor(&["--", "bash", "-c", script]));
     assert_eq!(err, "");
     let (_, _, err) = ran(supervisor(&["-w", "--", "bash", "-c", script]));

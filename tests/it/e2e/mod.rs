@@ -22,6 +22,7 @@ mod daemon;
 mod debian;
 mod execution;
 mod faults;
+mod forking;
 mod hangs;
 pub(crate) mod harness;
 mod host;

@@ -225,7 +225,8 @@ impl World {
                 p.good = ignores;
             }
             ChildEvent::Reaped => p.left = p.leaves,
-            ChildEvent::TreeEmpty => {}
+            // No program of the simulation forks.
+            ChildEvent::TreeEmpty | ChildEvent::Main { .. } | ChildEvent::NoMain(_) => {}
         }
         if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
             match role {

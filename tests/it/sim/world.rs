@@ -255,6 +255,8 @@ impl World {
             | Action::Watch(..)
             | Action::Unwatch(_)
             | Action::Acknowledge { .. }
+            // No program of the simulation forks.
+            | Action::FindMain { .. }
             | Action::ReopenLogs => {}
         }
     }

@@ -3,7 +3,7 @@
 //! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`.
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
-//! both; `web/` is the command beside web.
+//! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,6 +15,7 @@
 
 mod births;
 mod ends;
+mod forks;
 mod found;
 mod hooks;
 mod order;
@@ -159,6 +160,7 @@ impl Story {
             Action::Acknowledge { watched, .. } => {
                 format!("  acknowledge {}", watched.path.display())
             }
+            Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
@@ -191,6 +193,10 @@ impl Story {
                 self.child(who, ChildEvent::Exited(exit(how)));
                 self.child(who, ChildEvent::Reaped);
             }
+            ["main", who, pid] => {
+                self.child(who, ChildEvent::Main { pid: pid.parse().unwrap() });
+            }
+            ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
             ["end", who, how] => {
                 self.child(who, ChildEvent::Exited(exit(how)));
