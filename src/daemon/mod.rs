@@ -23,6 +23,7 @@ pub mod logs;
 mod notify;
 mod place;
 mod requests;
+pub mod semaphores;
 mod start;
 
 use std::{
