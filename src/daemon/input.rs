@@ -34,6 +34,8 @@ pub(super) enum Input {
     Log(LogReport),
     /// A condition of the world is true.
     Condition(Met),
+    /// A semaphore was looked at.
+    Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
     /// What a supervisor before us has left has ended, or its time is over.

@@ -3,6 +3,7 @@
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
 mod accounts;
+mod arms;
 mod background;
 mod children;
 mod command;
@@ -24,6 +25,7 @@ pub mod logs;
 mod notify;
 mod place;
 mod requests;
+pub mod semaphores;
 mod start;
 
 use std::{
@@ -88,6 +90,8 @@ struct Shell {
     /// Held for as long as we live; goes after the socket.
     lock: Option<InstanceLock>,
     conditions: Option<conditions::ConditionHandle>,
+    /// The thread that looks at semaphores, once there is one.
+    semaphores: Option<semaphores::SemaphoreHandle>,
     watcher: input::Watcher,
     /// Who started us, and the service manager.
     manager: notify::Manager,
@@ -195,6 +199,7 @@ impl Shell {
                 attempt: met.attempt,
                 index: met.index,
             }),
+            Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}

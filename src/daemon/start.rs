@@ -376,6 +376,7 @@ fn shell(
         door: None,
         lock: place.lock.take(),
         conditions: None,
+        semaphores: None,
         watcher,
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),

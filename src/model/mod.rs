@@ -1,6 +1,7 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
 mod exit;
+mod info;
 mod name;
 mod policy;
 mod program;
@@ -11,6 +12,7 @@ mod size;
 mod time;
 
 pub use exit::*;
+pub use info::*;
 pub use name::*;
 pub use policy::*;
 pub use program::*;
