@@ -19,6 +19,8 @@ pub enum SemaphoreNews {
     NotDone { deed: Arc<str>, why: Arc<str> },
     /// It is no longer asked for.
     Cancelled { why: Arc<str> },
+    /// It was looked at for the first time, and nobody asks.
+    Armed,
     /// Nobody asks any more.
     Cleared,
     /// What was there at the start is no request.
@@ -39,6 +41,7 @@ impl SemaphoreNews {
             Self::Acted { .. } => "semaphore.acted",
             Self::NotDone { .. } => "semaphore.failed",
             Self::Cancelled { .. } => "semaphore.cancelled",
+            Self::Armed => "semaphore.armed",
             Self::Cleared => "semaphore.cleared",
             Self::Stale => "semaphore.stale",
             Self::Refused { .. } => "semaphore.refused",
@@ -52,9 +55,11 @@ impl SemaphoreNews {
         match self {
             Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
-            Self::Acted { .. } | Self::Cancelled { .. } | Self::Cleared | Self::Stale => {
-                LogLevel::Info
-            }
+            Self::Armed
+            | Self::Acted { .. }
+            | Self::Cancelled { .. }
+            | Self::Cleared
+            | Self::Stale => LogLevel::Info,
         }
     }
 }
@@ -75,6 +80,7 @@ impl fmt::Display for SemaphoreNews {
             Self::Acted { deed } => write!(f, "does {deed}"),
             Self::NotDone { deed, why } => write!(f, "cannot do {deed}: {why}"),
             Self::Cancelled { why } => write!(f, "cancelled: {why}"),
+            Self::Armed => f.write_str("armed"),
             Self::Cleared => f.write_str("clear"),
             Self::Stale => f.write_str("left over from before the start: no request"),
             Self::Refused { why } => write!(f, "refused: {why}"),

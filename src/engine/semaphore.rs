@@ -244,7 +244,8 @@ impl SemaphoreSlot {
             | SemaphoreState::Foreign(_) => {
                 out.push(SemaphoreEffect::Record(SemaphoreNews::Cleared));
             }
-            SemaphoreState::Unseen | SemaphoreState::Clear => {}
+            SemaphoreState::Unseen => out.push(SemaphoreEffect::Record(SemaphoreNews::Armed)),
+            SemaphoreState::Clear => {}
         }
         if first && self.info().is_some() {
             out.push(SemaphoreEffect::Record(SemaphoreNews::Stale));

@@ -143,7 +143,8 @@ fn a_held_lock_is_done_once_however_often_it_is_seen() {
     check(
         settings(|_| ()),
         "0s free; 1s held 1000; 2s held 1000; 3s unknown; 4s held 1000; 9s free; 10s held 1000",
-        &expect![[r"
+        &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000)
             1s does reload
             1s DO reload
@@ -154,7 +155,7 @@ fn a_held_lock_is_done_once_however_often_it_is_seen() {
             10s does reload
             10s DO reload
             10s remove Some(1) None
-        "]],
+        "#]],
     );
 }
 
@@ -164,6 +165,7 @@ fn what_was_there_before_the_start_is_no_request_and_what_is_written_later_is() 
         settings(|_| ()),
         "0s free info 5 1000; 1s free info 5 1000; 2s free info 6 1000",
         &expect![[r#"
+            0s armed
             0s left over from before the start: no request
             2s raised by uid 1000: name=Tigro
             2s does reload
@@ -194,18 +196,21 @@ fn a_signaller_that_exits_at_once_still_counts_by_what_it_wrote() {
         settings(|_| ()),
         "0s free; 1s free info 5 1000; 2s free",
         &expect![[r#"
-        1s raised by uid 1000: name=Tigro
-        1s does reload
-        1s DO reload
-        1s remove None Some(900)
-        2s clear
-    "#]],
+            0s armed
+            1s raised by uid 1000: name=Tigro
+            1s does reload
+            1s DO reload
+            1s remove None Some(900)
+            2s clear
+        "#]],
     );
 }
 
 #[test]
 fn without_latch_only_the_lock_counts() {
-    check(settings(|s| s.latch = false), "0s free; 1s free info 5 1000; 2s free", &expect![[r""]]);
+    check(settings(|s| s.latch = false), "0s free; 1s free info 5 1000; 2s free", &expect![[r#"
+        0s armed
+    "#]]);
 }
 
 #[test]
@@ -214,6 +219,7 @@ fn an_info_file_of_a_stranger_or_that_others_may_write_is_refused() {
         settings(|_| ()),
         "0s free; 1s free info 5 4711; 2s free; 3s free info 6 1000 shared",
         &expect![[r#"
+            0s armed
             1s refused: uid 4711 may not
             2s clear
             3s refused: others may have written its info file
@@ -227,6 +233,7 @@ fn what_the_signaller_writes_after_it_was_served_is_no_second_request() {
         settings(|_| ()),
         "0s free; 1s held 1000; 1.1s free; 1.2s free info 5 1000; 1.3s free; 20s free info 9 1000",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000)
             1s does reload
             1s DO reload
@@ -246,6 +253,7 @@ fn who_lets_go_before_the_time_has_come_has_cancelled() {
         settings(|s| s.debounce = Duration::from_secs(2)),
         "0s free; 1s held 1000; 2s free; 10s held 1000; 13s held 1000; 14s free",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000); acts in 2s (debounce)
             2s cancelled: it is no longer raised
             10s raised by bot (pid 77, uid 1000); acts in 2s (debounce)
@@ -263,6 +271,7 @@ fn the_delay_can_be_cancelled_by_hand_and_is_not_asked_for_again() {
         settings(|s| s.delay = Duration::from_secs(600)),
         "0s free; 1s held 1000; 5s cancel; 6s held 1000; 700s free; 701s held 1000; 1302s free",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000); acts in 10m (delay)
             5s cancelled: somebody
             5s remove Some(1) None
@@ -299,6 +308,7 @@ fn no_more_than_the_rate_limit_is_done() {
         }),
         "0s free; 1s held 1000; 2s free; 3s held 1000; 4s free; 5s held 1000; 200s free",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000)
             1s does reload
             1s DO reload
@@ -324,6 +334,7 @@ fn what_cannot_be_told_ends_what_was_pending() {
         settings(|s| s.delay = Duration::from_secs(10)),
         "0s free; 1s held 1000; 5s unknown; 60s unknown; 61s held 1000; 100s free",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000); acts in 10s (delay)
             5s nothing is done, as it cannot be told: EACCES
             61s raised by bot (pid 77, uid 1000); acts in 10s (delay)
@@ -341,9 +352,10 @@ fn something_foreign_in_its_place_is_an_alarm_and_no_request() {
         settings(|_| ()),
         "0s free; 1s foreign; 2s foreign; 3s free",
         &expect![[r#"
-        1s nothing is done, as it is no longer ours: it is a symbolic link
-        3s clear
-    "#]],
+            0s armed
+            1s nothing is done, as it is no longer ours: it is a symbolic link
+            3s clear
+        "#]],
     );
 }
 
@@ -353,6 +365,7 @@ fn who_may_not_or_cannot_be_named_is_refused() {
         settings(|_| ()),
         "0s free; 1s held 4711; 2s free; 3s nobody; 4s free; 5s held 1001; 6s free",
         &expect![[r#"
+            0s armed
             1s refused: uid 4711 may not (pid 77: bot)
             2s clear
             3s refused: nobody can be named for it: the holder is gone or in another PID namespace
@@ -372,6 +385,7 @@ fn who_has_become_another_with_the_lock_open_is_refused() {
         settings(|s| s.allow.users = Box::new([0])),
         "0s free; 1s as 0; 2s free; 3s held 0; 4s free",
         &expect![[r#"
+            0s armed
             1s refused: uid 1000 as uid 0 may not (pid 77: bot)
             2s clear
             3s raised by bot (pid 77, uid 0)
@@ -389,15 +403,16 @@ fn another_file_is_another_request() {
         settings(|_| ()),
         "0s free; 1s held 1000; 2s again 1000; 3s again 1000",
         &expect![[r#"
-        1s raised by bot (pid 77, uid 1000)
-        1s does reload
-        1s DO reload
-        1s remove Some(1) None
-        2s raised by bot (pid 77, uid 1000)
-        2s does reload
-        2s DO reload
-        2s remove Some(2) None
-    "#]],
+            0s armed
+            1s raised by bot (pid 77, uid 1000)
+            1s does reload
+            1s DO reload
+            1s remove Some(1) None
+            2s raised by bot (pid 77, uid 1000)
+            2s does reload
+            2s DO reload
+            2s remove Some(2) None
+        "#]],
     );
 }
 
@@ -407,6 +422,7 @@ fn a_file_that_is_there_asks_once_even_when_it_cannot_be_removed() {
         settings(as_file),
         "0s free; 1s file 1000; 2s file 1000; 900s file 1000; 901s free; 902s file 4711",
         &expect![[r#"
+            0s armed
             1s raised by the file of uid 1000
             1s does reload
             1s DO reload
@@ -439,6 +455,7 @@ fn with_keep_nothing_is_removed() {
         settings(|s| s.removes = false),
         "0s free; 1s held 1000 info 5 1000; 2s free info 5 1000; 9s free info 5 1000",
         &expect![[r#"
+            0s armed
             1s raised by bot (pid 77, uid 1000): name=Tigro
             1s does reload
             1s DO reload

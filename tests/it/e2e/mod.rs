@@ -38,5 +38,6 @@ mod output;
 mod pid_file;
 mod reload;
 mod restarts;
+mod semaphores;
 mod signals;
 mod stops;
