@@ -118,10 +118,10 @@ mod tests {
         let expected =
             [("name", "Tigro"), ("node_id", "0x16fad3dc"), ("timestamp", "2025-12-05 10:20:30")];
         let info = parse(text.as_bytes());
-        assert_eq!((fields(&info), info.damage), (expected.to_vec(), None));
+        assert_eq!((fields(&info), &info.damage), (expected.to_vec(), &None));
         let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
         let info = parse(windows.as_bytes());
-        assert_eq!((fields(&info), info.damage), (expected.to_vec(), None));
+        assert_eq!((fields(&info), &info.damage), (expected.to_vec(), &None));
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod man;
 mod oracle;
 mod outside;
 mod packaging;
+mod semaphores;
 mod sim;
 mod site_builder;
 mod sys_binary;
