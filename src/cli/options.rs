@@ -186,6 +186,11 @@ pub(super) enum Verb {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Show a semaphore, or cancel what is asked for by it
+    Semaphore {
+        #[command(subcommand)]
+        verb: SemaphoreVerb,
+    },
     /// Stop all programs and the supervisor
     Shutdown {
         /// Kill at once
@@ -211,6 +216,22 @@ pub(super) enum Verb {
     },
     /// Print the version of this command, and of the supervisor that runs
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SemaphoreVerb {
+    /// Say whether it is raised, by whom, and what for: 0 raised, 1 clear, 2 it cannot be told
+    Status {
+        /// Its name
+        #[arg(value_parser = NonEmpty::new())]
+        name: String,
+    },
+    /// Cancel what is asked for, and remove its files
+    Clear {
+        /// Its name
+        #[arg(value_parser = NonEmpty::new())]
+        name: String,
+    },
 }
 
 #[derive(Args, Clone, Copy, Debug, Default)]

@@ -38,6 +38,7 @@ pub fn actions(request: &Request) -> Vec<Action> {
         Request::Events(_) => vec![bare("events")],
         Request::Logs(query) => each("logs", &query.names),
         Request::Reload(_) => vec![bare("reload")],
+        Request::ClearSemaphore(which) => vec![on("clear", &which.name)],
         Request::Shutdown(_) => vec![bare("shutdown")],
         Request::Start(change) => each("start", &change.names),
         Request::Stop(change) => each("stop", &change.names),

@@ -55,6 +55,8 @@ pub enum Request {
     Logs(LogsQuery),
     /// What happened; then, with `follow`, what happens.
     Events(EventsQuery),
+    /// Cancel what a semaphore asks for, and remove its files.
+    ClearSemaphore(SemaphoreName),
     /// Stop the site and end. Reply when it begins.
     Shutdown(Shutdown),
     /// Version, pid, name.
@@ -76,6 +78,7 @@ impl Request {
             Self::Reset(_) => "reset",
             Self::Logs(_) => "logs",
             Self::Events(_) => "events",
+            Self::ClearSemaphore(_) => "clear_semaphore",
             Self::Shutdown(_) => "shutdown",
             Self::Version(_) => "version",
         }
@@ -87,7 +90,11 @@ impl Request {
         match self {
             Self::Start(change) | Self::Stop(change) | Self::Restart(change) => !change.dry_run,
             Self::Reload(reload) => !reload.dry_run,
-            Self::ReloadProgram(_) | Self::Signal(_) | Self::Reset(_) | Self::Shutdown(_) => true,
+            Self::ReloadProgram(_)
+            | Self::Signal(_)
+            | Self::Reset(_)
+            | Self::ClearSemaphore(_)
+            | Self::Shutdown(_) => true,
             Self::Status(_) | Self::Logs(_) | Self::Events(_) | Self::Version(_) => false,
         }
     }
@@ -213,6 +220,14 @@ pub struct EventsQuery {
     /// Go on with what comes.
     #[serde(default)]
     pub follow: bool,
+}
+
+/// Parameters of what concerns one semaphore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SemaphoreName {
+    /// Its name, without `semaphore:`.
+    pub name: String,
 }
 
 /// Parameters of shutdown.

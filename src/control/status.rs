@@ -1,5 +1,7 @@
 //! What a status shows: the document of `status --json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Empty;
@@ -55,10 +57,81 @@ pub struct SiteStatus {
     pub programs: Vec<ProgramStatus>,
     /// A later issue.
     pub mounts: Vec<Empty>,
-    /// A later issue.
-    pub semaphores: Vec<Empty>,
+    /// The semaphores asked for.
+    #[serde(default)]
+    pub semaphores: Vec<SemaphoreStatus>,
     /// A later issue.
     pub tasks: Vec<Empty>,
+}
+
+/// The states of a semaphore that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SemaphoreWord {
+    /// Nobody asks.
+    Clear,
+    /// Somebody asks, and it was done.
+    Raised,
+    /// Somebody asks, and it is done in a while.
+    Pending,
+    /// Somebody asks who may not.
+    Refused,
+    /// It cannot be told: nothing is done.
+    Unknown,
+}
+
+impl SemaphoreWord {
+    /// As shown: `CLEAR`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clear => "CLEAR",
+            Self::Raised => "RAISED",
+            Self::Pending => "PENDING",
+            Self::Refused => "REFUSED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// One semaphore in a status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SemaphoreStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: SemaphoreWord,
+    /// In words.
+    pub reason: String,
+    /// What it does: `restart:web`.
+    pub action: String,
+    /// The lock, or the file.
+    pub path: String,
+    /// Where whoever asks says more.
+    pub info_file: Option<String>,
+    /// The keys in it, by our names.
+    pub info_keys: BTreeMap<String, String>,
+    /// What it says, by our names where there are such.
+    pub info: Vec<(String, String)>,
+    /// Who holds the lock.
+    pub holders: Vec<HolderStatus>,
+    /// When it was raised last.
+    pub last_raised: Option<WallTime>,
+    /// While it is pending: when it is done, seconds from now.
+    pub next_in_s: Option<f64>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// A process that holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderStatus {
+    /// Its pid.
+    pub pid: u32,
+    /// Its real user.
+    pub uid: u32,
+    /// Its command line.
+    pub command: String,
 }
 
 /// The supervisor in a status.

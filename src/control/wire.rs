@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Change, Empty, EventsQuery, LogLine, LogsQuery, ProgramStatus, Refusal, RefusalCode,
-    ReloadSite, Reply, Request, SendSignal, Shutdown, Targets,
+    ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, Targets,
 };
 
 /// The longest request, in bytes, its line end not counted.
@@ -177,6 +177,7 @@ fn parse(method: &str, line: &[u8]) -> Option<serde_json::Result<Request>> {
         "reset" => required::<Targets>(line).map(Request::Reset),
         "logs" => optional::<LogsQuery>(line).map(Request::Logs),
         "events" => optional::<EventsQuery>(line).map(Request::Events),
+        "clear_semaphore" => required::<SemaphoreName>(line).map(Request::ClearSemaphore),
         "shutdown" => optional::<Shutdown>(line).map(Request::Shutdown),
         "version" => optional::<Empty>(line).map(Request::Version),
         _ => return None,

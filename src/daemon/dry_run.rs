@@ -67,12 +67,17 @@ pub(super) fn describe(site: &Site) -> String {
                     }
                     events.push_back(Event::Tidied { program, run });
                 }
+                Action::Watch(name, watched) => {
+                    log(format_args!("  semaphore:{name}: looks at {}", watched.path.display()));
+                }
                 Action::FindMain { program, run } => {
                     let what = ChildEvent::Main { pid };
                     events.push_back(Event::Child { program, run, what });
                 }
                 Action::TidyNoMore(_)
                 | Action::Signal { .. }
+                | Action::Unwatch(_)
+                | Action::Acknowledge { .. }
                 | Action::AwaitNothing(_)
                 | Action::RemoveRuntime(_)
                 | Action::Record(_)

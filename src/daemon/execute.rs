@@ -74,6 +74,11 @@ impl Shell {
                 self.cgroups.forget(&name);
                 self.logs.retire(name);
             }
+            Action::Watch(name, watched) => self.watch_semaphore(name, &watched),
+            Action::Unwatch(name) => self.unwatch_semaphore(name),
+            Action::Acknowledge { watched, file, info } => {
+                self.acknowledge(&watched, (file, info));
+            }
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }

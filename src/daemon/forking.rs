@@ -24,6 +24,8 @@ pub(super) struct Sought {
     uid: u32,
     /// Tells of changes in its directory; none when there is no such thing to be had.
     changes: Option<Inotify>,
+    /// That directory was there when it was looked at.
+    at_directory: bool,
     /// What was said last.
     said: Option<Arc<str>>,
     found: Option<Pid>,
@@ -50,8 +52,9 @@ impl Shell {
         if let Some(changes) = &changes {
             self.watcher.pid_file(run, changes.as_fd());
         }
-        let path = pid_file.clone();
-        let sought = Sought { program: id, path, uid, changes, said: None, found: None };
+        let (path, said, found) = (pid_file.clone(), None, None);
+        let at_directory = path.parent().is_some_and(std::path::Path::is_dir);
+        let sought = Sought { program: id, path, uid, changes, at_directory, said, found };
         self.sought.insert(run, sought);
         self.look_for_main(run);
     }
@@ -65,6 +68,15 @@ impl Shell {
         // All of it, so that it does not wake us again; what it says is looked up.
         while changes.read_events().is_ok_and(|events| !events.is_empty()) {}
         self.watcher.pid_file(run, changes.as_fd());
+        // Its directory may have been made just now.
+        if let Some(sought) = self.sought.get_mut(&run)
+            && !sought.at_directory
+            && let Ok(changes) = watch(&sought.path)
+        {
+            self.watcher.pid_file(run, changes.as_fd());
+            sought.at_directory = sought.path.parent().is_some_and(std::path::Path::is_dir);
+            sought.changes = Some(changes);
+        }
         self.look_for_main(run);
         self.drain_results();
     }
@@ -137,11 +149,18 @@ impl Shell {
 
 fn watch(path: &std::path::Path) -> nix::Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    let directory = path.parent().unwrap_or(std::path::Path::new("/"));
     let events = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_ATTRIB;
-    inotify.add_watch(directory, events)?;
-    Ok(inotify)
+    // One that is yet to be made is told of by what it will be in.
+    let mut result = Err(nix::errno::Errno::ENOENT);
+    for directory in path.ancestors().skip(1) {
+        result = inotify.add_watch(directory, events);
+        if result != Err(nix::errno::Errno::ENOENT) {
+            break;
+        }
+    }
+    result.map(|_| inotify)
 }

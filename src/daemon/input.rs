@@ -44,6 +44,8 @@ pub(super) enum Input {
         /// What it has to say.
         records: Vec<Record>,
     },
+    /// A semaphore was looked at.
+    Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
     /// What a supervisor before us has left has ended, or its time is over.

@@ -3,6 +3,7 @@
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
 mod accounts;
+mod arms;
 mod background;
 mod cgroups;
 mod children;
@@ -25,6 +26,7 @@ pub mod logs;
 mod notify;
 mod place;
 mod requests;
+pub mod semaphores;
 mod shm;
 mod start;
 
@@ -91,6 +93,8 @@ struct Shell {
     /// Held for as long as we live; goes after the socket.
     lock: Option<InstanceLock>,
     conditions: Option<conditions::ConditionHandle>,
+    /// The thread that looks at semaphores, once there is one.
+    semaphores: Option<semaphores::SemaphoreHandle>,
     watcher: input::Watcher,
     /// Who started us, and the service manager.
     manager: notify::Manager,
@@ -201,6 +205,7 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}

@@ -70,6 +70,11 @@ impl Place {
     }
 }
 
+/// What processes of ours are known by.
+pub(super) fn mark(seed: u64) -> String {
+    format!("{seed:016x}")
+}
+
 fn held(name: &str, pid: Option<Pid>) -> Refusal {
     let who = in_words(pid);
     let text = format!(

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Shell, control::ControlEvent, logs};
 use crate::{
     control::{
-        LogLine, LogsQuery, Peer, Reply, Request, RequestId, SiteStatus, SupervisorStatus, Targets,
-        VersionInfo, Zombies,
+        LogLine, LogsQuery, Peer, Reply, Request, RequestId, SemaphoreStatus, SiteStatus,
+        SupervisorStatus, Targets, VersionInfo, Zombies,
     },
     engine::Event,
     model::{Instant, LogLevel, Name, WallTime},
@@ -21,6 +21,9 @@ use crate::{
 
 /// Beyond so many programs, a status of all leaves out what costs a look at each process.
 const DETAILS_MAX: usize = 128;
+
+/// Before the name of a semaphore, where programs have names too.
+const SEMAPHORE: &str = "semaphore:";
 
 /// How long a refusal of the same user is not said again.
 const SAID: Duration = Duration::from_secs(60);
@@ -107,6 +110,7 @@ impl Shell {
             | Request::ReloadProgram(_)
             | Request::Signal(_)
             | Request::Reset(_)
+            | Request::ClearSemaphore(_)
             | Request::Shutdown(_) => self.feed(Event::Request { id, peer, request }),
         }
     }
@@ -118,9 +122,36 @@ impl Shell {
         self.engine.select(names)
     }
 
+    /// The semaphores among `names`, and the other names; all of them, when there are none.
+    fn chosen_semaphores(
+        &self,
+        names: &[String],
+        now: Instant,
+    ) -> Result<(Vec<SemaphoreStatus>, Option<Vec<String>>), Reply> {
+        let all = || self.engine.semaphores().map(|slot| slot.status(now));
+        if names.is_empty() {
+            return Ok((all().collect(), Some(Vec::new())));
+        }
+        let named = |name: &&String| name.starts_with(SEMAPHORE);
+        let mut found = Vec::new();
+        for name in names.iter().filter(named) {
+            let name = name.trim_start_matches(SEMAPHORE);
+            let Some(status) = all().find(|status| status.name == name) else {
+                return Err(self.engine.no_such_semaphore(name));
+            };
+            found.push(status);
+        }
+        let others: Vec<String> = names.iter().filter(|name| !named(name)).cloned().collect();
+        Ok((found, (!others.is_empty()).then_some(others)))
+    }
+
     fn status(&mut self, targets: &Targets) -> Result<Reply, Reply> {
         let (now, wall) = (clock::monotonic(), clock::wall());
-        let ids = self.chosen(&targets.names)?;
+        let (semaphores, names) = self.chosen_semaphores(&targets.names, now)?;
+        let ids = match names {
+            Some(names) => self.chosen(&names)?,
+            None => Vec::new(),
+        };
         let detailed = ids.len() <= DETAILS_MAX;
         let mut programs = Vec::with_capacity(ids.len());
         for slot in ids.iter().filter_map(|id| self.engine.slot(*id)) {
@@ -152,7 +183,7 @@ impl Shell {
             },
             programs,
             mounts: Vec::new(),
-            semaphores: Vec::new(),
+            semaphores,
             tasks: Vec::new(),
         })))
     }

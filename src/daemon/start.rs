@@ -207,7 +207,7 @@ fn supervise(
     let signals = listen_to_signals(entry)?;
     signals::leave_to_another_thread();
     let seed = random::number();
-    let mut place = Place::make(&site.supervisor, options, &mark(seed))?;
+    let mut place = Place::make(&site.supervisor, options, &place::mark(seed))?;
     directories::make(&site).map_err(refused)?;
     let pid_file = background::pid_file(options, &site, &loader.options.current_directory);
     let _pid_file = pid_file.as_deref().map(|path| place::claim(path, &site)).transpose()?;
@@ -321,16 +321,11 @@ pub(super) fn load_options(options: &RunOptions) -> LoadOptions {
     }
 }
 
-/// What processes of ours are known by.
-fn mark(seed: u64) -> String {
-    format!("{seed:016x}")
-}
-
 /// What every child is given.
 fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) -> Nursery {
     Nursery {
         environment: options.environment.clone(),
-        instance: mark(seed),
+        instance: place::mark(seed),
         open_files,
         own: stdio::own(),
         entry: None,
@@ -381,6 +376,7 @@ fn shell(
         door: None,
         lock: place.lock.take(),
         conditions: None,
+        semaphores: None,
         watcher,
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),

@@ -1,11 +1,13 @@
 //! What the engine wants done.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Reply, RequestId},
     engine::{Record, RunId},
-    model::{Exit, Name, ShmMoment, Signal},
+    model::{Exit, FileId, Name, ShmMoment, Signal, Watched},
     plan::ProgramId,
 };
 
@@ -78,6 +80,19 @@ pub enum Action {
     Reconfigure(ProgramId),
     /// The program is no longer part of the site.
     Forget(Name),
+    /// Look at this semaphore from now on, instead of as before.
+    Watch(Name, Arc<Watched>),
+    /// No longer.
+    Unwatch(Name),
+    /// The request is accepted: remove its files, if they are still these.
+    Acknowledge {
+        /// What was looked at.
+        watched: Arc<Watched>,
+        /// The lock, or the file.
+        file: Option<FileId>,
+        /// The info file.
+        info: Option<FileId>,
+    },
     /// Close and open log files.
     ReopenLogs,
     /// Every program is down (or given up on): end with this code.

@@ -184,13 +184,18 @@ impl Slot {
         match (next, stop) {
             (Next::Pre(index), None) => self.prepare(life, index, cx),
             (Next::Main, None) if self.forks() => {
+                self.main = None;
                 State::Forking { life, fork: super::Fork::Starting }
             }
             (Next::Main, None) => self.started(life, cx),
             (Next::Pre(_), Some(halt)) if !halt.kill => self.begin_stop(life, halt.why, cx),
             (Next::Pre(_), Some(halt)) => self.begin_kill(life, halt.why, cx),
             // Nobody needs it yet, and it is nothing yet.
-            (Next::Main, Some(halt)) if self.forks() && !halt.kill => {
+            (Next::Main, Some(halt)) if self.forks() => {
+                self.main = None;
+                if halt.kill {
+                    return self.begin_kill(life, halt.why, cx);
+                }
                 self.begin_stop(life, halt.why, cx)
             }
             (Next::Main, Some(halt)) => {

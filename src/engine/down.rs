@@ -271,13 +271,10 @@ impl Slot {
     }
 
     fn ended_as(&self, ended: &Ended) -> EndedAs {
-        let exit = match ended.cause {
-            Cause::Exit(exit) | Cause::Stopped(_, Some(exit)) => Some(exit),
-            Cause::Stopped(_, None)
-            | Cause::NotSpawned(_)
-            | Cause::Pre(..)
-            | Cause::NoMain(_)
-            | Cause::WaitedInVain(_) => None,
+        let exit = if let Cause::Exit(exit) | Cause::Stopped(_, Some(exit)) = ended.cause {
+            Some(exit)
+        } else {
+            None
         };
         let result = match (restart::classify(&self.program, ended), &ended.cause) {
             (restart::Class::Clean, _) => ServiceResult::Success,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Site},
+    model::{Exit, Seen, Site},
     plan::ProgramId,
 };
 
@@ -77,6 +77,8 @@ pub enum Event {
         /// As in the action.
         run: RunId,
     },
+    /// A semaphore was looked at.
+    Seen(Seen),
     /// A signal to the supervisor.
     Told(Told),
 }

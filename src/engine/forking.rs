@@ -62,7 +62,12 @@ impl Slot {
                 State::Forking { life, fork: Fork::Looking { why: None } }
             }
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
-                self.main_exited(life, exit, cx)
+                let lived = cx.now.since(life.started);
+                self.history.exit = Some((exit, cx.wall));
+                cx.out.record(Record::of(self, What::Exited { exit, lived }));
+                // However it ended: there is no daemon.
+                let cause = Cause::NoMain(format!("its command: {exit}").into());
+                self.empty(life.run, cause, Some(lived), cx)
             }
             Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
                 State::Forking { life, fork: Fork::Starting }
@@ -101,6 +106,11 @@ impl Slot {
                 State::Forking { life, fork: Fork::Looking { why } }
             }
         }
+    }
+
+    /// Whether nobody knows yet which of its processes is the program.
+    pub(super) fn has_no_main(&self) -> bool {
+        self.forks() && self.main.is_none()
     }
 
     fn is_late(&self, cx: &Cx<'_>) -> bool {

@@ -323,7 +323,7 @@ impl Slot {
 
     /// Whether leftovers are ended with it.
     pub(super) fn ends_tree(&self) -> bool {
-        self.program.stop.kill_mode != KillMode::Process
+        self.program.stop.kill_mode != KillMode::Process || self.has_no_main()
     }
 
     /// What `action` of the start limit means for the site.

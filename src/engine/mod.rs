@@ -13,11 +13,15 @@ mod event;
 mod forking;
 mod gate;
 mod machine;
+mod news;
 mod outcome;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
+mod semaphore;
+mod semaphore_view;
+mod semaphores;
 mod site;
 mod slot;
 mod state;
@@ -38,7 +42,9 @@ pub use action::*;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
+pub use news::*;
 pub use record::*;
+pub use semaphore::*;
 pub use slot::*;
 pub use state::*;
 pub use tidy::Then;
@@ -74,6 +80,7 @@ pub struct Engine {
     tidying: Option<SiteTidy>,
     tidied_last: bool,
     is_init: bool,
+    semaphores: BTreeMap<Name, SemaphoreSlot>,
     next_run: u64,
     random: u64,
     bugs: Bugs,
@@ -134,6 +141,7 @@ impl Engine {
             tidying: None,
             tidied_last: false,
             is_init: around.is_init,
+            semaphores: BTreeMap::new(),
             next_run: 0,
             random: around.seed,
             bugs: around.bugs,
@@ -142,6 +150,7 @@ impl Engine {
         for planned in plan.programs {
             engine.add(planned, now);
         }
+        engine.add_semaphores(site, now.0);
         engine
     }
 
@@ -175,6 +184,7 @@ impl Engine {
             }
             Event::Tidied { program: None, run } => self.site_tidied(run),
             Event::Told(told) => self.told(told, at, out),
+            Event::Seen((name, reading)) => self.semaphore_seen(&name, reading, at, out),
         }
         self.settle(at, out);
     }
@@ -185,7 +195,8 @@ impl Engine {
         let programs = self.deadlines.first().map(|(at, _)| *at);
         let operations = self.operations.values().filter_map(|op| op.until).min();
         let own = earlier(self.phase.deadline(), self.tidy_deadline());
-        earlier(earlier(programs, operations), own)
+        let others = earlier(operations, self.semaphore_deadline());
+        earlier(earlier(programs, others), own)
     }
 
     /// The program with this id.
@@ -417,6 +428,7 @@ impl Engine {
         }
         self.operations_due(at, out);
         self.tidy_due(at, out);
+        self.semaphores_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {

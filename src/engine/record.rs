@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Role, Slot, StopWhy};
+use super::{Cause, Role, SemaphoreNews, Slot, StopWhy};
 use crate::{
     control::Peer,
     model::{Exit, Human, LogLevel, Name, Signal},
@@ -87,6 +87,8 @@ pub enum What {
     ShmKept { file: Arc<str>, why: Arc<str> },
     /// /dev/shm cannot be tidied.
     ShmFailed { why: Arc<str> },
+    /// Something happened to a semaphore.
+    Semaphore { name: Name, news: SemaphoreNews },
     /// A cell of the machine that cannot be reached was reached.
     Bug { text: Arc<str> },
 }
@@ -133,6 +135,7 @@ impl Record {
             What::Reopened => "supervisor.reopened",
             What::Note { .. } => "supervisor.note",
             What::Bug { .. } => "supervisor.bug",
+            What::Semaphore { news, .. } => news.event(),
             What::Waiting { .. } => "program.waiting",
             What::Started { .. } => "program.started",
             What::Ready => "program.ready",
@@ -164,6 +167,7 @@ impl Record {
                 LogLevel::Error
             }
             What::Note { level, .. } => *level,
+            What::Semaphore { news, .. } => news.level(),
             What::Backoff { .. }
             | What::Escalated { .. }
             | What::Killing { .. }
@@ -291,6 +295,7 @@ impl What {
             }
             Self::Reopened => f.write_str("log files reopened"),
             Self::Note { text, .. } => f.write_str(text),
+            Self::Semaphore { name, news } => write!(f, "semaphore:{name}: {news}"),
             Self::Bug { text } => write!(f, "bug: {text}"),
             _ => Ok(()),
         }

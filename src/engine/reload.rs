@@ -101,6 +101,7 @@ impl Engine {
                 changed: difference.live.len() + difference.next_start.len(),
             };
             self.apply(plan, at, out);
+            self.renew_semaphores(site, at, out);
             out.record(Record::site(counts));
         }
         if let Some(id) = order.request {

@@ -66,6 +66,7 @@ impl Engine {
                     self.told(super::Told::Quit, at, out);
                 }
             }
+            Request::ClearSemaphore(which) => self.clear_semaphore(id, peer, &which, at, out),
             // Answered by the shell, which has the clock, the logs and the ring of events.
             Request::Status(_) | Request::Logs(_) | Request::Events(_) | Request::Version(_) => {}
         }
@@ -303,7 +304,13 @@ impl Engine {
         self.start_all(all, at, out);
     }
 
-    fn stop_by_hand(&mut self, targets: &[ProgramId], force: bool, at: At, out: &mut Actions) {
+    pub(super) fn stop_by_hand(
+        &mut self,
+        targets: &[ProgramId],
+        force: bool,
+        at: At,
+        out: &mut Actions,
+    ) {
         let keep = self.bugs.stop_keeps_the_goal;
         for id in targets {
             if let Some(slot) = self.slot_mut(*id) {
@@ -320,7 +327,13 @@ impl Engine {
         }
     }
 
-    fn restart_by_hand(&mut self, targets: Vec<ProgramId>, force: bool, at: At, out: &mut Actions) {
+    pub(super) fn restart_by_hand(
+        &mut self,
+        targets: Vec<ProgramId>,
+        force: bool,
+        at: At,
+        out: &mut Actions,
+    ) {
         for id in &targets {
             let Some(slot) = self.slot_mut(*id) else { continue };
             slot.goal = Goal::Up;

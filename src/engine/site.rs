@@ -58,6 +58,7 @@ impl Engine {
         let programs = self.names.len();
         out.record(Record::site(What::SupervisorStarted { programs }));
         self.tidy_site(ShmMoment::Before, None, at, out);
+        self.watch_semaphores(out);
         let ids = self.ids();
         // First all goals, so that an order between two of them is seen whoever is looked at first.
         let mut starting = Vec::new();

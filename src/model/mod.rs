@@ -1,6 +1,7 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
 mod exit;
+mod info;
 mod name;
 mod policy;
 mod program;
@@ -12,6 +13,7 @@ mod size;
 mod time;
 
 pub use exit::*;
+pub use info::*;
 pub use name::*;
 pub use policy::*;
 pub use program::*;

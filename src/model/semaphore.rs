@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Name};
+use super::{Mode, Name, RateLimit};
 
 /// What to look at, and what of it matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,3 +108,60 @@ pub struct Info {
 
 /// The name of a semaphore and a reading of it.
 pub type Seen = (Name, Reading);
+
+/// An item of `semaphores`, with all values resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Semaphore {
+    /// What it is called.
+    pub name: Name,
+    /// For people.
+    pub description: Option<Box<str>>,
+    /// What is looked at.
+    pub watched: Arc<Watched>,
+    /// Who may raise it; root and the supervisor's own user are among them.
+    pub allow: Who,
+    /// A fresh info file of somebody allowed counts although its writer is gone.
+    pub latch: bool,
+    /// It must have been raised for so long.
+    pub debounce: Duration,
+    /// And then so long again, in which it can be cancelled.
+    pub delay: Duration,
+    /// Nothing is done before the supervisor has been up for so long.
+    pub min_uptime: Duration,
+    /// How often at the most.
+    pub rate_limit: Option<RateLimit>,
+    /// The lock and the info file are removed once the request is accepted.
+    pub removes: bool,
+    /// What is done.
+    pub deed: Deed,
+}
+
+/// Users and groups, as ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// Users.
+    pub users: Box<[u32]>,
+    /// Groups.
+    pub groups: Box<[u32]>,
+}
+
+/// What a raised semaphore has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deed {
+    /// This program is started again.
+    Restart(Name),
+    /// This program is stopped.
+    Stop(Name),
+    /// The site file is read again.
+    Reload,
+}
+
+impl std::fmt::Display for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Restart(name) => write!(f, "restart:{name}"),
+            Self::Stop(name) => write!(f, "stop:{name}"),
+            Self::Reload => f.write_str("reload"),
+        }
+    }
+}

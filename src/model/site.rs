@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Name, OnFull, Program, Rotate, ShmRule};
+use super::{Mode, Name, OnFull, Program, Rotate, Semaphore, ShmRule};
 
 /// A whole site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Site {
     pub programs: BTreeMap<Name, Arc<Program>>,
     /// Stale files in /dev/shm that are nobody's in particular.
     pub shm: BTreeMap<Name, ShmRule>,
+    /// Locks and files that ask for something.
+    pub semaphores: BTreeMap<Name, Arc<Semaphore>>,
     /// What the file asks for that this version validates but cannot do yet. Empty or the site does
     /// not run.
     pub unsupported: Vec<Unsupported>,

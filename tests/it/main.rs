@@ -40,6 +40,8 @@ mod man;
 mod oracle;
 mod outside;
 mod packaging;
+mod semaphore;
+mod semaphores;
 mod sim;
 mod site_builder;
 mod sys_binary;

@@ -132,6 +132,7 @@ pub(crate) fn site(programs: impl IntoIterator<Item = Program>) -> Site {
     let control =
         Control { socket: None, owner: None, group: None, mode: Mode(0o600), access: Box::new([]) };
     Site {
+        semaphores: BTreeMap::new(),
         supervisor: Supervisor {
             name: name("site"),
             pid_file: None,

@@ -1,16 +1,21 @@
 //! What is printed, as text: data in, a string out. No clock, no terminal, no file.
 
 mod page;
+mod semaphore;
 mod status;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub(super) use page::page;
+pub(super) use semaphore::{semaphore, semaphores};
 pub(super) use status::{Field, fields, next, table};
 pub(super) use text::{difference, escape, event, log_line, outcome, waiting};
 
-use crate::{control::StateWord, model::WallTime};
+use crate::{
+    control::{SemaphoreWord, StateWord},
+    model::WallTime,
+};
 
 /// How to render.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +40,15 @@ impl View {
             StateWord::Stopped | StateWord::Exited => "2",
         };
         format!("\x1b[{colour}m{text}\x1b[0m")
+    }
+
+    fn paint_semaphore(self, state: SemaphoreWord, text: &str) -> String {
+        let colour = match state {
+            SemaphoreWord::Clear => StateWord::Stopped,
+            SemaphoreWord::Raised | SemaphoreWord::Pending => StateWord::Waiting,
+            SemaphoreWord::Refused | SemaphoreWord::Unknown => StateWord::Fatal,
+        };
+        self.paint(colour, text)
     }
 
     /// `text`, already escaped, cut to the width that is left after `used` columns.

@@ -3,6 +3,7 @@
 mod change;
 mod follow;
 mod health;
+mod semaphore;
 mod status;
 
 use serde_json::json;
@@ -57,6 +58,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         }
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
         Verb::Version => version(context, out),
+        Verb::Semaphore { verb } => semaphore::run(verb, context, out),
         Verb::Install(args) => install::install(args, context, out),
         Verb::Uninstall => install::uninstall(context, out),
     }

@@ -104,10 +104,11 @@ fn print(
         };
         out.print(&render::page(program, &lines, out.view()));
     } else {
-        if site.programs.is_empty() {
+        if site.programs.is_empty() && site.semaphores.is_empty() {
             tell("the site has no programs");
         }
         out.print(&render::table(&site.programs, out.view()));
+        out.print(&render::semaphores(&site.semaphores, out.view()));
         tell_zombies(site, client)?;
     }
     Ok(())

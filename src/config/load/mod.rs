@@ -358,6 +358,7 @@ impl Load<'_> {
         let users = lower::users(root.get("users"), &mut context);
         let directories = lower::directories(root.get("directories"));
         let shm = lower::shm(root.get("shm"), &mut context);
+        let semaphores = lower::semaphores(root.get("semaphores"), &mut context);
         self.later_dependencies(programs);
         self.graph(root, programs, &by_template);
         self.conditions(programs);
@@ -369,7 +370,7 @@ impl Load<'_> {
             .iter()
             .map(|(place, key)| Unsupported { place: self.found.locate(*place), key: key.clone() })
             .collect();
-        Some(Site { supervisor, users, directories, programs: out, shm, unsupported })
+        Some(Site { supervisor, users, directories, programs: out, shm, semaphores, unsupported })
     }
 }
 

@@ -7,6 +7,7 @@ mod policy;
 mod program;
 pub(crate) mod read;
 pub(crate) mod reference;
+mod semaphore;
 mod shm;
 mod supervisor;
 
@@ -21,6 +22,7 @@ use crate::model::{Account, Execution, Logging, Name, Restart, Stop};
 
 pub(crate) use host::{directories, users};
 pub(crate) use program::{cpu_list, ionice, program};
+pub(crate) use semaphore::semaphores;
 pub(crate) use shm::rules as shm;
 pub(crate) use supervisor::supervisor;
 

@@ -111,7 +111,7 @@ fn kind(node: &Node, path: &dyn Fn(&str) -> PathBuf, context: &mut Context<'_>) 
 }
 
 /// The account `name` stands for; for `check`, one that the file declares is made up.
-fn lookup(name: &str, context: &Context<'_>) -> Option<Account> {
+pub(crate) fn lookup(name: &str, context: &Context<'_>) -> Option<Account> {
     if let Some(uid) = values::id(name) {
         return Some(context.accounts.user_by_id(uid).unwrap_or_else(|| Account {
             name: name.into(),

@@ -100,16 +100,18 @@ fn access(node: &Node, context: &Context<'_>) -> Access {
         let list = node.get("allow").and_then(|a| a.get(key));
         list.map(Node::items).unwrap_or_default().iter().filter_map(Node::text).collect()
     };
-    let rate = |n: &Node| {
-        Some(RateLimit {
-            burst: read::number(n, "burst")?,
-            interval: read::duration(n, "interval")?,
-        })
-    };
     Access {
         users: list("users").into_iter().filter_map(|t| user_id(t, context)).collect(),
         groups: list("groups").into_iter().filter_map(|t| group_id(t, context)).collect(),
         actions: read::list(node, "actions"),
         rate_limit: node.get("rate_limit").and_then(rate),
     }
+}
+
+/// `{burst, interval}`.
+pub(crate) fn rate(node: &Node) -> Option<RateLimit> {
+    Some(RateLimit {
+        burst: read::number(node, "burst")?,
+        interval: read::duration(node, "interval")?,
+    })
 }

@@ -39,7 +39,7 @@ pub(crate) const SHM_RULE: Object = object(
 );
 
 /// An item of `semaphores`.
-pub(crate) const SEMAPHORE: Object = object(
+pub(crate) const SEMAPHORE: Object = one_of(
     "a semaphore",
     &[&[
         key("description", Kind::Text),
@@ -56,12 +56,13 @@ pub(crate) const SEMAPHORE: Object = object(
         key("min_uptime", Kind::Duration),
         key("rate_limit", RATE),
         key("delay", Kind::Duration),
-        key("window", Kind::Duration),
+        key("window", Kind::Duration).later(),
         key("acknowledge", Kind::Word(&["remove", "keep"])),
-        key("cases", Kind::List(&Kind::Object(&CASE))),
-        key("task", Kind::Task),
+        key("cases", Kind::List(&Kind::Object(&CASE))).later(),
+        key("task", Kind::Task).later(),
         key("action", Kind::Action),
     ]],
+    &["task", "action"],
 );
 
 const CASE: Object = object(

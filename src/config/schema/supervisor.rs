@@ -20,7 +20,7 @@ pub(crate) const SITE: Object = object(
         key("directories", Kind::Map(&Kind::Object(&DIRECTORY))),
         key("programs", Kind::Names(&Kind::Object(&PROGRAM))),
         key("shm", Kind::Names(&Kind::Object(&SHM_RULE))),
-        key("semaphores", Kind::Names(&Kind::Object(&SEMAPHORE))).later(),
+        key("semaphores", Kind::Names(&Kind::Object(&SEMAPHORE))),
         key("mounts", Kind::Names(&Kind::Object(&MOUNT))).later(),
         key("tasks", Kind::Names(&Kind::Object(&TASK))).later(),
     ]],

@@ -35,6 +35,10 @@ if how == 'late':
     write('')
     write(str(me)[:1])
     write('%d\n' % me)
+elif how == 'deep':
+    while not os.path.exists(path + '.go'): time.sleep(0.01)
+    os.makedirs(os.path.dirname(path) + '/deep/er')
+    write('%d\n' % me, os.path.dirname(path) + '/deep/er/pid')
 elif how == 'renamed':
     write('%d\n' % me, path + '.new')
     os.rename(path + '.new', path)
@@ -106,6 +110,32 @@ fn a_pid_file_that_comes_late_and_in_pieces_is_waited_for() {
 }
 
 #[test]
+fn a_directory_that_is_made_later_is_looked_into() {
+    let program = "  one: {type: forking, pid_file: DIR/deep/er/pid, \
+                   command: [python3, DIR/daemon.py, DIR/one.pid, deep]}\n";
+    let mut site = plan(program).start();
+    site.wait_for("the search", |status| {
+        program_reason(status, "one").contains("its daemon is looked for: there is no ")
+    });
+    fs::write(site.path("one.pid.go"), "").unwrap();
+    site.all_running();
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_failed_start_leaves_no_daemon_whatever_the_kill_mode() {
+    let more = ", restart: never, start_timeout: 1s, stop: {timeout: 200ms, kill_mode: process}";
+    let mut site = plan(&line("one", "never", more)).start();
+    site.wait_state("one", StateWord::Fatal);
+    until("its daemon is ended", || pids_with(&site.plan.mark()).len() == 1);
+    assert_eq!(site.end(), 0);
+}
+
+fn program_reason(status: &mini_supervisor::control::SiteStatus, name: &str) -> String {
+    program(status, name).reason.clone()
+}
+
+#[test]
 fn what_an_earlier_run_has_left_in_the_pid_file_is_not_believed() {
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     for stale in [stranger.id().to_string(), "4194300".into(), "1".into()] {
@@ -165,9 +195,9 @@ fn a_command_that_fails_or_leaves_nobody_is_a_failed_start() {
     let more = ", restart: never";
     let programs = [line("fails", "fails", more), line("gone", "vanishes", more)].concat();
     let mut site = plan(&programs).start();
-    site.wait_state("fails", StateWord::Exited);
+    site.wait_state("fails", StateWord::Fatal);
     site.wait_state("gone", StateWord::Fatal);
-    assert!(program(&site.status(), "fails").reason.contains("exit 7"));
+    assert!(program(&site.status(), "fails").reason.contains("its command: exit 7"));
     let reason = program(&site.status(), "gone").reason.clone();
     assert!(reason.contains("the command has left no process behind"), "{reason}");
     assert_eq!(site.end(), 0);

@@ -39,6 +39,7 @@ mod output;
 mod pid_file;
 mod reload;
 mod restarts;
+mod semaphores;
 mod shm;
 mod signals;
 mod stops;

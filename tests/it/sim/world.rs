@@ -258,6 +258,9 @@ impl World {
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
             | Action::Reconfigure(_)
+            | Action::Watch(..)
+            | Action::Unwatch(_)
+            | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
             | Action::ReopenLogs => {}

@@ -165,6 +165,11 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::Watch(name, _) => format!("  watch semaphore:{name}"),
+            Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
+            Action::Acknowledge { watched, .. } => {
+                format!("  acknowledge {}", watched.path.display())
+            }
             Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };

@@ -1,0 +1,127 @@
+//! `semaphores:`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    Context, absolute,
+    program::{group_id, lookup, user_id},
+    read::{self, Flag},
+    supervisor::rate,
+};
+use crate::{
+    config::{diagnostic::Diagnostic, tree::Node},
+    model::{Deed, Mode, Name, Semaphore, SemaphoreKind, Watched, Who},
+};
+
+/// Looked at so often where the kernel tells of no change.
+const POLL: Duration = Duration::from_secs(5);
+
+pub(crate) fn semaphores(
+    node: Option<&Node>,
+    context: &mut Context<'_>,
+) -> BTreeMap<Name, Arc<Semaphore>> {
+    let mut out: BTreeMap<Name, Arc<Semaphore>> = BTreeMap::new();
+    for (key, node) in node.map(Node::entries).unwrap_or_default() {
+        let Ok(name) = Name::new(&key.text) else { continue };
+        let Some(semaphore) = semaphore(&name, node, context) else { continue };
+        let path = &semaphore.watched.path;
+        if let Some(other) = out.values().find(|other| other.watched.path == *path) {
+            let text =
+                format!("`{}` is the file of semaphore {} already", path.display(), other.name);
+            let place = node.get("path").map_or(node.place, |path| path.place);
+            let found = Diagnostic::error("shared-file", place, text);
+            context.found.push(found.key(format!("semaphores.{name}.path")));
+        }
+        out.insert(name, Arc::new(semaphore));
+    }
+    out
+}
+
+/// `None` when something that is required is missing: that is said elsewhere.
+fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Semaphore> {
+    let path = |key: &str| {
+        let home = context.options.account.as_ref().map(|account| &*account.home);
+        Some(absolute(node.get(key)?.text()?, context.directory, home))
+    };
+    let is_file = node.get("type").and_then(Node::text) == Some("file");
+    let who = who(node.get("allow"), context);
+    let watched = Watched {
+        kind: if is_file { SemaphoreKind::File } else { SemaphoreKind::Flock },
+        path: path("path")?,
+        info_file: path("info_file"),
+        info_keys: read::map(node.get("info_keys")),
+        poll_interval: read::duration(node, "poll_interval").unwrap_or(POLL),
+        owner: if is_file { None } else { owner(node, &who, context) },
+        mode: read::mode(node, "mode").unwrap_or(Mode(0o600)),
+    };
+    let deed = deed(name, node, context)?;
+    let time = |key: &str| read::duration(node, key).unwrap_or_default();
+    let latches = if watched.info_file.is_some() { Flag::On } else { Flag::Off };
+    Some(Semaphore {
+        name: name.clone(),
+        description: read::text(node, "description"),
+        allow: with_ourselves(who, context.options.uid),
+        latch: read::flag(node, "latch", latches),
+        debounce: time("debounce"),
+        delay: time("delay"),
+        min_uptime: time("min_uptime"),
+        rate_limit: node.get("rate_limit").and_then(rate),
+        removes: node.get("acknowledge").and_then(Node::text) != Some("keep"),
+        deed,
+        watched: Arc::new(watched),
+    })
+}
+
+fn who(node: Option<&Node>, context: &Context<'_>) -> Who {
+    let list = |key: &str| {
+        let list = node.and_then(|node| node.get(key));
+        list.map(Node::items).unwrap_or_default().iter().filter_map(Node::text)
+    };
+    Who {
+        users: list("users").filter_map(|text| user_id(text, context)).collect(),
+        groups: list("groups").filter_map(|text| group_id(text, context)).collect(),
+    }
+}
+
+/// Root may everything, and so may whoever runs the supervisor.
+fn with_ourselves(who: Who, own: u32) -> Who {
+    let mut users: Vec<u32> = who.users.into_vec();
+    users.extend([0, own]);
+    users.sort_unstable();
+    users.dedup();
+    Who { users: users.into(), ..who }
+}
+
+/// Whose the lock file is: as given, else the only one who may raise it, so that nobody squats it.
+fn owner(node: &Node, who: &Who, context: &Context<'_>) -> Option<(u32, u32)> {
+    let account = match node.get("owner").and_then(Node::text) {
+        Some("self") => context.accounts.user_by_id(context.options.uid),
+        Some(text) => lookup(text, context),
+        None => match *who.users {
+            [uid] => context.accounts.user_by_id(uid),
+            _ => None,
+        },
+    };
+    account.map(|account| (account.uid, account.gid))
+}
+
+fn deed(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Deed> {
+    let action = node.get("action")?;
+    let text = action.text()?;
+    let (verb, program) = text.split_once(':').map_or((text, None), |(v, p)| (v, Some(p)));
+    match (verb, program.map(Name::new)) {
+        ("reload", None) => Some(Deed::Reload),
+        ("restart" | "stop", Some(Ok(program))) => {
+            if let Some(instances) = context.instances.get(program.as_str()) {
+                let one = instances.first().map_or("NAME", Name::as_str);
+                let text = format!("{program} has several instances");
+                let found = Diagnostic::error("bad-value", action.place, text);
+                let found = found.key(format!("semaphores.{name}.action"));
+                context.found.push(found.hint(format!("name one of them: {verb}:{one}")));
+                return None;
+            }
+            Some(if verb == "stop" { Deed::Stop(program) } else { Deed::Restart(program) })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! What the engine wants done about semaphores: looked at, and their files removed once a request
+//! is accepted.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    Shell,
+    input::{self, Input},
+    semaphores::{self, Told},
+};
+use crate::{
+    engine::Event,
+    model::{FileId, LogLevel, Name, Watched},
+    sys::foreign_file,
+};
+
+impl Shell {
+    /// Has a semaphore looked at; the thread that does is started with the first.
+    pub(super) fn watch_semaphore(&mut self, name: Name, watched: &Arc<Watched>) {
+        if self.semaphores.is_none() {
+            let queue = self.queue.clone();
+            let started = semaphores::start(move |told| {
+                input::send(&queue, Input::Semaphore(told));
+            });
+            match started {
+                Ok(handle) => self.semaphores = Some(handle),
+                Err(why) => {
+                    let text = format!("semaphore:{name}: nobody looks at it: {why}");
+                    self.note(LogLevel::Error, text);
+                }
+            }
+        }
+        if let Some(semaphores) = &self.semaphores {
+            semaphores.watch(name, (**watched).clone());
+        }
+    }
+
+    /// It is no longer in the site.
+    pub(super) fn unwatch_semaphore(&self, name: Name) {
+        if let Some(semaphores) = &self.semaphores {
+            semaphores.forget(name);
+        }
+    }
+
+    /// From the thread that looks.
+    pub(super) fn told_of_semaphores(&mut self, told: Told) {
+        match told {
+            Told::Seen(seen) => self.feed(Event::Seen(seen)),
+            Told::Notice(text) => self.note(LogLevel::Warn, text),
+        }
+    }
+
+    /// Removes the files of a request, if they are still the same. What cannot be removed is no
+    /// request again: the engine knows it.
+    pub(super) fn acknowledge(
+        &mut self,
+        watched: &Watched,
+        (file, info): (Option<FileId>, Option<FileId>),
+    ) {
+        let info_file = watched.info_file.as_deref().zip(info);
+        for (path, id) in file.map(|id| (&*watched.path, id)).into_iter().chain(info_file) {
+            if let Err(why) = remove(path, id) {
+                let text =
+                    format!("cannot remove {}: {why}; it is not served twice", path.display());
+                self.note(LogLevel::Warn, text);
+            }
+        }
+    }
+}
+
+fn remove(path: &Path, id: FileId) -> std::io::Result<()> {
+    match foreign_file::look(path) {
+        Ok(meta) if foreign_file::id(&meta) == id => std::fs::remove_file(path),
+        // Another one, which is none of this request.
+        Ok(_) => Ok(()),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(why) => Err(why),
+    }
+}

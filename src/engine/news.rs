@@ -1,0 +1,102 @@
+//! What happened to a semaphore, as data; its words stand here and nowhere else.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::Hold;
+use crate::model::{Human, LogLevel};
+
+/// What happened to a semaphore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields' words are those of the texts below")]
+pub enum SemaphoreNews {
+    /// Somebody asks by it.
+    Raised { by: Arc<str>, info: Arc<str>, hold: Option<(Hold, Duration)> },
+    /// What it asks for is done.
+    Acted { deed: Arc<str> },
+    /// What it asks for cannot be done.
+    NotDone { deed: Arc<str>, why: Arc<str> },
+    /// It is no longer asked for.
+    Cancelled { why: Arc<str> },
+    /// It was looked at for the first time, and nobody asks.
+    Armed,
+    /// Nobody asks any more.
+    Cleared,
+    /// What was there at the start is no request.
+    Stale,
+    /// Somebody asks who may not.
+    Refused { why: Arc<str> },
+    /// It cannot be told whether somebody asks.
+    Unknown { why: Arc<str> },
+    /// In its place stands something else.
+    Foreign { why: Arc<str> },
+}
+
+impl SemaphoreNews {
+    /// Its name in the vocabulary of events.
+    pub(super) fn event(&self) -> &'static str {
+        match self {
+            Self::Raised { .. } => "semaphore.raised",
+            Self::Acted { .. } => "semaphore.acted",
+            Self::NotDone { .. } => "semaphore.failed",
+            Self::Cancelled { .. } => "semaphore.cancelled",
+            Self::Armed => "semaphore.armed",
+            Self::Cleared => "semaphore.cleared",
+            Self::Stale => "semaphore.stale",
+            Self::Refused { .. } => "semaphore.refused",
+            Self::Unknown { .. } => "semaphore.unknown",
+            Self::Foreign { .. } => "semaphore.foreign",
+        }
+    }
+
+    /// How important it is.
+    pub(super) fn level(&self) -> LogLevel {
+        match self {
+            Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
+            Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
+            Self::Armed
+            | Self::Acted { .. }
+            | Self::Cancelled { .. }
+            | Self::Cleared
+            | Self::Stale => LogLevel::Info,
+        }
+    }
+}
+
+impl fmt::Display for SemaphoreNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raised { by, info, hold } => {
+                write!(f, "raised by {by}")?;
+                if !info.is_empty() {
+                    write!(f, ": {info}")?;
+                }
+                match hold {
+                    Some((why, left)) => write!(f, "; acts in {} ({why})", Human(*left)),
+                    None => Ok(()),
+                }
+            }
+            Self::Acted { deed } => write!(f, "does {deed}"),
+            Self::NotDone { deed, why } => write!(f, "cannot do {deed}: {why}"),
+            Self::Cancelled { why } => write!(f, "cancelled: {why}"),
+            Self::Armed => f.write_str("armed"),
+            Self::Cleared => f.write_str("clear"),
+            Self::Stale => f.write_str("left over from before the start: no request"),
+            Self::Refused { why } => write!(f, "refused: {why}"),
+            Self::Unknown { why } => write!(f, "nothing is done, as it cannot be told: {why}"),
+            Self::Foreign { why } => write!(f, "nothing is done, as it is no longer ours: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debounce => "debounce",
+            Self::Delay => "delay",
+            Self::Uptime => "min_uptime",
+            Self::Rate => "rate_limit",
+        })
+    }
+}

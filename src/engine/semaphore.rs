@@ -1,0 +1,486 @@
+//! One semaphore: what is seen of it, whether that asks for something, and when that is done.
+//!
+//! ```text
+//!             raised by somebody allowed            its time has come
+//!   Clear ────────────────────────────► Pending ────────────────────────► Served
+//!     ▲ ▲                                  │                                 │
+//!     │ └──────────── cancelled ───────────┘                                 │
+//!     └───────────────────── clear, or another request ─────────────────────┘
+//!   Refused: raised by somebody who may not. Unknown, Foreign: it cannot be told; nothing is done.
+//! ```
+//!
+//! A request is one raise: a lock file that somebody holds, or a fresh info file. Each is served
+//! once. What was there before we looked for the first time is no request, unless the lock is held.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::SemaphoreNews;
+use crate::model::{
+    Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
+    WallTime, Who,
+};
+
+/// How long an info file that is written belongs to the raise that was just served: signallers
+/// take the lock first.
+const TRAIL: Duration = Duration::from_secs(5);
+
+/// What was written, and when.
+type Written = (FileId, i128);
+
+/// By what a request is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestKey {
+    /// By the file that is locked, or is there.
+    File(FileId),
+    /// By the info file.
+    Info(Written),
+}
+
+/// Where a semaphore is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SemaphoreState {
+    /// It was not looked at yet.
+    Unseen,
+    /// Nobody asks.
+    Clear,
+    /// Somebody asks; it is done at that time unless he stops asking.
+    Pending {
+        /// Since when.
+        since: Instant,
+        /// When it is done.
+        at: Instant,
+        /// What for.
+        why: Hold,
+    },
+    /// It was done, and is still asked for.
+    Served {
+        /// When it was done.
+        at: Instant,
+    },
+    /// Somebody asks who may not.
+    Refused(Arc<str>),
+    /// It cannot be told whether somebody asks.
+    Unknown(Arc<str>),
+    /// In its place stands something else.
+    Foreign(Arc<str>),
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its `debounce`.
+    Debounce,
+    /// Its `delay`.
+    Delay,
+    /// The supervisor's `min_uptime`.
+    Uptime,
+    /// Its `rate_limit`.
+    Rate,
+}
+
+/// What is known of a semaphore.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SemaphoreSlot {
+    /// As the site has it.
+    pub settings: Arc<Semaphore>,
+    /// Where it is.
+    pub state: SemaphoreState,
+    /// What was seen last.
+    pub reading: Option<Reading>,
+    /// When it was raised last.
+    pub last_raised: Option<WallTime>,
+    /// Since when it is looked at.
+    armed: Instant,
+    /// The file whose lock was served, until it is seen free.
+    served_file: Option<FileId>,
+    /// The info file that was there when it was armed, or was served.
+    served_info: Option<Written>,
+    /// The times it was done lately, for the rate limit.
+    done: VecDeque<Instant>,
+}
+
+/// What comes of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SemaphoreEffect {
+    /// Write it down.
+    Record(SemaphoreNews),
+    /// Do this.
+    Do(Deed),
+    /// The request is accepted: remove the lock file and the info file, if they are still these.
+    Acknowledge {
+        /// The lock file, or the file.
+        file: Option<FileId>,
+        /// The info file.
+        info: Option<FileId>,
+    },
+}
+
+/// What a reading asks for.
+enum Verdict {
+    Nothing,
+    Asked(RequestKey),
+    Refused(Arc<str>),
+    Unknown(Arc<str>),
+    Foreign(Arc<str>),
+}
+
+impl SemaphoreSlot {
+    /// Armed at `now`.
+    #[must_use]
+    pub fn new(settings: Arc<Semaphore>, now: Instant) -> Self {
+        Self {
+            settings,
+            state: SemaphoreState::Unseen,
+            reading: None,
+            last_raised: None,
+            armed: now,
+            served_file: None,
+            served_info: None,
+            done: VecDeque::new(),
+        }
+    }
+
+    /// The same file with other settings: what stands goes on.
+    pub fn renew(&mut self, settings: &Arc<Semaphore>) {
+        self.settings = Arc::clone(settings);
+    }
+
+    /// When it wants [`Self::due`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            SemaphoreState::Pending { at, .. } => Some(at),
+            SemaphoreState::Unseen
+            | SemaphoreState::Clear
+            | SemaphoreState::Served { .. }
+            | SemaphoreState::Refused(_)
+            | SemaphoreState::Unknown(_)
+            | SemaphoreState::Foreign(_) => None,
+        }
+    }
+
+    /// It was looked at.
+    pub fn seen(
+        &mut self,
+        reading: Reading,
+        (now, wall): (Instant, WallTime),
+        out: &mut Vec<SemaphoreEffect>,
+    ) {
+        let first = matches!(self.state, SemaphoreState::Unseen);
+        self.forget_what_is_over(&reading, first, now);
+        let verdict = self.judge(&reading);
+        self.reading = Some(reading);
+        match verdict {
+            Verdict::Nothing => self.is_clear(first, out),
+            Verdict::Asked(key) => self.is_asked(key, (now, wall), out),
+            Verdict::Refused(why) => {
+                let record = SemaphoreNews::Refused { why: Arc::clone(&why) };
+                self.turn(SemaphoreState::Refused(why), record, out);
+            }
+            Verdict::Unknown(why) => {
+                let record = SemaphoreNews::Unknown { why: Arc::clone(&why) };
+                self.turn(SemaphoreState::Unknown(why), record, out);
+            }
+            Verdict::Foreign(why) => {
+                let record = SemaphoreNews::Foreign { why: Arc::clone(&why) };
+                self.turn(SemaphoreState::Foreign(why), record, out);
+            }
+        }
+    }
+
+    /// A deadline is due.
+    pub fn due(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        let SemaphoreState::Pending { since, at, .. } = self.state else { return };
+        if at > now {
+            return;
+        }
+        // What held it back may do so again: two requests, one of them served meanwhile.
+        let (at, why) = self.time_of(since, now);
+        if at > now {
+            self.state = SemaphoreState::Pending { since, at, why };
+            return;
+        }
+        self.act(now, out);
+    }
+
+    /// Somebody cancels what is asked for.
+    pub fn cancel(&mut self, by: &str, out: &mut Vec<SemaphoreEffect>) {
+        self.serve();
+        let (file, info) = self.files();
+        let was = matches!(self.state, SemaphoreState::Pending { .. });
+        if was {
+            self.state = SemaphoreState::Clear;
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why: by.into() }));
+        }
+        out.push(SemaphoreEffect::Acknowledge { file, info });
+    }
+
+    fn turn(
+        &mut self,
+        state: SemaphoreState,
+        record: SemaphoreNews,
+        out: &mut Vec<SemaphoreEffect>,
+    ) {
+        if self.state != state {
+            self.state = state;
+            out.push(SemaphoreEffect::Record(record));
+        }
+    }
+
+    fn is_clear(&mut self, first: bool, out: &mut Vec<SemaphoreEffect>) {
+        match std::mem::replace(&mut self.state, SemaphoreState::Clear) {
+            SemaphoreState::Pending { .. } => {
+                let why = "it is no longer raised".into();
+                out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why }));
+            }
+            SemaphoreState::Served { .. }
+            | SemaphoreState::Refused(_)
+            | SemaphoreState::Unknown(_)
+            | SemaphoreState::Foreign(_) => {
+                out.push(SemaphoreEffect::Record(SemaphoreNews::Cleared));
+            }
+            SemaphoreState::Unseen => out.push(SemaphoreEffect::Record(SemaphoreNews::Armed)),
+            SemaphoreState::Clear => {}
+        }
+        if first && self.info().is_some() {
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Stale));
+        }
+    }
+
+    fn is_asked(
+        &mut self,
+        key: RequestKey,
+        (now, wall): (Instant, WallTime),
+        out: &mut Vec<SemaphoreEffect>,
+    ) {
+        let served = match key {
+            RequestKey::File(file) => self.served_file == Some(file),
+            RequestKey::Info(info) => self.served_info == Some(info),
+        };
+        if served {
+            if matches!(self.state, SemaphoreState::Unseen) {
+                out.push(SemaphoreEffect::Record(SemaphoreNews::Stale));
+            }
+            // Seen again after a moment in which it could not be told.
+            if !matches!(self.state, SemaphoreState::Served { .. }) {
+                self.state = SemaphoreState::Served { at: now };
+            }
+            return;
+        }
+        if matches!(self.state, SemaphoreState::Pending { .. }) {
+            return;
+        }
+        self.last_raised = Some(wall);
+        let by = self.who();
+        let info = self.info().map(in_words).unwrap_or_default();
+        let (at, why) = self.time_of(now, now);
+        let hold = (at > now).then(|| (why, at.since(now)));
+        out.push(SemaphoreEffect::Record(SemaphoreNews::Raised {
+            by: by.into(),
+            info: info.into(),
+            hold,
+        }));
+        self.state = SemaphoreState::Pending { since: now, at, why };
+        if at <= now {
+            self.act(now, out);
+        }
+    }
+
+    /// When a request that stands since then is done, and what it waits for last.
+    fn time_of(&self, since: Instant, now: Instant) -> (Instant, Hold) {
+        let settings = &self.settings;
+        let mut found = (since + settings.debounce, Hold::Debounce);
+        let mut later = |at: Instant, why: Hold| {
+            if at > found.0 {
+                found = (at, why);
+            }
+        };
+        later(since + settings.debounce + settings.delay, Hold::Delay);
+        later(self.armed + settings.min_uptime, Hold::Uptime);
+        if let Some(limit) = settings.rate_limit {
+            let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
+            if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
+                later(*oldest + limit.interval, Hold::Rate);
+            }
+        }
+        found
+    }
+
+    fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        self.serve();
+        self.state = SemaphoreState::Served { at: now };
+        self.done.push_back(now);
+        let burst = self.settings.rate_limit.map_or(1, burst);
+        while self.done.len() > burst {
+            self.done.pop_front();
+        }
+        let deed = self.settings.deed.clone();
+        let text = deed.to_string().into();
+        out.push(SemaphoreEffect::Record(SemaphoreNews::Acted { deed: text }));
+        out.push(SemaphoreEffect::Do(deed));
+        if self.settings.removes {
+            let (file, info) = self.files();
+            out.push(SemaphoreEffect::Acknowledge { file, info });
+        }
+    }
+
+    /// What is there now is served: it is no request again.
+    fn serve(&mut self) {
+        let (file, _) = self.files();
+        self.served_file = file.or(self.served_file);
+        self.served_info = self.info().map(written).or(self.served_info);
+    }
+
+    fn files(&self) -> (Option<FileId>, Option<FileId>) {
+        let file = match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Raised { file, .. }) => Some(*file),
+            _ => None,
+        };
+        (file, self.info().map(|info| info.file))
+    }
+
+    /// Notes what of the past no longer counts, and which info file belongs to it.
+    fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) {
+        let info = reading.info.as_deref().map(written);
+        let served = |at: Instant| now.since(at) < TRAIL;
+        let trails = match (&self.state, &reading.level) {
+            // Written before we looked: it is no request.
+            (SemaphoreState::Unseen, _) => first,
+            // Still held, or just let go: the signaller has now written what he had to say.
+            (SemaphoreState::Served { .. }, Level::Raised { file, .. }) => {
+                self.served_file == Some(*file)
+            }
+            (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
+            (SemaphoreState::Clear, Level::Clear) => self.done_last().is_some_and(served),
+            _ => false,
+        };
+        if trails && info.is_some() {
+            self.served_info = info;
+        }
+        match (&reading.level, self.settings.watched.kind) {
+            (Level::Clear, _) => self.served_file = None,
+            // One that cannot be removed would ask again at each start.
+            (Level::Raised { file, .. }, SemaphoreKind::File) if first => {
+                self.served_file = Some(*file);
+            }
+            _ => {}
+        }
+    }
+
+    fn done_last(&self) -> Option<Instant> {
+        self.done.back().copied()
+    }
+
+    fn judge(&self, reading: &Reading) -> Verdict {
+        let permitted = Permitted(&self.settings.allow);
+        match &reading.level {
+            Level::Unknown(why) => Verdict::Unknown(Arc::clone(why)),
+            Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
+            Level::Raised { file, owner, holders } => {
+                let refusal = match self.settings.watched.kind {
+                    SemaphoreKind::Flock => permitted.refusal(holders),
+                    SemaphoreKind::File => permitted.refusal_of_owner(*owner),
+                };
+                match refusal {
+                    Some(why) => Verdict::Refused(why),
+                    None => Verdict::Asked(RequestKey::File(*file)),
+                }
+            }
+            Level::Clear => self.judge_info(reading.info.as_deref(), &permitted),
+        }
+    }
+
+    /// A fresh info file whose writer is gone.
+    fn judge_info(&self, info: Option<&Info>, permitted: &Permitted<'_>) -> Verdict {
+        let Some(info) = info.filter(|info| self.settings.latch && self.is_fresh(info)) else {
+            return Verdict::Nothing;
+        };
+        if !info.is_private {
+            return Verdict::Refused("others may have written its info file".into());
+        }
+        match permitted.refusal_of_owner(info.uid) {
+            Some(why) => Verdict::Refused(why),
+            None => Verdict::Asked(RequestKey::Info(written(info))),
+        }
+    }
+
+    fn is_fresh(&self, info: &Info) -> bool {
+        self.served_info != Some(written(info))
+    }
+
+    /// The info file that was seen last.
+    #[must_use]
+    pub fn info(&self) -> Option<&Info> {
+        self.reading.as_ref()?.info.as_deref()
+    }
+
+    /// Who asks, in words.
+    #[must_use]
+    pub fn who(&self) -> String {
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
+                let one = |holder: &Holder| {
+                    let [uid, ..] = holder.uids;
+                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
+                };
+                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
+            }
+            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
+            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
+        }
+    }
+}
+
+fn burst(limit: RateLimit) -> usize {
+    usize::try_from(limit.burst.max(1)).unwrap_or(usize::MAX)
+}
+
+fn written(info: &Info) -> Written {
+    (info.file, info.modified_ns)
+}
+
+/// `name=Tigro, node_id=!a1`.
+fn in_words(info: &Info) -> String {
+    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
+    fields.collect::<Vec<_>>().join(", ")
+}
+
+/// Who may raise it.
+struct Permitted<'a>(&'a Who);
+
+impl Permitted<'_> {
+    fn user(&self, uid: u32) -> bool {
+        self.0.users.contains(&uid)
+    }
+
+    /// Attribution may refuse, and never grants: whoever could open the file is asked for his name.
+    fn refusal(&self, holders: &[Holder]) -> Option<Arc<str>> {
+        if holders.is_empty() {
+            let why = "nobody can be named for it: the holder is gone or in another PID namespace";
+            return Some(why.into());
+        }
+        let stranger = holders.iter().find(|holder| !self.holder(holder))?;
+        let [real, effective, ..] = stranger.uids;
+        let as_whom = match real == effective {
+            true => format!("uid {real}"),
+            false => format!("uid {real} as uid {effective}"),
+        };
+        Some(format!("{as_whom} may not (pid {}: {})", stranger.pid, stranger.command).into())
+    }
+
+    fn holder(&self, holder: &Holder) -> bool {
+        let [real, ..] = holder.uids;
+        // Whoever has some of another user has run something setuid with the lock open.
+        let of_group = || {
+            holder.uids.iter().all(|uid| *uid == real)
+                && holder.gids.iter().any(|gid| self.0.groups.contains(gid))
+        };
+        holder.uids.iter().all(|uid| self.user(*uid)) || of_group()
+    }
+
+    fn refusal_of_owner(&self, uid: u32) -> Option<Arc<str>> {
+        (!self.user(uid)).then(|| format!("uid {uid} may not").into())
+    }
+}

@@ -1,0 +1,62 @@
+//! A semaphore as a status shows it.
+
+use super::{SemaphoreSlot, SemaphoreState};
+use crate::{
+    control::{HolderStatus, SemaphoreStatus, SemaphoreWord},
+    model::{Holder, Human, Instant, Level},
+};
+
+impl SemaphoreSlot {
+    /// As a status shows it.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> SemaphoreStatus {
+        let (state, reason) = self.in_words(now);
+        let next = self.deadline().map(|at| at.since(now).as_secs_f64());
+        let watched = &self.settings.watched;
+        let own = |text: &str| text.to_owned();
+        let fields = self.info().map(|info| info.fields.as_slice()).unwrap_or_default();
+        SemaphoreStatus {
+            name: own(self.settings.name.as_str()),
+            state,
+            reason,
+            action: self.settings.deed.to_string(),
+            path: watched.path.display().to_string(),
+            info_file: watched.info_file.as_ref().map(|path| path.display().to_string()),
+            info_keys: watched.info_keys.iter().map(|(k, v)| (own(k), own(v))).collect(),
+            info: fields.iter().map(|(key, value)| (own(key), own(value))).collect(),
+            holders: self.holders().iter().map(holder_status).collect(),
+            last_raised: self.last_raised,
+            next_in_s: next,
+            description: self.settings.description.as_deref().map(own),
+        }
+    }
+
+    fn in_words(&self, now: Instant) -> (SemaphoreWord, String) {
+        match &self.state {
+            SemaphoreState::Unseen => (SemaphoreWord::Unknown, "not looked at yet".into()),
+            SemaphoreState::Clear => (SemaphoreWord::Clear, "armed".into()),
+            SemaphoreState::Pending { at, why, .. } => {
+                let left = Human(at.since(now));
+                (SemaphoreWord::Pending, format!("{}; acts in {left} ({why})", self.who()))
+            }
+            SemaphoreState::Served { .. } => {
+                (SemaphoreWord::Raised, format!("{}; done", self.who()))
+            }
+            SemaphoreState::Refused(why) => (SemaphoreWord::Refused, why.to_string()),
+            SemaphoreState::Unknown(why) => (SemaphoreWord::Unknown, why.to_string()),
+            SemaphoreState::Foreign(why) => (SemaphoreWord::Unknown, why.to_string()),
+        }
+    }
+
+    fn holders(&self) -> &[Holder] {
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Raised { holders, .. }) => holders,
+            Some(Level::Clear | Level::Unknown(_) | Level::Foreign(_)) | None => &[],
+        }
+    }
+}
+
+fn holder_status(holder: &Holder) -> HolderStatus {
+    let [uid, ..] = holder.uids;
+    HolderStatus { pid: holder.pid, uid, command: holder.command.to_string() }
+}

@@ -1,0 +1,177 @@
+//! The semaphores of the site: who asks what, carried over to the programs.
+
+use std::sync::Arc;
+
+use super::{
+    Action, Actions, At, Engine, Record, SemaphoreEffect, SemaphoreNews, SemaphoreSlot, What,
+    site::Phase,
+};
+use crate::{
+    control::{Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName},
+    model::{Deed, Instant, Name, Reading, Site},
+};
+
+impl Engine {
+    /// The semaphores, by name.
+    pub fn semaphores(&self) -> impl Iterator<Item = &SemaphoreSlot> {
+        self.semaphores.values()
+    }
+
+    pub(super) fn add_semaphores(&mut self, site: &Site, now: Instant) {
+        for (name, settings) in &site.semaphores {
+            let slot = SemaphoreSlot::new(Arc::clone(settings), now);
+            self.semaphores.insert(name.clone(), slot);
+        }
+    }
+
+    /// Has all of them looked at.
+    pub(super) fn watch_semaphores(&self, out: &mut Actions) {
+        for (name, slot) in &self.semaphores {
+            out.push(Action::Watch(name.clone(), Arc::clone(&slot.settings.watched)));
+        }
+    }
+
+    /// Takes those of a new site; what is the same file stays as it is.
+    pub(super) fn renew_semaphores(&mut self, site: &Site, at: At, out: &mut Actions) {
+        let gone: Vec<Name> =
+            self.semaphores.keys().filter(|n| !site.semaphores.contains_key(*n)).cloned().collect();
+        for name in gone {
+            self.semaphores.remove(&name);
+            out.push(Action::Unwatch(name));
+        }
+        for (name, settings) in &site.semaphores {
+            let watched = &settings.watched;
+            match self.semaphores.get_mut(name) {
+                Some(slot) if slot.settings.watched == *watched => slot.renew(settings),
+                Some(_) | None => {
+                    let slot = SemaphoreSlot::new(Arc::clone(settings), at.now);
+                    self.semaphores.insert(name.clone(), slot);
+                    out.push(Action::Watch(name.clone(), Arc::clone(watched)));
+                }
+            }
+        }
+    }
+
+    /// Nothing is done for a semaphore while the site stops.
+    pub(super) fn semaphore_deadline(&self) -> Option<Instant> {
+        let up = self.phase == Phase::Up;
+        up.then(|| self.semaphores.values().filter_map(SemaphoreSlot::deadline).min())?
+    }
+
+    pub(super) fn semaphore_seen(
+        &mut self,
+        name: &Name,
+        reading: Reading,
+        at: At,
+        out: &mut Actions,
+    ) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        let mut effects = Vec::new();
+        // Of one that is no longer in the site: it was on its way.
+        let Some(slot) = self.semaphores.get_mut(name) else { return };
+        slot.seen(reading, (at.now, at.wall), &mut effects);
+        self.carry_over(name, effects, at, out);
+    }
+
+    pub(super) fn semaphores_due(&mut self, at: At, out: &mut Actions) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        let due = |slot: &SemaphoreSlot| slot.deadline().is_some_and(|due| due <= at.now);
+        let names: Vec<Name> =
+            self.semaphores.iter().filter(|(_, s)| due(s)).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            let mut effects = Vec::new();
+            if let Some(slot) = self.semaphores.get_mut(&name) {
+                slot.due(at.now, &mut effects);
+            }
+            self.carry_over(&name, effects, at, out);
+        }
+    }
+
+    /// A client cancels what is asked for.
+    pub(super) fn clear_semaphore(
+        &mut self,
+        id: RequestId,
+        peer: Peer,
+        which: &SemaphoreName,
+        at: At,
+        out: &mut Actions,
+    ) {
+        let name = Name::new(&which.name).ok();
+        let known = name.and_then(|name| Some((name.clone(), self.semaphores.get_mut(&name)?)));
+        let Some((name, slot)) = known else {
+            let refusal = self.no_such_semaphore(&which.name);
+            return out.reply(id, refusal);
+        };
+        let mut effects = Vec::new();
+        slot.cancel(&format!("asked by uid {}, pid {}", peer.uid, peer.pid), &mut effects);
+        out.record(Record::site(What::Asked {
+            peer,
+            verb: "semaphore clear".into(),
+            names: which.name.as_str().into(),
+        }));
+        self.carry_over(&name, effects, at, out);
+        out.reply(id, Reply::Done);
+    }
+
+    /// What to answer who names a semaphore that is not there.
+    #[must_use]
+    pub fn no_such_semaphore(&self, name: &str) -> Reply {
+        let names: Vec<&str> = self.semaphores.keys().map(Name::as_str).collect();
+        let hint = match names.as_slice() {
+            [] => "this site has no semaphores: see semaphores in site.yaml(5)".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        let message = format!("no semaphore is called {name}");
+        Reply::Error(Refusal { code: RefusalCode::NoSuchName, message, hint: Some(hint) })
+    }
+
+    fn carry_over(
+        &mut self,
+        name: &Name,
+        effects: Vec<SemaphoreEffect>,
+        at: At,
+        out: &mut Actions,
+    ) {
+        for effect in effects {
+            match effect {
+                SemaphoreEffect::Record(news) => Self::tell(name, news, out),
+                SemaphoreEffect::Do(deed) => self.carry_out(name, &deed, at, out),
+                SemaphoreEffect::Acknowledge { file, info } => {
+                    let Some(slot) = self.semaphores.get(name) else { continue };
+                    let watched = Arc::clone(&slot.settings.watched);
+                    out.push(Action::Acknowledge { watched, file, info });
+                }
+            }
+        }
+    }
+
+    fn tell(name: &Name, news: SemaphoreNews, out: &mut Actions) {
+        out.record(Record::site(What::Semaphore { name: name.clone(), news }));
+    }
+
+    fn carry_out(&mut self, name: &Name, deed: &Deed, at: At, out: &mut Actions) {
+        let program = match deed {
+            Deed::Restart(program) | Deed::Stop(program) => program,
+            Deed::Reload => {
+                out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
+                return;
+            }
+        };
+        // It was in the site when the file was read, and goes just now; or it is disabled.
+        let slot = self.names.get(program).and_then(|id| self.slot(*id));
+        let Some(id) = slot.filter(|slot| slot.program.enabled).map(|slot| slot.id) else {
+            let why = format!("{program} is disabled or no longer in the site").into();
+            let deed = deed.to_string().into();
+            return Self::tell(name, SemaphoreNews::NotDone { deed, why }, out);
+        };
+        match deed {
+            Deed::Restart(_) => self.restart_by_hand(vec![id], false, at, out),
+            Deed::Stop(_) => self.stop_by_hand(&[id], false, at, out),
+            Deed::Reload => {}
+        }
+    }
+}
