@@ -81,13 +81,13 @@ fn a_command_that_fails_is_a_failed_start() {
         [forks()],
         "0s boot; 1s end web 7; state",
         expect![[r#"
-        0s supervising 1 program
-        0s   spawn web command
-        1s web: exit 7 after 1s
-        1s   SIGKILL to tree of web
-        1s web: exit 7; attempt 2 in 0.5s
-        1s web BACKOFF
-    "#]],
+            0s supervising 1 program
+            0s   spawn web command
+            1s web: exit 7 after 1s
+            1s   SIGKILL to tree of web
+            1s web: its command: exit 7; attempt 2 in 0.5s
+            1s web BACKOFF
+        "#]],
     );
 }
 
