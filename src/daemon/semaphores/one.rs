@@ -300,8 +300,8 @@ impl One {
         Some(Level::Raised { file: kept.id, owner, holders })
     }
 
-    /// Between two tries: in a PID namespace /proc/locks says nothing of a lock whose taker is gone,
-    /// as flock(1) is in `exec 9>f; flock 9`, but the descriptors of its heirs do.
+    /// Between two tries: in a PID namespace /proc/locks says nothing of a lock whose taker is
+    /// gone, as flock(1) is in `exec 9>f; flock 9`, but the descriptors of its heirs do.
     fn inherited(&self, owner: u32, now: Instant) -> Option<Level> {
         let since = now.since(self.opened);
         let kept = self.kept.as_ref()?;
