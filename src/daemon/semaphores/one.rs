@@ -32,6 +32,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// A path that is replaced under our eyes this many times in a row is looked at again later.
 const ROUNDS: usize = 8;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct One {
     pub(super) watched: Watched,
     /// When to look next; `None`: when the kernel tells.
