@@ -162,7 +162,7 @@ mod tests {
         fn what_is_written_as_lines_is_read(lines in proptest::collection::vec(
             ("[a-z]{1,20}", "[a-zA-Z0-9 ]{0,40}"), 0..40,
         )) {
-            let text: String = lines.iter().map(|(k, v)| format!("{k}: {v}\n")).collect();
+            let text: String = lines.iter().flat_map(|(k, v)| [k, ": ", v, "\n"]).collect();
             let info = parse(text.as_bytes());
             prop_assert_eq!(info.fields.len(), lines.len());
             for ((key, value), (k, v)) in info.fields.iter().zip(&lines) {

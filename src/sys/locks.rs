@@ -57,8 +57,8 @@ impl Written {
     /// flock(2) on this file that is held, not waited for.
     fn holder(&self, row: &str) -> Option<u32> {
         let mut words = row.split_ascii_whitespace().skip(1);
-        let kind = [words.next()?, words.next()?, words.next()?];
-        if kind[0] != "FLOCK" || kind[2] != "WRITE" {
+        let (kind, _, access) = (words.next()?, words.next()?, words.next()?);
+        if kind != "FLOCK" || access != "WRITE" {
             return None;
         }
         let pid = words.next()?.parse().unwrap_or(0);
@@ -131,6 +131,10 @@ fn holder(pid: u32, file: &Written) -> Option<Holder> {
     let mut line = Vec::new();
     let text = File::open(format!("/proc/{pid}/cmdline")).ok();
     text.and_then(|text| text.take(4096).read_to_end(&mut line).ok());
+    if line.is_empty() {
+        // It is about to end, or hides its arguments: its name is left (`proc_pid_comm(5)`).
+        line = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    }
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     let command = escaped(line.trim_end(), COMMAND_CHARS).into();
     // After the reading: all of it is of the process that holds the lock now.

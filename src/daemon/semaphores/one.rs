@@ -32,6 +32,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// A path that is replaced under our eyes this many times in a row is looked at again later.
 const ROUNDS: usize = 8;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct One {
     pub(super) watched: Watched,
     /// When to look next; `None`: when the kernel tells.
@@ -291,13 +292,25 @@ impl One {
                 Err(e) => return Some(unknown("look at the lock of", &self.watched.path, &e)),
             }
         } else {
-            return None;
+            return self.inherited(owner, now);
         };
         if !held {
             return Some(Level::Clear);
         }
         let holders = locks::holders(&kept.written, &listed.unwrap_or_default());
         Some(Level::Raised { file: kept.id, owner, holders })
+    }
+
+    /// Between two tries: in a PID namespace /proc/locks says nothing of a lock whose taker is
+    /// gone, as flock(1) is in `exec 9>f; flock 9`, but the descriptors of its heirs do.
+    fn inherited(&self, owner: u32, now: Instant) -> Option<Level> {
+        let since = now.since(self.opened);
+        let kept = self.kept.as_ref()?;
+        if since < UNTRIED || since > BETWEEN_TRIES || locks::sees_all() {
+            return None;
+        }
+        let holders = locks::holders(&kept.written, &[]);
+        (!holders.is_empty()).then_some(Level::Raised { file: kept.id, owner, holders })
     }
 
     /// Whether it is far enough from an open, and from the last try.

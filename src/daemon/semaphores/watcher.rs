@@ -88,8 +88,8 @@ impl Watcher {
             if one.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let paths = std::iter::once(&one.watched.path).chain(&one.watched.info_file);
-            let errno = paths.filter_map(|path| directories.watch(path).err()).next();
+            let mut paths = std::iter::once(&one.watched.path).chain(&one.watched.info_file);
+            let errno = paths.find_map(|path| directories.watch(path).err());
             one.unwatched = errno.is_some();
             if let Some(errno) = errno.filter(|_| blind.is_none()) {
                 *blind = Some(errno);

@@ -5,9 +5,12 @@ use std::{
     os::unix::fs::MetadataExt,
 };
 
-use mini_supervisor::model::{Level, SemaphoreKind, Watched};
+use mini_supervisor::{
+    daemon::semaphores::{Told, start},
+    model::{Level, SemaphoreKind, Watched},
+};
 
-use super::{Bench, Signaller, watched};
+use super::{Bench, SOON, Signaller, name, watched};
 
 fn inode(level: &Level) -> u64 {
     match level {
@@ -105,4 +108,27 @@ fn the_info_file_is_read_when_it_is_written() {
     assert!(info.is_private && info.damage.is_none());
     fs::remove_file(bench.path("info")).unwrap();
     assert_eq!(bench.next().0.info, None);
+}
+
+#[test]
+fn when_the_kernel_could_not_tell_all_everything_is_looked_at() {
+    let (told_to, told) = crossbeam_channel::unbounded();
+    let (go, wait) = crossbeam_channel::unbounded::<()>();
+    let handle = start(move |what| {
+        told_to.send(what).unwrap_or(());
+        // It stands still until it is let go, and reads no events.
+        wait.recv().unwrap_or(());
+    })
+    .unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    handle.watch(name(), watched(&dir.path().join("lock")));
+    told.recv_timeout(SOON).unwrap();
+    let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    for _ in 0..most.trim().parse::<u32>().unwrap() / 2 + 8 {
+        File::create(dir.path().join("other")).unwrap();
+    }
+    let _signaller = Signaller::python(&dir.path().join("lock"));
+    drop(go);
+    let Told::Seen((_, reading)) = told.recv_timeout(SOON).unwrap() else { panic!("a notice") };
+    assert!(matches!(reading.level, Level::Raised { .. }), "{reading:?}");
 }

@@ -90,7 +90,7 @@ fn the_holder_is_named_with_all_its_users_and_groups() {
     assert_eq!(holder.pid, signaller.pid());
     assert_eq!(holder.uids, [nix::unistd::getuid().as_raw(); 4]);
     assert!(holder.gids.starts_with(&[nix::unistd::getgid().as_raw(); 4]), "{holder:?}");
-    assert!(holder.command.starts_with("python3 -c \\nimport os"), "{holder:?}");
+    assert!(holder.command.contains("python3 -c \\nimport os"), "{holder:?}");
     assert_eq!(holder.command.chars().count(), 200);
 }
 
@@ -104,7 +104,7 @@ fn when_who_took_the_lock_is_gone_those_are_named_that_inherited_it() {
         reading = bench.raised().0;
     }
     let [holder] = holders(&reading) else { panic!("{reading:?}") };
-    assert!(holder.command.starts_with("python3"), "{holder:?}");
+    assert!(holder.command.contains("python3"), "{holder:?}");
 }
 
 #[test]
@@ -125,6 +125,7 @@ fn a_lock_that_is_given_back_without_a_close_is_clear() {
 #[test]
 fn who_shares_the_lock_asks_for_nothing() {
     let bench = Bench::new();
+    bench.clear();
     let script = PYTHON.replace("LOCK_EX", "LOCK_SH");
     let (_signaller, _) = Signaller::new(&["python3", "-c", &script], &bench.path("lock"));
     bench.handle.look(super::name());
