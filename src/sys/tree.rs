@@ -289,7 +289,7 @@ impl Trees {
         let environment = environment_of(process.pid);
         let marked = match &environment {
             Environment::Is(text) => self.marked(text),
-            Environment::Hidden | Environment::NotYet => None,
+            Environment::Hidden | Environment::NotYet | Environment::Gone => None,
         };
         let run = marked.or_else(|| by_id(process.session)).or_else(|| by_id(process.group));
         match run {
@@ -297,7 +297,11 @@ impl Trees {
                 self.remember(process, run);
                 Belongs::To(run)
             }
-            None if matches!(environment, Environment::NotYet) => Belongs::Unclear,
+            // Of one that was alive when it was listed and has died since, children may have come to
+            // us that are not in the list.
+            None if matches!(environment, Environment::NotYet | Environment::Gone) => {
+                Belongs::Unclear
+            }
             None => Belongs::ToNobody,
         }
     }

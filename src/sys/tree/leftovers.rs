@@ -103,7 +103,7 @@ fn bears(pid: Pid, marks: &[String]) -> bool {
                 let mark = value.and_then(|value| value.split(|byte| *byte == b':').next());
                 return mark.is_some_and(|mark| marks.iter().any(|one| one.as_bytes() == mark));
             }
-            Environment::Hidden => return false,
+            Environment::Hidden | Environment::Gone => return false,
             Environment::NotYet => {}
         }
     }

@@ -42,8 +42,10 @@ pub fn has_executed(pid: Pid) -> bool {
 /// The variables that a process was executed with.
 pub(super) enum Environment {
     Is(Vec<u8>),
-    /// We may not read it, or the process is gone.
+    /// We may not read it.
     Hidden,
+    /// The process has ended meanwhile; whatever it leaves has just come to us.
+    Gone,
     /// The process is being executed: there is none at this moment.
     NotYet,
 }
@@ -55,13 +57,14 @@ pub(super) fn environment_of(pid: Pid) -> Environment {
         let file = open(&format!("/proc/{pid}/environ"));
         let mut text = Vec::new();
         if file.is_none_or(|file| file.take(1 << 20).read_to_end(&mut text).is_err()) {
-            return Environment::Hidden;
+            let alive = stat(pid).is_some_and(|process| !process.zombie);
+            return if alive { Environment::Hidden } else { Environment::Gone };
         }
         if !text.is_empty() {
             return Environment::Is(text);
         }
         match stat(pid).filter(|process| !process.zombie) {
-            None => return Environment::Hidden,
+            None => return Environment::Gone,
             // It was executed without any, or has just got them: a second look tells.
             Some(process) if process.has_environment && none > 0 => return Environment::Is(text),
             Some(process) if process.has_environment => none += 1,
