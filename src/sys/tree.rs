@@ -297,8 +297,8 @@ impl Trees {
                 self.remember(process, run);
                 Belongs::To(run)
             }
-            // Of one that was alive when it was listed and has died since, children may have come to
-            // us that are not in the list.
+            // It was alive when it was listed. What it leaves has come to us, and is not in the
+            // list.
             None if matches!(environment, Environment::NotYet | Environment::Gone) => {
                 Belongs::Unclear
             }

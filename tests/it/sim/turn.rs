@@ -237,7 +237,7 @@ impl World {
             match kind {
                 0 => self.bring_up(meant, true),
                 1 => self.bring_down(meant),
-                _ => self.bring_again(meant),
+                _ => self.bring_again(meant, change.force),
             }
         }
         let now = change.no_wait || change.dry_run || meant.is_none() || !begins;
@@ -275,12 +275,17 @@ impl World {
         self.excuse(these.iter().copied());
     }
 
-    fn bring_again(&mut self, these: &[ProgramId]) {
-        let live = |id: &ProgramId| self.alive(*id).next().is_some();
+    fn bring_again(&mut self, these: &[ProgramId], force: bool) {
+        // A program is not down yet while its files are looked for after it, but a kill ends that.
+        let swept = |id: ProgramId| self.sweeps.values().any(|of| *of == Some(id));
+        let stops = |id: ProgramId| self.engine.slot(id).is_some_and(Slot::is_ending);
+        let live =
+            |id: &ProgramId| self.alive(*id).next().is_some() || !force && swept(*id) && stops(*id);
         let (live, down): (Vec<ProgramId>, Vec<ProgramId>) = these.iter().partition(|id| live(id));
         for id in &live {
             let known = &mut self.known[id.index()];
             (known.wanted, known.cause, known.failures) = (true, true, 0);
+            (known.given_up, known.retry_at) = (false, None);
             known.starts.clear();
             known.lived = None;
         }
