@@ -192,7 +192,8 @@ impl World {
 
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
-        let live = |id: &&ProgramId| self.alive(**id).next().is_some();
+        let swept = |id: ProgramId| self.sweeps.values().any(|of| *of == Some(id));
+        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
         let mut site = Site::clone(&self.site);
