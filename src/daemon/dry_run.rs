@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    engine::{Action, ChildEvent, Engine, Event, Role, Surroundings},
-    model::{Instant, Site, WallTime},
+    engine::{Action, ChildEvent, Engine, Event, Role, Spawn, Surroundings},
+    model::{Exit, Instant, Program, ProgramType, Site, WallTime},
 };
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
@@ -34,27 +34,9 @@ pub(super) fn describe(site: &Site) -> String {
             match action {
                 Action::Spawn(spawn) => {
                     let Some(program) = engine.program(spawn.program) else { continue };
-                    let words = if spawn.role == Role::Main {
-                        shell_words::join(program.command.iter())
-                    } else {
-                        spawn.role.to_string()
-                    };
-                    log(format_args!("  {}: {words}", program.name));
+                    log(format_args!("  {}: {}", program.name, in_words(&spawn, &program)));
                     pid += 1;
-                    let child =
-                        |what| Event::Child { program: spawn.program, run: spawn.run, what };
-                    events.push_back(child(ChildEvent::Spawned { pid }));
-                    let oneshot = matches!(program.kind, crate::model::ProgramType::Oneshot { .. });
-                    let forks = matches!(program.kind, crate::model::ProgramType::Forking { .. });
-                    if spawn.role == Role::Main && forks {
-                        let exit = crate::model::Exit::Code(0);
-                        events.push_back(child(ChildEvent::Exited(exit)));
-                    }
-                    if spawn.role != Role::Main || oneshot {
-                        let exit = crate::model::Exit::Code(0);
-                        events.push_back(child(ChildEvent::Exited(exit)));
-                        events.push_back(child(ChildEvent::TreeEmpty));
-                    }
+                    events.extend(lives(&spawn, &program, pid));
                 }
                 Action::Await { program, attempt, index } => {
                     events.push_back(Event::Condition { program, attempt, index });
@@ -92,4 +74,24 @@ pub(super) fn describe(site: &Site) -> String {
         }
     }
     text
+}
+
+fn in_words(spawn: &Spawn, program: &Program) -> String {
+    if spawn.role == Role::Main {
+        shell_words::join(program.command.iter())
+    } else {
+        spawn.role.to_string()
+    }
+}
+
+/// What becomes of it: nothing ends but what is meant to.
+fn lives(spawn: &Spawn, program: &Program, pid: u32) -> Vec<Event> {
+    let mut all = vec![ChildEvent::Spawned { pid }];
+    match (spawn.role, &program.kind) {
+        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {}
+        (Role::Main, ProgramType::Forking { .. }) => all.push(ChildEvent::Exited(Exit::Code(0))),
+        _ => all.extend([ChildEvent::Exited(Exit::Code(0)), ChildEvent::TreeEmpty]),
+    }
+    let event = |what| Event::Child { program: spawn.program, run: spawn.run, what };
+    all.into_iter().map(event).collect()
 }

@@ -132,16 +132,16 @@ impl Shell {
         if names.is_empty() {
             return Ok((all().collect(), Some(Vec::new())));
         }
-        let named = |name: &&String| name.starts_with(SEMAPHORE);
+        let is_one = |name: &&String| name.starts_with(SEMAPHORE);
         let mut found = Vec::new();
-        for name in names.iter().filter(named) {
+        for name in names.iter().filter(is_one) {
             let name = name.trim_start_matches(SEMAPHORE);
             let Some(status) = all().find(|status| status.name == name) else {
                 return Err(self.engine.no_such_semaphore(name));
             };
             found.push(status);
         }
-        let others: Vec<String> = names.iter().filter(|name| !named(name)).cloned().collect();
+        let others: Vec<String> = names.iter().filter(|name| !is_one(name)).cloned().collect();
         Ok((found, (!others.is_empty()).then_some(others)))
     }
 

@@ -463,9 +463,10 @@ impl Permitted<'_> {
         }
         let stranger = holders.iter().find(|holder| !self.holder(holder))?;
         let [real, effective, ..] = stranger.uids;
-        let as_whom = match real == effective {
-            true => format!("uid {real}"),
-            false => format!("uid {real} as uid {effective}"),
+        let as_whom = if real == effective {
+            format!("uid {real}")
+        } else {
+            format!("uid {real} as uid {effective}")
         };
         Some(format!("{as_whom} may not (pid {}: {})", stranger.pid, stranger.command).into())
     }

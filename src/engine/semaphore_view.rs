@@ -43,8 +43,9 @@ impl SemaphoreSlot {
                 (SemaphoreWord::Raised, format!("{}; done", self.who()))
             }
             SemaphoreState::Refused(why) => (SemaphoreWord::Refused, why.to_string()),
-            SemaphoreState::Unknown(why) => (SemaphoreWord::Unknown, why.to_string()),
-            SemaphoreState::Foreign(why) => (SemaphoreWord::Unknown, why.to_string()),
+            SemaphoreState::Unknown(why) | SemaphoreState::Foreign(why) => {
+                (SemaphoreWord::Unknown, why.to_string())
+            }
         }
     }
 

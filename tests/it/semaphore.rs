@@ -308,7 +308,7 @@ fn nothing_is_done_before_min_uptime() {
 fn no_more_than_the_rate_limit_is_done() {
     check(
         settings(|s| {
-            s.rate_limit = Some(RateLimit { burst: 2, interval: Duration::from_secs(100) })
+            s.rate_limit = Some(RateLimit { burst: 2, interval: Duration::from_secs(100) });
         }),
         "0s free; 1s held 1000; 2s free; 3s held 1000; 4s free; 5s held 1000; 200s free",
         &expect![[r#"

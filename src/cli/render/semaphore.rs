@@ -36,10 +36,11 @@ fn words(one: &SemaphoreStatus, now: WallTime) -> String {
 pub(in crate::cli) fn semaphore(one: &SemaphoreStatus, view: View) -> String {
     let mut out = format!("● semaphore:{}", escape(&one.name));
     if let Some(description) = &one.description {
-        out.push_str(&format!(" - {}", escape(description)));
+        out.push_str(" - ");
+        out.push_str(&escape(description));
     }
     let mut line = |what: &str, value: &str| {
-        out.push_str(&format!("\n{what:>12}: {value}"));
+        out.extend(["\n", &format!("{what:>12}"), ": ", value]);
     };
     let state = view.paint_semaphore(one.state, one.state.as_str());
     line("State", &format!("{state} ({})", escape(&words(one, view.now))));
