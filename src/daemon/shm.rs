@@ -158,11 +158,13 @@ impl Order {
         let all = rules.into_iter();
         let site = engine.shm().iter().filter(|_| program.is_none()).cloned();
         let rules = all.chain(site).filter(|rule| rule.applies(moment)).collect();
-        let pid_file = engine.supervisor().pid_file.as_deref();
-        let below = pid_file.and_then(|path| path.strip_prefix(PLACE).ok());
+        let semaphores = engine.semaphores().map(|slot| &slot.settings.watched);
+        let own = semaphores.flat_map(|one| [Some(&one.path), one.info_file.as_ref()]).flatten();
+        let own = own.chain(engine.supervisor().pid_file.as_ref());
+        let below = own.filter_map(|path| path.strip_prefix(PLACE).ok());
         Self {
             rules,
-            spared: below.map(|name| name.as_os_str().to_owned()).into_iter().collect(),
+            spared: below.map(|name| name.as_os_str().to_owned()).collect(),
             dry_run: false,
             now: clock::wall(),
         }

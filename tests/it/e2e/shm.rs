@@ -339,3 +339,21 @@ fn without_dev_shm_the_program_is_started() {
     assert!(log.contains("one: shm: cannot open /dev/shm: No such file"), "{log}");
     assert_eq!(site.end(), 0);
 }
+
+#[test]
+fn files_of_a_semaphore_stay_whatever_a_rule_says() {
+    let names = Names::of("semaphore");
+    for name in ["stale", "ask.lock", "ask.info"] {
+        names.file(name);
+    }
+    let prefix = &names.0;
+    let text = format!(
+        "  web: {{command: [sleep, '1000']}}\nshm: {{rule: {{remove: ['{prefix}*'], when: [start]}}}}\n\
+         semaphores:\n  ask: {{path: /dev/shm/{prefix}ask.lock, info_file: \
+         /dev/shm/{prefix}ask.info, action: 'restart:web'}}"
+    );
+    let mut site = Plan::new(&text).start();
+    site.all_running();
+    assert_eq!(names.left(), ["ask.info", "ask.lock"]);
+    assert_eq!(site.end(), 0);
+}
