@@ -10,7 +10,7 @@ use super::{
     input::{self, Input},
 };
 use crate::{
-    model::{Human, Instant, Limit, LogLevel, Signal},
+    model::{Human, Instant, Limit, LogLevel, Orphans, Signal},
     sys::{
         clock,
         tree::{self, Leftover},
@@ -52,10 +52,12 @@ impl Shell {
             return waiting;
         }
         if !left.is_empty() {
+            let adopts = self.engine.supervisor().orphans == Orphans::Adopt;
             let text = format!(
                 "the supervisor before this one was killed and has left {}: ending them before \
-                 anything is started",
-                in_words(&left)
+                 anything is started{}",
+                in_words(&left),
+                if adopts { " (supervisor.orphans: this version cannot adopt them)" } else { "" }
             );
             self.note(LogLevel::Warn, text);
         }

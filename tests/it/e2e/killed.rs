@@ -58,6 +58,7 @@ fn no_program_runs_twice_after_the_supervisor_was_killed() {
         site.stderr.wait_for("what was left", |line| {
             line.contains("the supervisor before this one was killed and has left ")
                 && line.contains("ending them before anything is started")
+                && line.contains("cannot adopt them") == (orphans == "adopt")
         });
         for pid in left {
             assert!(!lives(pid), "{pid} of {EACH_KIND} still lives beside its successor");
