@@ -33,6 +33,7 @@ mod coverage;
 mod e2e;
 mod examples;
 mod exhaustive;
+mod guest;
 mod logs;
 mod logs_faults;
 mod logs_hung;
