@@ -34,17 +34,19 @@ impl Disk {
         let tree = folder.join("root");
         run("cp", &["-a", made.join("root").to_str().unwrap(), tree.to_str().unwrap()]);
         let this = Self { tree };
-        this.add_binary();
+        this.command(BINARY, "/bin/supervisor");
         this.script("/agent", AGENT);
         this
     }
 
-    /// With the libraries that it is linked with.
-    fn add_binary(&self) {
-        fs::copy(BINARY, self.path("/bin/supervisor")).unwrap();
-        let list = run("ldd", &[BINARY]);
+    /// A command of this machine, with the libraries that it is linked with.
+    pub(super) fn command(&self, from: &str, to: &str) {
+        // Not through a link: busybox has a name for each of its commands.
+        fs::remove_file(self.path(to)).ok();
+        fs::copy(from, self.path(to)).unwrap();
+        let list = run("ldd", &[from]);
         let words = list.split_whitespace().filter(|word| word.starts_with('/'));
-        for library in words {
+        for library in words.filter(|library| !self.path(library).exists()) {
             fs::create_dir_all(self.path(library).parent().unwrap()).unwrap();
             fs::copy(library, self.path(library)).unwrap();
         }
@@ -61,7 +63,6 @@ impl Disk {
 
     /// A script that can be executed.
     pub(super) fn script(&self, path: &str, text: &str) {
-        // Not through a link: busybox has a name for each of its commands.
         fs::remove_file(self.path(path)).ok();
         self.write(path, &format!("#!/bin/sh\n{}\n", text.trim()));
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();

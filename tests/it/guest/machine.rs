@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long anything may take: every instruction of a guest is translated, on a machine that has other things to do.
-pub(super) const PATIENCE: Duration = Duration::from_secs(240);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What tests/guest has made.
 const MADE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/full/guest");
@@ -57,6 +57,13 @@ impl Plan {
 
     pub(super) fn script(self, path: &str, text: &str) -> Self {
         self.disk.script(path, text);
+        self
+    }
+
+    /// A command of this machine, which busybox has not.
+    pub(super) fn command(self, path: &str) -> Self {
+        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+        self.disk.command(path, &format!("/bin/{name}"));
         self
     }
 
@@ -165,6 +172,11 @@ impl Guest {
     /// The lines of its console that have this text, until now.
     pub(super) fn said(&self, text: &str) -> Vec<String> {
         self.console.all().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// All lines of its console, until now.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.console.all()
     }
 
     /// How it goes down, as soon as it has; a guest that does not reboot.
