@@ -42,6 +42,8 @@ pub(super) struct Shell {
     lines: Lines,
     /// What was read of it until now.
     read: usize,
+    /// Scripts that were sent and nobody has waited for.
+    sent: usize,
 }
 
 impl Shell {
@@ -57,11 +59,12 @@ impl Shell {
         let stream = stream.unwrap().0;
         stream.set_nonblocking(false).unwrap();
         let lines = Lines::read(stream.try_clone().unwrap());
-        Self { stream, lines, read: 0 }
+        Self { stream, lines, read: 0, sent: 0 }
     }
 
     /// Waits until it takes scripts, after a boot.
     pub(super) fn wait_ready(&mut self) {
+        self.sent = 0;
         self.up_to("== ready");
     }
 
@@ -79,7 +82,10 @@ impl Shell {
 
     /// Runs a script to its end.
     pub(super) fn run(&mut self, script: &str) -> Ran {
-        self.send(script);
+        for _ in 0..std::mem::take(&mut self.sent) {
+            self.up_to("== ended ");
+        }
+        self.write(script);
         let (said, last) = self.up_to("== ended ");
         let code = last["== ended ".len()..].trim().parse().unwrap();
         let out = said.iter().map(|line| format!("{}\n", line.trim_end())).collect();
@@ -88,6 +94,11 @@ impl Shell {
 
     /// Has it run a script that may not end.
     pub(super) fn send(&mut self, script: &str) {
+        self.sent += 1;
+        self.write(script);
+    }
+
+    fn write(&mut self, script: &str) {
         assert!(script.lines().all(|line| line != "."), "{script}");
         write!(self.stream, "{script}\n.\n").unwrap();
     }

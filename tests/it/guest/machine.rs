@@ -1,6 +1,8 @@
 //! A guest of QEMU, booted for one test.
 
 use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
@@ -89,25 +91,26 @@ impl Plan {
     pub(super) fn boot(self) -> Guest {
         let image = self.disk.image(&self.init);
         let listener = listen(self.dir.path());
-        let mut machine = self::machine(self.dir.path(), &image, self.reboots).spawn().unwrap();
+        let mut machine = qemu(self.dir.path(), &image, self.reboots).spawn().unwrap();
         let console = Lines::read(machine.stdout.take().unwrap());
         let mut lives = || machine.try_wait().unwrap().is_none();
         let shell = Shell::accept(&listener, &mut lives);
-        let mut guest = Guest { machine, console, shell, _dir: self.dir };
+        let mut guest = Guest { machine, console, shell, dir: self.dir };
         guest.wait_boot(1);
         guest
     }
 }
 
-fn machine(folder: &Path, image: &Path, reboots: bool) -> std::process::Command {
+fn qemu(folder: &Path, image: &Path, reboots: bool) -> std::process::Command {
     let made = |name: &str| PathBuf::from(MADE).join(name).to_str().unwrap().to_owned();
     let mut command = tied(&["qemu-system-x86_64", "-accel", "tcg", "-m", "256"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-serial", "stdio", "-serial", "unix:shell.sock"]);
+    command.args(["-monitor", "unix:monitor.sock,server=on,wait=off"]);
     command.args(["-kernel", &made("vmlinuz"), "-initrd", &made("initrd.gz")]);
     command.args(["-append", "console=ttyS0 quiet panic=-1"]);
     let image = image.to_str().unwrap();
-    command.args(["-drive", &format!("file={image},format=raw,if=virtio,cache=unsafe")]);
+    command.args(["-drive", &format!("id=root,file={image},format=raw,if=virtio,cache=unsafe")]);
     if !reboots {
         command.arg("-no-reboot");
     }
@@ -120,7 +123,7 @@ pub(super) struct Guest {
     machine: Child,
     console: Lines,
     shell: Shell,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Guest {
@@ -174,9 +177,28 @@ impl Guest {
         self.console.all().into_iter().filter(|line| line.contains(text)).collect()
     }
 
-    /// All lines of its console, until now.
-    pub(super) fn all(&self) -> Vec<String> {
-        self.console.all()
+    /// That its console has said this in this order.
+    pub(super) fn said_in_order(&self, texts: &[&str]) {
+        let lines = self.console.all();
+        let mut rest = lines.iter();
+        for text in texts {
+            let found = rest.any(|line| line.contains(text));
+            assert!(found, "{text:?} is missing, or came before: {lines:#?}");
+        }
+    }
+
+    /// From now on its disk answers nothing: whoever needs it waits for ever.
+    pub(super) fn stall_disk(&self) {
+        let mut monitor = UnixStream::connect(self.dir.path().join("monitor.sock")).unwrap();
+        // A byte a second.
+        monitor.write_all(b"block_set_io_throttle root 1 0 0 0 0 0\n").unwrap();
+        let mut said = Vec::new();
+        while String::from_utf8_lossy(&said).matches("(qemu)").count() < 2 {
+            let mut bytes = [0; 4096];
+            let n = monitor.read(&mut bytes).unwrap();
+            assert!(n > 0, "no monitor: {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&bytes[..n]);
+        }
     }
 
     /// How it goes down, as soon as it has; a guest that does not reboot.

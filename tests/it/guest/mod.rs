@@ -6,8 +6,10 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod bad_disk;
 mod console;
 mod disk;
 mod machine;
 mod protected;
 mod readonly;
+mod reboot;

@@ -99,7 +99,9 @@ fn supervisor_first(value: u32) {
     acted(&guest, "known", 1);
     let_go(&mut guest);
     // It was removed when it was served, and is made again.
-    guest.sh("until [ \"$(stat -c '%U %a' /dev/shm/known.lock)\" = 'bot 644' ]; do usleep 50000; done");
+    guest.sh(
+        "until [ \"$(stat -c '%U %a' /dev/shm/known.lock)\" = 'bot 644' ]; do usleep 50000; done",
+    );
     guest.sh("su bot -c 'touch /dev/shm/free.lock'");
     assert_eq!(state_of(&mut guest, "free"), 1, "it merely exists");
     hold(&mut guest, "bot", "/dev/shm/free.lock", 1);
