@@ -390,7 +390,14 @@ fn who_was_served_and_is_about_to_end_is_not_refused() {
     check(
         settings(|_| {}),
         "0s free; 1s held 1000; 2s nobody; 3s free",
-        &expect![[r#""#]],
+        &expect![[r#"
+            0s armed
+            1s raised by bot (pid 77, uid 1000)
+            1s does reload
+            1s DO reload
+            1s remove Some(1) None
+            3s clear
+        "#]],
     );
 }
 
