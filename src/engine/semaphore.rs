@@ -86,6 +86,10 @@ pub enum Hold {
     Info,
 }
 
+/// What a semaphore asks for was begun, for this file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Begun(Option<FileId>);
+
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SemaphoreSlot {
@@ -106,7 +110,7 @@ pub struct SemaphoreSlot {
     /// The times it was done lately, for the rate limit.
     done: VecDeque<Instant>,
     /// What it asks for was begun, and is accepted or given up later; the file that asked.
-    acting: Option<Option<FileId>>,
+    acting: Option<Begun>,
 }
 
 /// What comes of an event.
@@ -328,7 +332,7 @@ impl SemaphoreSlot {
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
         let deed = self.case().map_or(&self.settings.deed, |case| &case.deed).clone();
-        self.acting = Some(self.files().0);
+        self.acting = Some(Begun(self.files().0));
         self.serve();
         self.state = SemaphoreState::Served { at: now };
         self.done.push_back(now);
@@ -347,7 +351,9 @@ impl SemaphoreSlot {
 
     /// What it asked for is under way for sure: its files are no longer needed.
     pub fn accepted(&mut self, out: &mut Vec<SemaphoreEffect>) {
-        let Some(file) = self.acting.take().filter(|_| self.settings.removes) else { return };
+        let Some(Begun(file)) = self.acting.take().filter(|_| self.settings.removes) else {
+            return;
+        };
         let info = self.info().filter(|info| !self.is_fresh(info)).map(|info| info.file);
         out.push(SemaphoreEffect::Acknowledge { file, info });
     }

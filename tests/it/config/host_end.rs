@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::{lines, read, site};
 
-fn check(semaphore: &str, expected: Expect) {
+fn check(semaphore: &str, expected: &Expect) {
     let body = format!("semaphores:\n  s: {{path: /l, min_uptime: 5m, {semaphore}}}");
     expected.assert_eq(&lines(&site(&body)));
 }
@@ -13,26 +13,26 @@ fn check(semaphore: &str, expected: Expect) {
 fn methods_are_known_and_each_stands_there_once() {
     check(
         "action: {reboot: {methods: [systemctl, poweroff, systemctl]}}",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:72: error: semaphores.s.action.reboot.methods[1]: expected one of systemctl, shutdown, reboot, syscall, sysrq, found `poweroff`
         site.yaml:4:82: error: semaphores.s.action.reboot.methods: `systemctl` stands there twice
     "#]],
     );
     check(
         "action: {poweroff: {methods: []}}",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:62: error: semaphores.s.action.poweroff.methods: expected at least one method (hint: leave `methods` out to have all of them tried)
     "#]],
     );
     check(
         "action: {reboot: {}, poweroff: {}}",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:54: error: semaphores.s.action: `action` has exactly one of reboot, poweroff
     "#]],
     );
     check(
         "action: {reboot: {grce: 5s}}",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:51: error: semaphores.s.action.reboot: unknown key `grce` in `reboot` (hint: did you mean `grace`?)
     "#]],
     );
@@ -42,7 +42,7 @@ fn methods_are_known_and_each_stands_there_once() {
 fn no_time_is_so_short_that_nothing_could_happen_in_it() {
     check(
         "action: {reboot: {timeout: 0s, retry: {delay: 10ms}}}",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:60: error: semaphores.s.action.reboot.timeout: expected at least 1s
         site.yaml:4:79: error: semaphores.s.action.reboot.retry.delay: expected at least 1s
     "#]],
@@ -77,7 +77,7 @@ fn the_last_key_is_the_one_that_ends_the_host() {
         "#]],
         ),
     ] {
-        check(&format!("action: {{reboot: {{sysrq: {{sequence: {sequence}}}}}}}"), expected);
+        check(&format!("action: {{reboot: {{sysrq: {{sequence: {sequence}}}}}}}"), &expected);
     }
 }
 
@@ -85,14 +85,14 @@ fn the_last_key_is_the_one_that_ends_the_host() {
 fn a_case_goes_by_fields_of_an_info_file_that_there_is() {
     check(
         "action: reload, cases: [{when: {info.name: x}, action: reload}]",
-        expect![[r#"
+        &expect![[r#"
         site.yaml:4:56: error: semaphores.s.cases: `cases` go by the info file, and there is none (hint: add `info_file`)
     "#]],
     );
     check(
         "info_file: /i, action: reload, cases: [{when: {name: x}, action: reload}, {when: {}, \
          action: reload}, {when: {info.name: y}}, {when: {info.name: y}, action: restart:web}]",
-        expect![[r#"
+        &expect![[r#"
             site.yaml:4:80: error: semaphores.s.cases[0].when: `name` cannot be asked for (hint: expected `info.` and a key: `info.name`)
             site.yaml:4:114: error: semaphores.s.cases[1].when: expected at least one field of the info file
             site.yaml:4:135: error: semaphores.s.cases[2]: an item of `cases` needs one of task, action
