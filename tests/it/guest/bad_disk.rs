@@ -8,8 +8,13 @@ use super::{
 /// The disk is asked for nothing but what the test is about.
 const QUIET: &str = "mount -o remount,noatime /";
 
-/// The bot is there already, and asks when it is told to.
-const BOT: &str = "read line </run/go\nexec flock -n /dev/shm/down.lock sleep 1000";
+/// The bot is there already, and asks when it is told to; what it needs was read before.
+const BOT: &str = "
+flock /dev/shm/other sleep 0
+touch /dev/shm/bot
+read line </run/go
+exec flock -n /dev/shm/down.lock sleep 1000
+";
 
 /// A guest in which all runs, with a disk that is in order yet.
 fn guest(methods: &str) -> Option<Guest> {
@@ -25,11 +30,8 @@ fn guest(methods: &str) -> Option<Guest> {
     guest.start("supervisor -c /etc/site.yaml");
     guest.wait_for_count("semaphore:down: armed", 1);
     guest.wait_for_count("web: started", 1);
-    // What the bot needs of the disk is in memory from here on.
-    guest.sh(
-        "mkfifo -m 666 /run/go; flock --version >/dev/null; sync; echo 3 >/proc/sys/vm/drop_caches",
-    );
-    guest.sh("flock --version >/dev/null; su bot -c 'exec bot' </dev/null >/dev/null 2>&1 &");
+    guest.sh("mkfifo -m 666 /run/go; su bot -c 'exec bot' </dev/null >/dev/null 2>&1 &");
+    guest.sh("until [ -e /dev/shm/bot ]; do usleep 50000; done");
     Some(guest)
 }
 

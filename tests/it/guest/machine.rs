@@ -40,7 +40,7 @@ pub(super) struct Plan {
 impl Plan {
     /// `None` where there cannot be one.
     pub(super) fn new() -> Option<Self> {
-        if !possible(&["qemu-system-x86_64", "mke2fs", "setpriv", "ldd"]) {
+        if !possible(&["qemu-system-x86_64", "mke2fs", "setpriv", "ldd", "flock"]) {
             return None;
         }
         if !Path::new(MADE).join("made-by").exists() {

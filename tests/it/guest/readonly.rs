@@ -76,6 +76,7 @@ fn a_log_on_a_disk_that_becomes_read_only_goes_to_standard_error_and_comes_back(
         supervisor(&mut guest, "restart web");
     }
     ask(&mut guest);
+    guest.wait_for_count("cannot write /var/log/talks.log: Read-only file system", 1);
     guest.sh("mount -o remount,rw /");
     // Nobody tells the supervisor: it tries again after a while.
     guest.sh("until tail -n 1 /var/log/supervisor.log | grep -q 'web: started'; do
