@@ -73,6 +73,7 @@ pub(super) fn describe(site: &Site) -> String {
                 | Action::Load { .. }
                 | Action::Reconfigure(_)
                 | Action::Forget(_)
+                | Action::Remember { .. }
                 | Action::EndHost { .. }
                 | Action::EndHostNoMore(_)
                 | Action::ReopenLogs

@@ -79,6 +79,7 @@ impl Shell {
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledge(&watched, (file, info));
             }
+            Action::Remember { semaphore, at, keep } => self.remember(&semaphore, at, keep),
             Action::EndHost { run, method, end } => self.end_host(run, method, &end),
             Action::EndHostNoMore(run) => self.leave_host(run),
             Action::ReopenLogs => self.logs.reopen(),

@@ -24,6 +24,7 @@ mod last_words;
 mod leftovers;
 mod loader;
 pub mod logs;
+mod memory;
 mod notify;
 mod place;
 mod requests;
@@ -86,6 +87,7 @@ struct Shell {
     sought: BTreeMap<RunId, forking::Sought>,
     /// Commands that are to end the host.
     asked: BTreeMap<RunId, host_end::Asked>,
+    memory: memory::Memory,
     nursery: Nursery,
     cgroups: cgroups::Cgroups,
     mounts: HangingMounts,
@@ -129,6 +131,7 @@ impl Shell {
             waiting = self.end_leftovers(inputs);
         }
         if self.exit.is_none() {
+            self.recall();
             self.feed(Event::Boot);
         }
         for input in waiting {

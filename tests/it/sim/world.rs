@@ -265,6 +265,7 @@ impl World {
             | Action::FindMain { .. }
             // No semaphore of it ends the host.
             | Action::EndHost { .. }
+            | Action::Remember { .. }
             | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }
