@@ -68,6 +68,8 @@ pub(super) fn describe(site: &Site) -> String {
                 | Action::Load { .. }
                 | Action::Reconfigure(_)
                 | Action::Forget(_)
+                | Action::KillAllBegins(_)
+                | Action::EndTheRest(_)
                 | Action::ReopenLogs
                 | Action::Exit(_) => {}
             }

@@ -79,6 +79,8 @@ impl Shell {
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledge(&watched, (file, info));
             }
+            Action::KillAllBegins(id) => self.kill_all_begins(id),
+            Action::EndTheRest(id) => self.end_the_rest(id),
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -161,6 +163,7 @@ impl Shell {
         let pid = child.pid().number();
         self.children.insert(children::key(run), child);
         self.runs.insert(run, id);
+        self.names_of_runs.insert(run, program.name.clone());
         self.capture(&program, order, ready.pipes);
         match pipe {
             None => self.child_event(id, run, ChildEvent::Spawned { pid }),
@@ -313,6 +316,7 @@ impl Shell {
         }
         if self.stillborn.remove(&run) {
             self.runs.remove(&run);
+            self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
             self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
@@ -357,6 +361,7 @@ impl Shell {
             self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             self.forget_main(run);
+            self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
             }

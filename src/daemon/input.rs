@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{conditions::Met, control::ControlEvent, logs::LogReport};
 use crate::{
+    control::RequestId,
     engine::{Event, Record, RunId},
     plan::ProgramId,
     sys::signals,
@@ -48,6 +49,8 @@ pub(super) enum Input {
     Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
+    /// Whoever was to end for this request has ended, or the time for it is over.
+    KillAll(RequestId),
     /// What a supervisor before us has left has ended, or its time is over.
     LeftoversEnded,
     /// A thread that we cannot be without has ended.

@@ -19,12 +19,14 @@ mod finish;
 mod forking;
 mod input;
 mod journal;
+mod kill_all;
 mod last_words;
 mod leftovers;
 mod loader;
 pub mod logs;
 mod notify;
 mod place;
+mod processes;
 mod requests;
 pub mod semaphores;
 mod shm;
@@ -71,6 +73,9 @@ struct Shell {
     trees: Trees,
     /// Which program a run is of, until its tree is empty.
     runs: BTreeMap<RunId, ProgramId>,
+    /// The names of those programs: a run may outlive its program, and the id of that be given
+    /// again.
+    names_of_runs: BTreeMap<RunId, Name>,
     /// Runs whose main process has ended and whose tree may not be empty.
     dying: BTreeSet<RunId>,
     /// Runs whose whole tree is to die.
@@ -101,6 +106,8 @@ struct Shell {
     loader: loader::Loader,
     /// Threads that look for what is stale in /dev/shm.
     sweeps: shm::Sweeps,
+    /// What is being ended because somebody wants everything ended.
+    killings: BTreeMap<RequestId, kill_all::Killing>,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -207,6 +214,7 @@ impl Shell {
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
+            Input::KillAll(id) => self.end_the_rest(id),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}
             Input::ThreadLost(name) => {

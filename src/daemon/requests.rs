@@ -103,6 +103,11 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
+            Request::Processes(query) => {
+                let reply = self.processes(&query).unwrap_or_else(|refusal| refusal);
+                self.reply(id, reply);
+            }
+            Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)
             | Request::Restart(_)

@@ -263,6 +263,7 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         let code = shell.run(inputs);
         let code = shell.code_of_the_command(code);
         shell.end_orphans(inputs);
+        shell.all_are_killed();
         shell.record(Record::site(What::SupervisorStopped { code }));
         code
     }));
@@ -360,6 +361,8 @@ fn shell(
         queue: queue.clone(),
         children: Children::new(),
         runs: BTreeMap::new(),
+        names_of_runs: BTreeMap::new(),
+        killings: BTreeMap::new(),
         dying: BTreeSet::new(),
         doomed: BTreeSet::new(),
         after_reap: BTreeMap::new(),

@@ -93,6 +93,11 @@ pub enum Action {
         /// The info file.
         info: Option<FileId>,
     },
+    /// A client wants everything ended: note who is there.
+    KillAllBegins(RequestId),
+    /// For that client the programs are down, or cannot be had down: end what they have left
+    /// behind, and answer.
+    EndTheRest(RequestId),
     /// Close and open log files.
     ReopenLogs,
     /// Every program is down (or given up on): end with this code.

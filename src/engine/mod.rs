@@ -12,6 +12,7 @@ mod down;
 mod event;
 mod forking;
 mod gate;
+mod kill_all;
 mod machine;
 mod news;
 mod outcome;
@@ -171,9 +172,7 @@ impl Engine {
             }
             Event::Request { id, peer, request } => self.request(id, peer, request, at, out),
             Event::RequestGone(_) if self.bugs.keep_operations => {}
-            Event::RequestGone(id) => {
-                self.operations.remove(&id);
-            }
+            Event::RequestGone(id) => self.operation_gone(id),
             Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
                 let order = reload::Order { request, dry_run, allow_removal, warnings };
                 self.loaded(&site, &order, at, out);

@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// The whole budget of an orderly stop.
-    fn budget(&self) -> Duration {
+    pub(super) fn budget(&self) -> Duration {
         let default = if self.is_init { 8 } else { 90 };
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }

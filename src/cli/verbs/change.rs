@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::{
-        Change, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
+        Change, KillReport, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
         wire::{Id, Message},
     },
     model::Instant,
@@ -69,16 +69,17 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal, &client) {
+            if !agreed(&refusal.message, &client) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
             wait(&mut client, &make(Change { confirmed: true, ..change }), &what, out)?
         }
-        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Detached) => ended,
+        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Killed(_) | Ended::Detached) => ended,
     };
     match ended {
         Ended::Refused(refusal) => Err(Failure::refused(&what, refusal)),
+        Ended::Killed(_) => Err(unexpected(&what)),
         Ended::Detached => {
             Err(Failure::new(1, "detached", "the operation continues")
                 .hint("see supervisor status"))
@@ -106,13 +107,17 @@ pub(super) fn finish(outcome: &Outcome, out: &mut Out) -> u8 {
     u8::from(outcome.programs.iter().any(|program| !program.ok))
 }
 
-enum Ended {
+/// How a change has ended.
+pub(super) enum Ended {
     Outcome(Outcome),
+    Killed(Box<KillReport>),
     Refused(Refusal),
+    /// Somebody has interrupted the waiting.
     Detached,
 }
 
-fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result<Ended, Failure> {
+/// Sends a change and shows what it waits for.
+pub(super) fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result<Ended, Failure> {
     let id = client.send(request)?;
     let mut progress = Progress::new(out);
     let ended = loop {
@@ -132,7 +137,12 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
                 Reply::Done => {
                     break Ended::Outcome(Outcome { complete: true, ..Outcome::default() });
                 }
-                Reply::Status(_) | Reply::Reloaded(_) | Reply::Version(_) | Reply::Lines(_) => {
+                Reply::Killed(report) => break Ended::Killed(report),
+                Reply::Status(_)
+                | Reply::Reloaded(_)
+                | Reply::Processes(_)
+                | Reply::Version(_)
+                | Reply::Lines(_) => {
                     progress.clear();
                     return Err(unexpected(what));
                 }
@@ -140,16 +150,26 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
             Seen::Message(_) => {}
         }
     };
-    progress.end(matches!(&ended, Ended::Outcome(outcome) if outcome.complete));
+    let is_complete = match &ended {
+        Ended::Outcome(outcome) => outcome.complete,
+        Ended::Killed(_) => true,
+        Ended::Refused(_) | Ended::Detached => false,
+    };
+    progress.end(is_complete);
     Ok(ended)
 }
 
+/// Whether there is somebody at a terminal.
+pub(super) fn can_be_asked() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
-fn agreed(refusal: &Refusal, client: &Client) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+pub(super) fn agreed(question: &str, client: &Client) -> bool {
+    if !can_be_asked() {
         return false;
     }
-    let question = format!("{} [y/N] ", render::escape(&refusal.message));
+    let question = format!("{} [y/N] ", render::escape(question));
     let mut answer = String::new();
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());

@@ -26,6 +26,14 @@ pub struct Leftover {
 }
 
 impl Leftover {
+    /// This process, to be signalled and waited for; `None` when it is gone.
+    #[must_use]
+    pub fn of(process: Process) -> Option<Self> {
+        // The descriptor first, then whether it is still that process.
+        let one = Self { process, fd: open_process(process.pid) };
+        (!one.is_gone()).then_some(one)
+    }
+
     /// Signals it, if it is still the process that was found.
     pub fn signal(&self, signal: Signal) {
         signal_process(&self.process, signal);
@@ -87,9 +95,7 @@ pub fn leftovers(marks: &[String]) -> Option<Vec<Leftover>> {
         }
     }
     let whole = found.iter().filter_map(|pid| everybody.get(pid));
-    // The descriptor first, then whether it is still that process.
-    let open = |process: &Process| Leftover { process: *process, fd: open_process(process.pid) };
-    Some(whole.map(open).filter(|one| !one.is_gone()).collect())
+    Some(whole.copied().filter_map(Leftover::of).collect())
 }
 
 fn bears(pid: Pid, marks: &[String]) -> bool {

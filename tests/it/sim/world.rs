@@ -263,6 +263,9 @@ impl World {
             | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
+            // Nobody asks for the end of everything.
+            | Action::KillAllBegins(_)
+            | Action::EndTheRest(_)
             | Action::ReopenLogs => {}
         }
     }

@@ -165,6 +165,8 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::KillAllBegins(id) => format!("  note who is there for {}", id.0),
+            Action::EndTheRest(id) => format!("  end the rest for {}", id.0),
             Action::Watch(name, _) => format!("  watch semaphore:{name}"),
             Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
             Action::Acknowledge { watched, .. } => {

@@ -1,0 +1,154 @@
+//! `ps` and `kill-all`: who is alive of what the supervisor has started, and the end of all of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    super::{
+        Context,
+        client::Client,
+        fail::Failure,
+        options::PsArgs,
+        out::{Out, tell},
+        render,
+    },
+    change::{Ended, agreed, can_be_asked, wait},
+    unexpected,
+};
+use crate::control::{
+    KillAll, KillReport, ProcessList, ProcessesQuery, RefusalCode, Reply, Request,
+};
+
+/// For how long the processor is measured before everybody is ended.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) fn ps(args: PsArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let what = "list the processes";
+    let request =
+        Request::Processes(ProcessesQuery { names: args.names, orphans: args.orphans });
+    let (list, shares) = measured(&mut context.client()?, what, &request, args.interval)?;
+    if out.json {
+        out.print_json(&with_shares(&list, &shares));
+        return Ok(0);
+    }
+    if list.processes.is_empty() {
+        tell(if args.orphans { "no orphans" } else { "no processes" });
+        return Ok(0);
+    }
+    out.print(&render::processes(&list, &shares, out.view()));
+    Ok(0)
+}
+
+/// Asks twice: how much of a processor somebody uses is seen in a while only.
+fn measured(
+    client: &mut Client,
+    what: &str,
+    request: &Request,
+    interval: Duration,
+) -> Result<(ProcessList, BTreeMap<u32, f64>), Failure> {
+    let first = ask(client, what, request)?;
+    if interval.is_zero() || first.processes.is_empty() {
+        let shares = render::shares(&ProcessList::default(), &first);
+        return Ok((first, shares));
+    }
+    let (_never, timer) = crossbeam_channel::bounded::<()>(1);
+    timer.recv_timeout(interval).ok();
+    let second = ask(client, what, request)?;
+    let shares = render::shares(&first, &second);
+    Ok((second, shares))
+}
+
+fn ask(client: &mut Client, what: &str, request: &Request) -> Result<ProcessList, Failure> {
+    match client.ask(what, request)? {
+        Reply::Processes(list) => Ok(*list),
+        _ => Err(unexpected(what)),
+    }
+}
+
+/// The list, with `cpu_percent` in each process.
+fn with_shares(list: &ProcessList, shares: &BTreeMap<u32, f64>) -> serde_json::Value {
+    let mut document = serde_json::to_value(list).unwrap_or_default();
+    let all = document.get_mut("processes").and_then(serde_json::Value::as_array_mut);
+    for (value, one) in all.into_iter().flatten().zip(&list.processes) {
+        let share = shares.get(&one.pid).copied().unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("cpu_percent".to_owned(), ((share * 10.0).round() / 10.0).into());
+        }
+    }
+    document
+}
+
+pub(super) fn kill_all(yes: bool, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+    let what = "kill all";
+    let mut client = context.client()?;
+    let preview = Request::KillAll(KillAll { dry_run: true, confirmed: false });
+    let (list, shares) = measured(&mut client, what, &preview, INTERVAL)?;
+    if context.global.dry_run && out.json {
+        out.print_json(&with_shares(&list, &shares));
+        return Ok(0);
+    }
+    if list.processes.is_empty() && list.waiting.is_empty() {
+        if out.json {
+            out.print_json(&KillReport { schema_version: 1, ..KillReport::default() });
+        } else {
+            tell("nothing to kill");
+        }
+        return Ok(0);
+    }
+    if !out.json {
+        show(&list, &shares, out);
+    }
+    if context.global.dry_run {
+        return Ok(0);
+    }
+    client.catch_interrupts().map_err(|e| client.lost(&e.to_string()))?;
+    if !yes && !agreed(&question(&list), &client) {
+        let why = if can_be_asked() { "" } else { ", and there is no terminal to ask on" };
+        let text = format!("cannot {what}: not confirmed{why}");
+        return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
+    }
+    let order = Request::KillAll(KillAll { dry_run: false, confirmed: true });
+    match wait(&mut client, &order, what, out)? {
+        Ended::Killed(report) => finish(&report, out),
+        Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
+            Err(unexpected(what))
+        }
+        Ended::Refused(refusal) => Err(Failure::refused(what, refusal)),
+        Ended::Outcome(_) => Err(unexpected(what)),
+        Ended::Detached => {
+            Err(Failure::new(1, "detached", "the operation continues").hint("see supervisor ps"))
+        }
+    }
+}
+
+fn show(list: &ProcessList, shares: &BTreeMap<u32, f64>, out: &mut Out) {
+    if !list.processes.is_empty() {
+        out.print(&render::processes(list, shares, out.view()));
+    }
+    for name in &list.waiting {
+        out.print(&format!("{}: no process, would start by itself\n", render::escape(name)));
+    }
+}
+
+fn question(list: &ProcessList) -> String {
+    let all = u64::try_from(list.processes.len()).unwrap_or(u64::MAX).saturating_add(list.unlisted);
+    match all {
+        0 => "stop these programs?".to_owned(),
+        1 => "end this process?".to_owned(),
+        n => format!("end these {n} processes?"),
+    }
+}
+
+/// 0 only when nothing is left.
+fn finish(report: &KillReport, out: &mut Out) -> Result<u8, Failure> {
+    let is_done = report.left.is_empty() && report.programs.is_empty();
+    if out.json {
+        out.print_json(report);
+        return Ok(u8::from(!is_done));
+    }
+    out.print(&render::killed(report));
+    if is_done {
+        return Ok(0);
+    }
+    let text = format!("cannot kill all: still there: {}", render::left(report));
+    Err(Failure::new(1, "left", text).hint("supervisor ps shows them; supervisor status says why"))
+}

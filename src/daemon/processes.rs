@@ -1,0 +1,138 @@
+//! Who is alive of what was started: for `ps`, and for `kill-all`.
+
+use super::Shell;
+use crate::{
+    control::{
+        Kind, ProcessInfo, ProcessList, ProcessesQuery, Refusal, RefusalCode, Reply, StateWord,
+    },
+    engine::{RunId, Slot},
+    model::{Name, WallTime},
+    sys::{
+        clock,
+        tree::{self, Ours, Process},
+    },
+};
+
+/// So many processes are listed at most.
+pub(super) const LISTED_MAX: usize = 4096;
+
+/// A process of ours, and what it is to the programs.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) process: Process,
+    pub(super) program: Option<Name>,
+    pub(super) kind: Kind,
+}
+
+impl Shell {
+    /// Everybody who is surely ours, those of a program together.
+    pub(super) fn members(&mut self) -> Vec<Member> {
+        let all = self.trees.everybody(&self.children);
+        let mut all: Vec<Member> = all.into_iter().map(|one| self.member(one)).collect();
+        let order = |one: &Member| {
+            let (nameless, name) = (one.program.is_none(), one.program.clone());
+            (nameless, name, one.kind == Kind::Orphan, one.process.start_time, one.process.pid)
+        };
+        all.sort_by_cached_key(order);
+        all
+    }
+
+    fn member(&self, one: Ours) -> Member {
+        let Ours { run, is_main, process } = one;
+        let run = run.map(RunId);
+        let program = run.and_then(|run| self.names_of_runs.get(&run).cloned());
+        let kind = match run {
+            Some(_) if is_main => Kind::Main,
+            Some(run) if self.is_held(run) => Kind::Member,
+            Some(_) | None => Kind::Orphan,
+        };
+        Member { process, program, kind }
+    }
+
+    /// Whether a program is about this run now.
+    fn is_held(&self, run: RunId) -> bool {
+        let slot = self.runs.get(&run).and_then(|id| self.engine.slot(*id));
+        slot.is_some_and(|slot| slot.holds(run))
+    }
+
+    /// The answer to `ps`.
+    pub(super) fn processes(&mut self, query: &ProcessesQuery) -> Result<Reply, Reply> {
+        self.proc_is_usable("list the processes")?;
+        let names: Option<Vec<Name>> = if query.names.is_empty() {
+            None
+        } else {
+            let ids = self.engine.select(&query.names)?;
+            let slots = ids.iter().filter_map(|id| self.engine.slot(*id));
+            Some(slots.map(|slot| slot.program.name.clone()).collect())
+        };
+        let mut all = self.members();
+        all.retain(|one| {
+            let named = names.as_ref().is_none_or(|names| {
+                one.program.as_ref().is_some_and(|program| names.contains(program))
+            });
+            named && (!query.orphans || one.kind == Kind::Orphan)
+        });
+        Ok(Reply::Processes(Box::new(list(&all))))
+    }
+
+    /// What a `kill-all` would end.
+    pub(super) fn would_kill(&mut self) -> Result<Reply, Reply> {
+        self.proc_is_usable("end all processes")?;
+        let all = self.members();
+        let has_none = |slot: &&Slot| {
+            let name = &slot.program.name;
+            !all.iter().any(|one| one.program.as_ref() == Some(name) && one.kind == Kind::Main)
+        };
+        let waits = |slot: &&Slot| !is_down(slot) && has_none(slot);
+        let waiting = self.engine.programs().filter(waits);
+        let waiting = waiting.map(|slot| slot.program.name.as_str().to_owned()).collect();
+        Ok(Reply::Processes(Box::new(ProcessList { waiting, ..list(&all) })))
+    }
+
+    fn proc_is_usable(&self, what: &str) -> Result<(), Reply> {
+        if self.trees.is_usable() {
+            return Ok(());
+        }
+        Err(Reply::Error(Refusal {
+            code: RefusalCode::Failed,
+            message: format!("without a usable /proc nobody can {what}"),
+            hint: Some("mount /proc in the PID namespace of the supervisor".to_owned()),
+        }))
+    }
+}
+
+/// Whether nothing of a program is alive, nor about to be.
+pub(super) fn is_down(slot: &Slot) -> bool {
+    matches!(slot.word(), StateWord::Stopped | StateWord::Exited | StateWord::Fatal)
+}
+
+fn list(all: &[Member]) -> ProcessList {
+    ProcessList {
+        schema_version: 1,
+        clock_s: clock::since_boot().as_secs_f64(),
+        processes: all.iter().take(LISTED_MAX).filter_map(info).collect(),
+        unlisted: u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX),
+        waiting: Vec::new(),
+    }
+}
+
+/// What is shown of a process; `None` when it is gone.
+pub(super) fn info(one: &Member) -> Option<ProcessInfo> {
+    let portrait = tree::portrait(&one.process)?;
+    let age = clock::since_boot().saturating_sub(one.process.started_after_boot());
+    let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    Some(ProcessInfo {
+        program: one.program.as_ref().map(|name| name.as_str().to_owned()),
+        kind: one.kind,
+        pid: one.process.pid.number(),
+        ppid: one.process.parent(),
+        uid: portrait.uid,
+        start_ticks: one.process.start_time,
+        started_at: WallTime(clock::wall().0.saturating_sub(millis)),
+        age_s: age.as_secs_f64(),
+        cpu_usage_ns: one.process.cpu_ns,
+        memory_bytes: one.process.memory_bytes,
+        command: portrait.command,
+        name: portrait.name,
+    })
+}
