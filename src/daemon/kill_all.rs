@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     control::{
-        Kind, KillAll, KillReport, Peer, ProcessInfo, Refusal, RefusalCode, Reply, Request,
+        Kind, KillAll, KillReport, LogLine, Peer, ProcessInfo, Refusal, RefusalCode, Reply, Request,
         RequestId,
     },
     engine::Event,
-    model::{Limit, LogLevel, Signal},
+    model::{Human, Limit, LogLevel, Signal},
     sys::{
         Pid, clock,
         tree::{self, Leftover, Process},
@@ -102,6 +102,9 @@ impl Shell {
             let text = format!("kill-all: {signal} to {}{more}", names.join(", "));
             self.note(LogLevel::Info, text);
         }
+        if round == 0 {
+            self.tell_who_is_asked(id, left.len(), wait);
+        }
         for one in &left {
             one.signal(signal);
             one.signal(Signal::CONT);
@@ -115,6 +118,18 @@ impl Shell {
             self.note(LogLevel::Warn, format!("kill-all: cannot start a thread to wait: {why}"));
             self.killed(id);
         }
+    }
+
+    /// So that the client knows what it waits for.
+    fn tell_who_is_asked(&self, id: RequestId, count: usize, wait: Duration) {
+        let Some(control) = &self.control else { return };
+        let noun = if count == 1 { "process" } else { "processes" };
+        let text = format!(
+            "waiting for {count} {noun} that programs have left (SIGKILL in {})",
+            Human(wait)
+        );
+        let (name, source) = ("kill-all".to_owned(), "supervisor".to_owned());
+        control.lines(id, vec![LogLine { at: clock::wall(), name, source, text }]);
     }
 
     /// What belongs to no living instance.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::{
-        Change, KillReport, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
+        Change, KillReport, LogLine, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
         wire::{Id, Message},
     },
     model::Instant,
@@ -131,6 +131,9 @@ pub(super) fn wait(client: &mut Client, request: &Request, what: &str, out: &Out
             Seen::Message(Message::Progress(Id::Number(n), programs)) if n == id => {
                 progress.take(programs);
             }
+            Seen::Message(Message::Lines(Id::Number(n), lines, _)) if n == id => {
+                progress.note(&lines);
+            }
             Seen::Message(Message::Reply(Id::Number(n), reply)) if n == id => match reply {
                 Reply::Outcome(outcome) => break Ended::Outcome(outcome),
                 Reply::Error(refusal) => break Ended::Refused(refusal),
@@ -240,6 +243,14 @@ impl Progress {
             self.programs.insert(name, Waited { status, at: now, since, said });
         }
         self.due();
+    }
+
+    /// What else is waited for.
+    fn note(&mut self, lines: &[LogLine]) {
+        self.clear();
+        for line in lines.iter().filter(|_| !self.quiet) {
+            tell(&render::escape(&line.text));
+        }
     }
 
     /// Prints what there is to print now.

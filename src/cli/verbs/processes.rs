@@ -101,7 +101,8 @@ pub(super) fn kill_all(yes: bool, context: &Context, out: &mut Out) -> Result<u8
         return Ok(0);
     }
     client.catch_interrupts().map_err(|e| client.lost(&e.to_string()))?;
-    if !yes && !agreed(&question(&list), &client) {
+    // What nobody was shown nobody is asked about.
+    if !yes && (out.json || !agreed(&question(&list), &client)) {
         let why = if can_be_asked() { "" } else { ", and there is no terminal to ask on" };
         let text = format!("cannot {what}: not confirmed{why}");
         return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));

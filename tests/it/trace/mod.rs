@@ -18,6 +18,7 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod kill_all;
 mod order;
 mod reload;
 mod shm;
@@ -29,7 +30,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
+    control::{Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
         Surroundings, Told,
@@ -239,6 +240,7 @@ impl Story {
                 let why = lines.join(" ").replace(" | ", "\n");
                 self.give(Event::NotLoaded { request: Some(RequestId(100)), why });
             }
+            ["client-gone"] => self.give(Event::RequestGone(RequestId(self.requests))),
             ["state"] => {
                 let states: Vec<String> = self
                     .engine
@@ -288,6 +290,10 @@ impl Story {
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
             "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
+            "kill-all" => {
+                let (dry_run, confirmed) = (false, words.contains(&"--yes"));
+                Request::KillAll(KillAll { dry_run, confirmed })
+            }
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
         };
@@ -327,7 +333,11 @@ fn reply_text(reply: &Reply) -> String {
         }
         Reply::Reloaded(difference) => format!("{difference:?}").replace("Difference ", ""),
         Reply::Done => "done".to_owned(),
-        Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
+        Reply::Status(_)
+        | Reply::Version(_)
+        | Reply::Processes(_)
+        | Reply::Killed(_)
+        | Reply::Lines(_) => "?".to_owned(),
     }
 }
 
