@@ -38,6 +38,9 @@ pub enum Kind {
     Member,
     /// A program has left it, and no living instance has it.
     Orphan,
+    /// Somebody else has started it, and `single_instance.match` of the program names it; or it is
+    /// below one of those.
+    Copy,
 }
 
 /// One process.

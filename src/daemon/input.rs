@@ -49,8 +49,8 @@ pub(super) enum Input {
     Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
-    /// Whoever was to end for this request has ended, or the time for it is over.
-    KillAll(RequestId),
+    /// What a thread has done for a `kill-all`.
+    KillAll(RequestId, super::kill_all::Step),
     /// What a supervisor before us has left has ended, or its time is over.
     LeftoversEnded,
     /// A thread that we cannot be without has ended.

@@ -1,9 +1,9 @@
-//! `kill-all`: after the programs are down, what they have left behind is ended: asked first, then
-//! killed, and each named.
+//! `kill-all`: after the programs are down, what they have left behind is ended, and the copies of
+//! them that somebody else has started: asked first, then killed, and each named.
 //!
-//! A thread waits, the loop signals.
+//! Threads look and wait, the loop signals.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use super::{
     Shell,
@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     control::{
-        Kind, KillAll, KillReport, LogLine, Peer, ProcessInfo, Refusal, RefusalCode, Reply, Request,
-        RequestId,
+        Kind, KillAll, KillReport, LogLine, Peer, ProcessInfo, ProcessList, Refusal, RefusalCode,
+        Reply, Request, RequestId,
     },
-    engine::Event,
-    model::{Human, Limit, LogLevel, Signal},
+    engine::{Event, Slot},
+    model::{Human, Instant, Limit, LogLevel, Name, RunAs, Signal},
     sys::{
         Pid, clock,
         tree::{self, Leftover, Process},
@@ -34,69 +34,173 @@ const ROUNDS: u32 = 10;
 /// So many are named in one line of the log.
 const NAMED: usize = 8;
 
+/// All that are under way.
+#[derive(Default)]
+pub(super) struct Killings {
+    /// One that the engine is about to be told of.
+    next: Option<Killing>,
+    open: BTreeMap<RequestId, Killing>,
+}
+
 /// A `kill-all` that is under way.
-pub(super) struct Killing {
+struct Killing {
     /// Everybody who was there when it began.
     before: Vec<(Process, ProcessInfo)>,
     /// So many more were.
     unlisted: u64,
+    /// Whose copies are to end.
+    search: Search,
     rounds: u32,
+}
+
+/// What a thread has done for a `kill-all`.
+pub(super) enum Step {
+    /// It has looked at everybody who is there: the engine can be told.
+    Looked {
+        peer: Peer,
+        order: KillAll,
+        before: Vec<(Process, ProcessInfo)>,
+        unlisted: u64,
+        search: Search,
+    },
+    /// These are the copies that are left, now that everybody has ended or the time is over.
+    Waited(Vec<Leftover>),
+}
+
+/// What tells copies of programs from others.
+#[derive(Clone, Default)]
+pub(super) struct Search {
+    /// Each program with its word, and whose its copies are.
+    words: Vec<(Name, Box<str>, u32)>,
+    /// Who asks, and whoever has started him: never among them.
+    spared: Vec<Process>,
+}
+
+impl Search {
+    /// All copies and what is below them.
+    fn copies(&self) -> Vec<(Name, Leftover)> {
+        let is_spared = |process: Process| self.spared.iter().any(|one| is_same(*one, process));
+        let mut found: Vec<(Name, Leftover)> = Vec::new();
+        for (name, word, uid) in &self.words {
+            let mut copies = tree::copies(word, *uid).unwrap_or_default();
+            copies.retain(|copy| !is_spared(copy.process));
+            for one in tree::with_descendants(&copies, *uid) {
+                let known =
+                    found.iter().any(|(_, other)| is_same(other.process(), one.process()));
+                if !known && !is_spared(one.process()) {
+                    found.push((name.clone(), one));
+                }
+            }
+        }
+        found
+    }
+
+    /// The same, to be listed.
+    fn members(&self) -> Vec<Member> {
+        let member = |(program, one): (Name, Leftover)| Member {
+            process: one.process(),
+            program: Some(program),
+            kind: Kind::Copy,
+        };
+        self.copies().into_iter().map(member).collect()
+    }
+}
+
+fn is_same(one: Process, other: Process) -> bool {
+    (one.pid, one.start_time) == (other.pid, other.start_time)
 }
 
 impl Shell {
     /// Somebody wants everybody ended, or to know who that would be.
     pub(super) fn kill_all(&mut self, id: RequestId, peer: Peer, order: KillAll) {
-        let reply = self.would_kill();
-        let reply = match reply {
-            Ok(_) if order.dry_run => reply,
-            Ok(_) => match self.would_end_the_client(peer) {
-                Some(refusal) => Err(refusal),
-                None => return self.feed(Event::Request { id, peer, request: Request::KillAll(order) }),
-            },
-            Err(_) => reply,
-        };
-        self.reply(id, reply.unwrap_or_else(|refusal| refusal));
+        if let Err(refusal) = self.proc_is_usable("end all processes") {
+            return self.reply(id, refusal);
+        }
+        let mut all = self.members();
+        let spared = Pid::parse(&peer.pid.to_string()).map(tree::with_forebears);
+        let spared = spared.unwrap_or_default();
+        let search = Search { words: self.words_of_copies(), spared };
+        if order.dry_run {
+            let waiting = self.waiting(&all);
+            return self.answer_apart(id, move || {
+                all.extend(search.members());
+                Reply::Processes(Box::new(ProcessList { waiting, ..processes::list(&all) }))
+            });
+        }
+        if let Some(refusal) = would_end_the_client(peer, &all, &search.spared) {
+            return self.reply(id, refusal);
+        }
+        let queue = self.queue.clone();
+        let thread = thread::Builder::new().name("kill-all".into()).spawn(move || {
+            all.extend(search.members());
+            let unlisted = u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX);
+            let known = all.iter().take(LISTED_MAX);
+            let before = known.filter_map(|one| Some((one.process, processes::info(one)?)));
+            let before = before.collect();
+            let step = Step::Looked { peer, order, before, unlisted, search };
+            input::send(&queue, Input::KillAll(id, step));
+        });
+        if let Err(why) = thread {
+            self.reply(id, processes::no_thread(&why));
+        }
     }
 
-    /// A client that one of our programs has started would not see the end.
-    fn would_end_the_client(&mut self, peer: Peer) -> Option<Reply> {
-        let client = Pid::parse(&peer.pid.to_string())?;
-        let forebears: BTreeSet<Pid> = tree::with_forebears(client);
-        let members = self.members();
-        let one = members.iter().find(|one| forebears.contains(&one.process.pid))?;
-        let of = match &one.program {
-            Some(name) => format!("a process of {name}"),
-            None => format!("below process {}, which a program has left", one.process.pid),
-        };
-        Some(Reply::Error(Refusal {
-            code: RefusalCode::Failed,
-            message: format!("whoever asks (pid {client}) is {of}, and would be ended with it"),
-            hint: Some("ask from elsewhere".to_owned()),
-        }))
+    /// A thread has done its part.
+    pub(super) fn kill_all_step(&mut self, id: RequestId, step: Step) {
+        match step {
+            Step::Looked { peer, order, before, unlisted, search } => {
+                self.killings.next = Some(Killing { before, unlisted, search, rounds: 0 });
+                self.feed(Event::Request { id, peer, request: Request::KillAll(order) });
+                // Taken, unless it was refused.
+                self.killings.next = None;
+            }
+            Step::Waited(copies) => self.one_round(id, copies),
+        }
     }
 
-    /// Before anything is signalled: notes who is there.
+    /// It is accepted, and begins.
     pub(super) fn kill_all_begins(&mut self, id: RequestId) {
-        let all = self.members();
-        let unlisted = u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX);
-        let known = all.iter().take(LISTED_MAX);
-        let before = known.filter_map(|one| Some((one.process, processes::info(one)?))).collect();
-        self.killings.insert(id, Killing { before, unlisted, rounds: 0 });
+        if let Some(next) = self.killings.next.take() {
+            self.killings.open.insert(id, next);
+        }
     }
 
-    /// The programs are down, or cannot be had down: one round against what they have left.
+    /// The programs are down, or cannot be had down.
     pub(super) fn end_the_rest(&mut self, id: RequestId) {
-        let rest = self.rest();
-        let Some(killing) = self.killings.get_mut(&id) else { return };
+        self.wait_and_look(id, Vec::new(), clock::monotonic());
+    }
+
+    /// Has a thread wait until these have ended, or it is `end`, and look for copies then.
+    fn wait_and_look(&mut self, id: RequestId, left: Vec<Leftover>, end: Instant) {
+        let Some(killing) = self.killings.open.get(&id) else { return };
+        let (queue, search) = (self.queue.clone(), killing.search.clone());
+        let thread = thread::Builder::new().name("kill-all".into()).spawn(move || {
+            tree::all_end(&left, end);
+            let copies = search.copies().into_iter().map(|(_, one)| one).collect();
+            input::send(&queue, Input::KillAll(id, Step::Waited(copies)));
+        });
+        if let Err(why) = thread {
+            self.killings.open.remove(&id);
+            self.reply(id, processes::no_thread(&why));
+        }
+    }
+
+    /// Asks, or kills, what belongs to no living instance.
+    fn one_round(&mut self, id: RequestId, copies: Vec<Leftover>) {
+        let mut rest = self.members();
+        rest.retain(|one| one.kind == Kind::Orphan);
+        let Some(killing) = self.killings.open.get_mut(&id) else { return };
         let round = killing.rounds;
         killing.rounds = round.saturating_add(1);
-        if rest.is_empty() || round >= ROUNDS {
+        let mut left: Vec<Leftover> =
+            rest.iter().filter_map(|one| Leftover::open(one.process)).collect();
+        left.extend(copies);
+        if left.is_empty() || round >= ROUNDS {
             return self.killed(id);
         }
         let signal = if round == 0 { Signal::TERM } else { Signal::KILL };
         let wait = if round == 0 { self.patience_with(&rest) } else { LAST_WAIT };
-        let left: Vec<Leftover> = rest.iter().filter_map(|one| Leftover::of(one.process)).collect();
-        if round <= 1 && !left.is_empty() {
+        if round <= 1 {
             let names: Vec<String> = left.iter().take(NAMED).map(Leftover::in_words).collect();
             let more = if left.len() > NAMED { ", …" } else { "" };
             let text = format!("kill-all: {signal} to {}{more}", names.join(", "));
@@ -109,34 +213,16 @@ impl Shell {
             one.signal(signal);
             one.signal(Signal::CONT);
         }
-        let (queue, end) = (self.queue.clone(), clock::monotonic() + wait);
-        let thread = thread::Builder::new().name("kill-all".into()).spawn(move || {
-            tree::all_end(&left, end);
-            input::send(&queue, Input::KillAll(id));
-        });
-        if let Err(why) = thread {
-            self.note(LogLevel::Warn, format!("kill-all: cannot start a thread to wait: {why}"));
-            self.killed(id);
-        }
+        self.wait_and_look(id, left, clock::monotonic() + wait);
     }
 
     /// So that the client knows what it waits for.
     fn tell_who_is_asked(&self, id: RequestId, count: usize, wait: Duration) {
         let Some(control) = &self.control else { return };
         let noun = if count == 1 { "process" } else { "processes" };
-        let text = format!(
-            "waiting for {count} {noun} that programs have left (SIGKILL in {})",
-            Human(wait)
-        );
+        let text = format!("waiting for {count} more {noun} (SIGKILL in {})", Human(wait));
         let (name, source) = ("kill-all".to_owned(), "supervisor".to_owned());
         control.lines(id, vec![LogLine { at: clock::wall(), name, source, text }]);
-    }
-
-    /// What belongs to no living instance.
-    fn rest(&mut self) -> Vec<Member> {
-        let mut all = self.members();
-        all.retain(|one| one.kind == Kind::Orphan);
-        all
     }
 
     /// As long as the most patient of the programs that they come from may take.
@@ -153,24 +239,68 @@ impl Shell {
 
     /// Tells what became of everybody.
     fn killed(&mut self, id: RequestId) {
-        let Some(Killing { before, unlisted, .. }) = self.killings.remove(&id) else { return };
-        let ended = before.into_iter().filter(|(process, _)| !tree::is_alive(process));
+        let Some(killing) = self.killings.open.remove(&id) else { return };
+        let Killing { before, unlisted, search, .. } = killing;
         let down = self.engine.programs().filter(|slot| !processes::is_down(slot));
         let programs = down.map(|slot| slot.program.name.as_str().to_owned()).collect();
-        let report = KillReport {
-            schema_version: 1,
-            ended: ended.map(|(_, info)| info).collect(),
-            left: self.members().iter().take(LISTED_MAX).filter_map(processes::info).collect(),
-            unlisted,
-            programs,
-        };
-        self.reply(id, Reply::Killed(Box::new(report)));
+        let mut all = self.members();
+        self.answer_apart(id, move || {
+            all.extend(search.members());
+            let ended = before.into_iter().filter(|(process, _)| !tree::is_alive(process));
+            Reply::Killed(Box::new(KillReport {
+                schema_version: 1,
+                ended: ended.map(|(_, info)| info).collect(),
+                left: all.iter().take(LISTED_MAX).filter_map(processes::info).collect(),
+                unlisted,
+                programs,
+            }))
+        });
     }
 
     /// The supervisor ends, and so everybody has: whoever waits for that is told.
     pub(super) fn all_are_killed(&mut self) {
-        for id in self.killings.keys().copied().collect::<Vec<_>>() {
-            self.killed(id);
+        for (id, killing) in std::mem::take(&mut self.killings.open) {
+            let ended = killing.before.into_iter();
+            let (ended, left): (Vec<_>, Vec<_>) =
+                ended.partition(|(process, _)| !tree::is_alive(process));
+            let infos = |all: Vec<(Process, ProcessInfo)>| all.into_iter().map(|(_, one)| one);
+            let report = KillReport {
+                schema_version: 1,
+                ended: infos(ended).collect(),
+                left: infos(left).collect(),
+                unlisted: killing.unlisted,
+                programs: Vec::new(),
+            };
+            self.reply(id, Reply::Killed(Box::new(report)));
         }
     }
+
+    /// The programs that say how their copies are told.
+    fn words_of_copies(&self) -> Vec<(Name, Box<str>, u32)> {
+        let word = |slot: &Slot| {
+            let program = &slot.program;
+            let word = program.single_instance.as_ref()?.argv.clone()?;
+            let uid = match &program.execution.user {
+                RunAs::Account(account) => account.uid,
+                RunAs::Supervisor { .. } => nix::unistd::geteuid().as_raw(),
+            };
+            Some((program.name.clone(), word, uid))
+        };
+        self.engine.programs().filter_map(word).collect()
+    }
+}
+
+/// A client that one of our programs has started would not see the end.
+fn would_end_the_client(peer: Peer, all: &[Member], forebears: &[Process]) -> Option<Reply> {
+    let is_above = |one: &&Member| forebears.iter().any(|other| is_same(*other, one.process));
+    let one = all.iter().find(is_above)?;
+    let of = match &one.program {
+        Some(name) => format!("a process of {name}"),
+        None => format!("below process {}, which a program has left", one.process.pid),
+    };
+    Some(Reply::Error(Refusal {
+        code: RefusalCode::Failed,
+        message: format!("whoever asks (pid {}) is {of}, and would be ended with it", peer.pid),
+        hint: Some("ask from elsewhere".to_owned()),
+    }))
 }

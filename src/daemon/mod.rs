@@ -107,7 +107,7 @@ struct Shell {
     /// Threads that look for what is stale in /dev/shm.
     sweeps: shm::Sweeps,
     /// What is being ended because somebody wants everything ended.
-    killings: BTreeMap<RequestId, kill_all::Killing>,
+    killings: kill_all::Killings,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -214,7 +214,7 @@ impl Shell {
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
-            Input::KillAll(id) => self.end_the_rest(id),
+            Input::KillAll(id, step) => self.kill_all_step(id, step),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}
             Input::ThreadLost(name) => {

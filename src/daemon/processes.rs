@@ -3,7 +3,8 @@
 use super::Shell;
 use crate::{
     control::{
-        Kind, ProcessInfo, ProcessList, ProcessesQuery, Refusal, RefusalCode, Reply, StateWord,
+        Kind, ProcessInfo, ProcessList, ProcessesQuery, Refusal, RefusalCode, Reply, RequestId,
+        StateWord,
     },
     engine::{RunId, Slot},
     model::{Name, WallTime},
@@ -55,8 +56,29 @@ impl Shell {
         slot.is_some_and(|slot| slot.holds(run))
     }
 
-    /// The answer to `ps`.
-    pub(super) fn processes(&mut self, query: &ProcessesQuery) -> Result<Reply, Reply> {
+    /// Answers `ps`, by a thread.
+    pub(super) fn processes_request(&mut self, id: RequestId, query: &ProcessesQuery) {
+        match self.processes(query) {
+            Ok(all) => self.answer_apart(id, move || Reply::Processes(Box::new(list(&all)))),
+            Err(refusal) => self.reply(id, refusal),
+        }
+    }
+
+    /// A command line is read from the memory of its process, which may wait for a page of its own:
+    /// whoever reads it waits as well, so not the loop.
+    pub(super) fn answer_apart(
+        &mut self,
+        id: RequestId,
+        answer: impl FnOnce() -> Reply + Send + 'static,
+    ) {
+        let Some(control) = self.control.clone() else { return };
+        let thread = std::thread::Builder::new().name("processes".into());
+        if let Err(why) = thread.spawn(move || control.reply(id, answer())) {
+            self.reply(id, no_thread(&why));
+        }
+    }
+
+    fn processes(&mut self, query: &ProcessesQuery) -> Result<Vec<Member>, Reply> {
         self.proc_is_usable("list the processes")?;
         let names: Option<Vec<Name>> = if query.names.is_empty() {
             None
@@ -72,24 +94,21 @@ impl Shell {
             });
             named && (!query.orphans || one.kind == Kind::Orphan)
         });
-        Ok(Reply::Processes(Box::new(list(&all))))
+        Ok(all)
     }
 
-    /// What a `kill-all` would end.
-    pub(super) fn would_kill(&mut self) -> Result<Reply, Reply> {
-        self.proc_is_usable("end all processes")?;
-        let all = self.members();
+    /// Programs without a process that start again by themselves.
+    pub(super) fn waiting(&self, all: &[Member]) -> Vec<String> {
         let has_none = |slot: &&Slot| {
             let name = &slot.program.name;
             !all.iter().any(|one| one.program.as_ref() == Some(name) && one.kind == Kind::Main)
         };
         let waits = |slot: &&Slot| !is_down(slot) && has_none(slot);
         let waiting = self.engine.programs().filter(waits);
-        let waiting = waiting.map(|slot| slot.program.name.as_str().to_owned()).collect();
-        Ok(Reply::Processes(Box::new(ProcessList { waiting, ..list(&all) })))
+        waiting.map(|slot| slot.program.name.as_str().to_owned()).collect()
     }
 
-    fn proc_is_usable(&self, what: &str) -> Result<(), Reply> {
+    pub(super) fn proc_is_usable(&self, what: &str) -> Result<(), Reply> {
         if self.trees.is_usable() {
             return Ok(());
         }
@@ -106,7 +125,15 @@ pub(super) fn is_down(slot: &Slot) -> bool {
     matches!(slot.word(), StateWord::Stopped | StateWord::Exited | StateWord::Fatal)
 }
 
-fn list(all: &[Member]) -> ProcessList {
+pub(super) fn no_thread(why: &std::io::Error) -> Reply {
+    Reply::Error(Refusal {
+        code: RefusalCode::Failed,
+        message: format!("cannot start a thread that looks at the processes: {why}"),
+        hint: None,
+    })
+}
+
+pub(super) fn list(all: &[Member]) -> ProcessList {
     ProcessList {
         schema_version: 1,
         clock_s: clock::since_boot().as_secs_f64(),

@@ -103,10 +103,7 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
-            Request::Processes(query) => {
-                let reply = self.processes(&query).unwrap_or_else(|refusal| refusal);
-                self.reply(id, reply);
-            }
+            Request::Processes(query) => self.processes_request(id, &query),
             Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)

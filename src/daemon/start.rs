@@ -362,7 +362,7 @@ fn shell(
         children: Children::new(),
         runs: BTreeMap::new(),
         names_of_runs: BTreeMap::new(),
-        killings: BTreeMap::new(),
+        killings: super::kill_all::Killings::default(),
         dying: BTreeSet::new(),
         doomed: BTreeSet::new(),
         after_reap: BTreeMap::new(),

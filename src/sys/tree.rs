@@ -9,6 +9,7 @@
 //! A stranger belongs to a run by its session (the main process led it), or by the marker in its
 //! environment.
 
+mod copies;
 mod leftovers;
 mod listing;
 mod process;
@@ -19,6 +20,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+pub use copies::{Copy, copies, process, with_descendants};
 pub use leftovers::{Leftover, all_end, leftovers};
 pub use listing::{Ours, Portrait, is_alive, portrait, with_forebears};
 pub(in crate::sys) use process::proc_is_ours;

@@ -352,7 +352,7 @@ fn a_handle_is_of_one_process_and_not_of_who_has_its_number_later() {
     let portrait = tree::portrait(&process).unwrap();
     assert_eq!(portrait.command, ["/bin/sleep", "1000"]);
     assert!(tree::is_alive(&process));
-    let handle = Leftover::of(process).unwrap();
+    let handle = Leftover::open(process).unwrap();
     handle.signal(Signal::KILL);
     let _child = next_exit(&mut children);
     // Tells the start times apart, which have hundredths of a second.
@@ -368,7 +368,7 @@ fn a_handle_is_of_one_process_and_not_of_who_has_its_number_later() {
     start(&mut children, 3, sleep());
     assert_eq!(children.pid_of(3), Some(process.pid), "the pid is given again");
     handle.signal(Signal::KILL);
-    assert!(Leftover::of(process).is_none());
+    assert!(Leftover::open(process).is_none());
     assert!(tree::portrait(&process).is_none() && !tree::is_alive(&process));
     assert!(children.peek_exited().is_none() && lives(&process.pid.to_string()));
 }

@@ -117,6 +117,7 @@ fn whose(one: &ProcessInfo) -> String {
     match one.kind {
         Kind::Main | Kind::Member => program,
         Kind::Orphan => format!("{program} (orphan)"),
+        Kind::Copy => format!("{program} (copy)"),
     }
 }
 
@@ -147,9 +148,7 @@ fn as_a_tree(all: &[ProcessInfo]) -> Vec<(usize, &ProcessInfo)> {
     let by_pid: BTreeMap<u32, &ProcessInfo> = all.iter().map(|one| (one.pid, one)).collect();
     let parent = |one: &ProcessInfo| {
         let parent = by_pid.get(&one.ppid)?;
-        let same = parent.program == one.program
-            && (parent.kind == Kind::Orphan) == (one.kind == Kind::Orphan);
-        same.then_some(parent.pid)
+        (whose(parent) == whose(one)).then_some(parent.pid)
     };
     let mut below: BTreeMap<Option<u32>, Vec<&ProcessInfo>> = BTreeMap::new();
     for one in all.iter().rev() {

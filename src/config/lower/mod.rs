@@ -9,6 +9,7 @@ pub(crate) mod read;
 pub(crate) mod reference;
 mod semaphore;
 mod shm;
+mod single;
 mod supervisor;
 
 use std::{

@@ -1,7 +1,7 @@
 //! Everybody who is surely ours, with what /proc says of each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     io::Read as _,
     time::Duration,
@@ -126,11 +126,13 @@ pub fn is_alive(process: &Process) -> bool {
 
 /// A process and all from whom it descends.
 #[must_use]
-pub fn with_forebears(pid: Pid) -> BTreeSet<Pid> {
-    let mut found = BTreeSet::new();
-    let mut next = Some(pid);
-    while let Some(pid) = next.filter(|pid| found.insert(*pid)) {
-        next = stat(pid).and_then(|process| Pid::new(process.parent));
+pub fn with_forebears(pid: Pid) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut next = stat(pid);
+    // Nobody has so many forebears.
+    while let Some(process) = next.filter(|_| found.len() < 10_000) {
+        found.push(process);
+        next = Pid::new(process.parent).and_then(stat);
     }
     found
 }

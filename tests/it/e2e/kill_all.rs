@@ -90,7 +90,7 @@ fn what_does_not_end_when_it_is_asked_is_killed() {
     let there = pids_with(&site.plan.mark());
     let ran = verb(&site, &["kill-all", "--yes"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.err.contains("that programs have left (SIGKILL in "), "{ran:?}");
+    assert!(ran.err.contains("more processes (SIGKILL in "), "{ran:?}");
     let left: Vec<i32> =
         pids_with(&site.plan.mark()).into_iter().filter(|pid| there.contains(pid)).collect();
     assert_eq!(left, [site.pid.as_raw()]);
