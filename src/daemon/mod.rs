@@ -42,6 +42,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 pub use accounts::Host;
+pub use processes::process_info;
 pub use start::{RunOptions, run};
 
 use self::{children::Nursery, execute::Unreported, input::Input};

@@ -143,22 +143,27 @@ pub(super) fn list(all: &[Member]) -> ProcessList {
     }
 }
 
-/// What is shown of a process; `None` when it is gone.
 pub(super) fn info(one: &Member) -> Option<ProcessInfo> {
-    let portrait = tree::portrait(&one.process)?;
-    let age = clock::since_boot().saturating_sub(one.process.started_after_boot());
+    process_info(&one.process, one.program.as_ref(), one.kind)
+}
+
+/// What is shown of a process; `None` when it is gone.
+#[must_use]
+pub fn process_info(process: &Process, program: Option<&Name>, kind: Kind) -> Option<ProcessInfo> {
+    let portrait = tree::portrait(process)?;
+    let age = clock::since_boot().saturating_sub(process.started_after_boot());
     let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
     Some(ProcessInfo {
-        program: one.program.as_ref().map(|name| name.as_str().to_owned()),
-        kind: one.kind,
-        pid: one.process.pid.number(),
-        ppid: one.process.parent(),
+        program: program.map(|name| name.as_str().to_owned()),
+        kind,
+        pid: process.pid.number(),
+        ppid: process.parent(),
         uid: portrait.uid,
-        start_ticks: one.process.start_time,
+        start_ticks: process.start_time,
         started_at: WallTime(clock::wall().0.saturating_sub(millis)),
         age_s: age.as_secs_f64(),
-        cpu_usage_ns: one.process.cpu_ns,
-        memory_bytes: one.process.memory_bytes,
+        cpu_usage_ns: process.cpu_ns,
+        memory_bytes: process.memory_bytes,
         command: portrait.command,
         name: portrait.name,
     })

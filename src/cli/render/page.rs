@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 
 use super::{
     View,
+    processes::{command, mebibytes, percent},
     status::{clock, cpu, exit, moment, next, size, words},
     text::{beyond, escape, time_of_day},
 };
-use crate::control::{LogLine, ProgramStatus, StateWord};
+use crate::control::{Kind, LogLine, ProcessInfo, ProgramStatus, StateWord};
 
 /// All about one program, in the manner of `systemctl status`.
-pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: View) -> String {
+pub(in crate::cli) fn page(
+    program: &ProgramStatus,
+    processes: &[ProcessInfo],
+    lines: &[LogLine],
+    view: View,
+) -> String {
     let name = escape(&program.name);
     let dot = view.paint(program.state, "●");
     let about = program.description.as_deref().map(|d| format!(" - {}", escape(d)));
@@ -42,10 +48,17 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     }
     if let Some(pid) = program.pid {
         row("Main PID", pid.to_string());
-        let others: Vec<String> =
-            program.pids.iter().filter(|p| **p != pid).map(ToString::to_string).collect();
-        row("Processes", format!("{}", program.pids.len().max(1)));
-        for other in others {
+    }
+    let count = processes.len().max(program.pids.len());
+    if count > 0 {
+        row("Processes", count.to_string());
+    }
+    for one in processes {
+        row("", process(one, program));
+        row("", format!("   {}", command(one)));
+    }
+    if processes.is_empty() {
+        for other in program.pids.iter().filter(|pid| Some(**pid) != program.pid) {
             row("", format!("└─ {other}"));
         }
     }
@@ -76,6 +89,18 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// `MAIN 4711: 1.2% cpu, 38.0 MiB`; the processor over its whole life.
+fn process(one: &ProcessInfo, program: &ProgramStatus) -> String {
+    let mark = match one.kind {
+        Kind::Main if Some(one.pid) == program.pid => "MAIN",
+        Kind::Main | Kind::Member => "ACTIVE",
+        Kind::Orphan => "ORPHAN",
+        Kind::Copy => "COPY",
+    };
+    let share = percent(one.cpu_usage_ns, one.age_s);
+    format!("{mark} {}: {share:.1}% cpu, {}", one.pid, mebibytes(one.memory_bytes))
 }
 
 /// What it wrote last, below a blank line.

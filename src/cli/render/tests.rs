@@ -109,7 +109,7 @@ fn the_page_tells_all_about_one_program() {
         text: "listening\u{1b}[2J".to_owned(),
     };
     check(
-        &page(&web(), &[line], view()),
+        &page(&web(), &[], &[line], view()),
         &expect![[r#"
         ● web - the\u{202e}web
                State: RUNNING (since 10:00:01)
@@ -127,7 +127,7 @@ fn the_page_tells_all_about_one_program() {
     "#]],
     );
     check(
-        &page(&worker(), &[], view()),
+        &page(&worker(), &[], &[], view()),
         &expect![[r#"
         ● worker@2
                State: BACKOFF (exit 1 after 0.4s)
@@ -152,7 +152,7 @@ fn the_page_of_who_waits_names_whom_to_ask_next() {
     ] {
         let waiting_for = waiting_for.iter().map(|w| (*w).to_owned()).collect();
         let base = program("web", StateWord::Waiting, "waiting");
-        let text = page(&ProgramStatus { waiting_for, ..base }, &[], view());
+        let text = page(&ProgramStatus { waiting_for, ..base }, &[], &[], view());
         let found = text.lines().find_map(|line| line.strip_prefix("hint: "));
         assert_eq!(found, hint, "{text}");
     }

@@ -69,7 +69,7 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal.message, &client) {
+            if !agreed(&refusal.message, Some(&client)) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
@@ -168,7 +168,7 @@ pub(super) fn can_be_asked() -> bool {
 }
 
 /// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
-pub(super) fn agreed(question: &str, client: &Client) -> bool {
+pub(super) fn agreed(question: &str, client: Option<&Client>) -> bool {
     if !can_be_asked() {
         return false;
     }
@@ -177,7 +177,8 @@ pub(super) fn agreed(question: &str, client: &Client) -> bool {
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
     drop(stderr);
-    if asked.is_ok() && client.can_read(std::io::stdin().as_fd()) {
+    let can_read = |client: &Client| client.can_read(std::io::stdin().as_fd());
+    if asked.is_ok() && client.is_none_or(can_read) {
         std::io::stdin().read_line(&mut answer).ok();
     }
     if !answer.ends_with('\n') {

@@ -6,16 +6,16 @@ use super::{
     super::{
         Context,
         client::Client,
-        fail::Failure,
+        fail::{Failure, NO_SUPERVISOR},
         options::PsArgs,
         out::{Out, tell},
         render,
     },
     change::{Ended, agreed, can_be_asked, wait},
-    unexpected,
+    unexpected, unsupervised,
 };
 use crate::control::{
-    KillAll, KillReport, ProcessList, ProcessesQuery, RefusalCode, Reply, Request,
+    KillAll, KillReport, ProcessList, ProcessesQuery, Reply, Request,
 };
 
 /// For how long the processor is measured before everybody is ended.
@@ -79,40 +79,28 @@ fn with_shares(list: &ProcessList, shares: &BTreeMap<u32, f64>) -> serde_json::V
 
 pub(super) fn kill_all(yes: bool, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = "kill all";
-    let mut client = context.client()?;
+    let mut client = match context.client() {
+        Ok(client) => client,
+        Err(failure) if failure.exit == NO_SUPERVISOR => {
+            return unsupervised::kill_all(failure, yes, context, out);
+        }
+        Err(failure) => return Err(failure),
+    };
     let preview = Request::KillAll(KillAll { dry_run: true, confirmed: false });
     let (list, shares) = measured(&mut client, what, &preview, INTERVAL)?;
-    if context.global.dry_run && out.json {
-        out.print_json(&with_shares(&list, &shares));
-        return Ok(0);
-    }
     if list.processes.is_empty() && list.waiting.is_empty() {
-        if out.json {
-            out.print_json(&KillReport { schema_version: 1, ..KillReport::default() });
-        } else {
-            tell("nothing to kill");
-        }
-        return Ok(0);
+        return Ok(nothing(out));
     }
-    if !out.json {
-        show(&list, &shares, out);
-    }
-    if context.global.dry_run {
+    if show(&list, &shares, context, out) {
         return Ok(0);
     }
     client.catch_interrupts().map_err(|e| client.lost(&e.to_string()))?;
-    // What nobody was shown nobody is asked about.
-    if !yes && (out.json || !agreed(&question(&list), &client)) {
-        let why = if can_be_asked() { "" } else { ", and there is no terminal to ask on" };
-        let text = format!("cannot {what}: not confirmed{why}");
-        return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
+    if !yes && !agreed_to(&list, Some(&client), out) {
+        return Err(refused());
     }
     let order = Request::KillAll(KillAll { dry_run: false, confirmed: true });
     match wait(&mut client, &order, what, out)? {
         Ended::Killed(report) => finish(&report, out),
-        Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            Err(unexpected(what))
-        }
         Ended::Refused(refusal) => Err(Failure::refused(what, refusal)),
         Ended::Outcome(_) => Err(unexpected(what)),
         Ended::Detached => {
@@ -121,13 +109,48 @@ pub(super) fn kill_all(yes: bool, context: &Context, out: &mut Out) -> Result<u8
     }
 }
 
-fn show(list: &ProcessList, shares: &BTreeMap<u32, f64>, out: &mut Out) {
+/// Nobody is there, which is what was asked for.
+pub(super) fn nothing(out: &mut Out) -> u8 {
+    if out.json {
+        out.print_json(&KillReport { schema_version: 1, ..KillReport::default() });
+    } else {
+        tell("nothing to kill");
+    }
+    0
+}
+
+/// Lists who is to end; whether that was all that was asked for.
+pub(super) fn show(
+    list: &ProcessList,
+    shares: &BTreeMap<u32, f64>,
+    context: &Context,
+    out: &mut Out,
+) -> bool {
+    let dry_run = context.global.dry_run;
+    if out.json {
+        if dry_run {
+            out.print_json(&with_shares(list, shares));
+        }
+        return dry_run;
+    }
     if !list.processes.is_empty() {
         out.print(&render::processes(list, shares, out.view()));
     }
     for name in &list.waiting {
         out.print(&format!("{}: no process, would start by itself\n", render::escape(name)));
     }
+    dry_run
+}
+
+/// Asks; what nobody was shown nobody is asked about.
+pub(super) fn agreed_to(list: &ProcessList, client: Option<&Client>, out: &Out) -> bool {
+    !out.json && agreed(&question(list), client)
+}
+
+pub(super) fn refused() -> Failure {
+    let why = if can_be_asked() { "" } else { ", and there is no terminal to ask on" };
+    let text = format!("cannot kill all: not confirmed{why}");
+    Failure::new(1, "needs_confirmation", text).hint("say --yes to do it")
 }
 
 fn question(list: &ProcessList) -> String {
@@ -140,7 +163,7 @@ fn question(list: &ProcessList) -> String {
 }
 
 /// 0 only when nothing is left.
-fn finish(report: &KillReport, out: &mut Out) -> Result<u8, Failure> {
+pub(super) fn finish(report: &KillReport, out: &mut Out) -> Result<u8, Failure> {
     let is_done = report.left.is_empty() && report.programs.is_empty();
     if out.json {
         out.print_json(report);
