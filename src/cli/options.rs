@@ -267,6 +267,9 @@ pub(super) struct PsArgs {
     /// Only what belongs to no living instance of its program
     #[arg(long)]
     pub(super) orphans: bool,
+    /// Show them again and again, measured in between
+    #[arg(short, long)]
+    pub(super) watch: bool,
     /// Measure the processor for so long; 0: say what each has used in its whole life
     #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "500ms")]
     pub(super) interval: Duration,
@@ -307,6 +310,9 @@ pub(super) struct StartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -328,6 +334,9 @@ pub(super) struct RestartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
-    Change, Empty, EventsQuery, KillAll, LogLine, LogsQuery, ProcessesQuery, ProgramStatus, Refusal,
-    RefusalCode, ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, Targets,
+    Change, Empty, EventsQuery, KillAll, LogLine, LogsQuery, ProcessesQuery, ProgramStatus,
+    Refusal, RefusalCode, ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, Targets,
 };
 
 /// The longest request, in bytes, its line end not counted.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     control::{
-        Kind, KillAll, KillReport, LogLine, Peer, ProcessInfo, ProcessList, Refusal, RefusalCode,
+        KillAll, KillReport, Kind, LogLine, Peer, ProcessInfo, ProcessList, Refusal, RefusalCode,
         Reply, Request, RequestId,
     },
     engine::{Event, Slot},
@@ -85,8 +85,7 @@ impl Search {
             let mut copies = tree::copies(word, *uid).unwrap_or_default();
             copies.retain(|copy| !is_spared(copy.process));
             for one in tree::with_descendants(&copies, *uid) {
-                let known =
-                    found.iter().any(|(_, other)| is_same(other.process(), one.process()));
+                let known = found.iter().any(|(_, other)| is_same(other.process(), one.process()));
                 if !known && !is_spared(one.process()) {
                     found.push((name.clone(), one));
                 }

@@ -27,11 +27,7 @@ impl Engine {
             let message = "end every process of the site?".to_owned();
             return out.reply(id, refuse(RefusalCode::NeedsConfirmation, message, None));
         }
-        out.record(Record::site(What::Asked {
-            peer,
-            verb: "kill-all".into(),
-            names: "".into(),
-        }));
+        out.record(Record::site(What::Asked { peer, verb: "kill-all".into(), names: "".into() }));
         // Before anything is signalled: whoever is there now is to be accounted for.
         out.push(Action::KillAllBegins(id));
         let all: Vec<ProgramId> = self.programs().map(|slot| slot.id).collect();

@@ -297,7 +297,8 @@ fn forgetful(children: &mut Children) {
         let own = std::process::id();
         let below = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
         below.split_whitespace().any(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l.starts_with("/bin/sl"))
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|l| l.starts_with("/bin/sl"))
         })
     });
 }
@@ -349,8 +350,9 @@ fn a_handle_is_of_one_process_and_not_of_who_has_its_number_later() {
     let sleep = || SpawnSpec::new(vec!["/bin/sleep".into(), "1000".into()]);
     start(&mut children, 1, sleep());
     let process = trees.everybody(&children)[0].process;
-    let portrait = tree::portrait(&process).unwrap();
-    assert_eq!(portrait.command, ["/bin/sleep", "1000"]);
+    until("its exec is over", || {
+        tree::portrait(&process).is_some_and(|one| one.command == ["/bin/sleep", "1000"])
+    });
     assert!(tree::is_alive(&process));
     let handle = Leftover::open(process).unwrap();
     handle.signal(Signal::KILL);
@@ -361,7 +363,8 @@ fn a_handle_is_of_one_process_and_not_of_who_has_its_number_later() {
         let began = children.pid_of(2).unwrap();
         let stat = fs::read_to_string(format!("/proc/{began}/stat")).unwrap();
         let _child = next_exit(&mut children);
-        let ticks: u64 = stat.rsplit_once(')').unwrap().1.split(' ').nth(20).unwrap().parse().unwrap();
+        let ticks: u64 =
+            stat.rsplit_once(')').unwrap().1.split(' ').nth(20).unwrap().parse().unwrap();
         ticks > process.start_time
     });
     fs::write("/proc/sys/kernel/ns_last_pid", (process.pid.raw() - 1).to_string()).unwrap();

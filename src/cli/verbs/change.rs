@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     control::{
-        Change, KillReport, LogLine, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
+        Change, KillReport, LogLine, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request,
+        StateWord,
         wire::{Id, Message},
     },
     model::Instant,
@@ -28,7 +29,8 @@ use crate::{
 };
 
 pub(super) fn start(args: StartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { variant: args.variant, ..change(args.change, context) };
+    let change =
+        Change { variant: args.variant, extra_args: args.args, ..change(args.change, context) };
     run("start", Request::Start, change, context, out)
 }
 
@@ -37,7 +39,7 @@ pub(super) fn stop(args: StopArgs, context: &Context, out: &mut Out) -> Result<u
 }
 
 pub(super) fn restart(args: RestartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { variant: args.variant, ..end(args.stop, context) };
+    let change = Change { variant: args.variant, extra_args: args.args, ..end(args.stop, context) };
     run("restart", Request::Restart, change, context, out)
 }
 
@@ -75,7 +77,9 @@ fn run(
             }
             wait(&mut client, &make(Change { confirmed: true, ..change }), &what, out)?
         }
-        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Killed(_) | Ended::Detached) => ended,
+        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Killed(_) | Ended::Detached) => {
+            ended
+        }
     };
     match ended {
         Ended::Refused(refusal) => Err(Failure::refused(&what, refusal)),
@@ -117,7 +121,12 @@ pub(super) enum Ended {
 }
 
 /// Sends a change and shows what it waits for.
-pub(super) fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result<Ended, Failure> {
+pub(super) fn wait(
+    client: &mut Client,
+    request: &Request,
+    what: &str,
+    out: &Out,
+) -> Result<Ended, Failure> {
     let id = client.send(request)?;
     let mut progress = Progress::new(out);
     let ended = loop {

@@ -14,28 +14,62 @@ use super::{
     change::{Ended, agreed, can_be_asked, wait},
     unexpected, unsupervised,
 };
-use crate::control::{
-    KillAll, KillReport, ProcessList, ProcessesQuery, Reply, Request,
-};
+use crate::control::{KillAll, KillReport, ProcessList, ProcessesQuery, Reply, Request};
 
 /// For how long the processor is measured before everybody is ended.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How often they are shown at the most.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 pub(super) fn ps(args: PsArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = "list the processes";
-    let request =
-        Request::Processes(ProcessesQuery { names: args.names, orphans: args.orphans });
-    let (list, shares) = measured(&mut context.client()?, what, &request, args.interval)?;
-    if out.json {
-        out.print_json(&with_shares(&list, &shares));
-        return Ok(0);
+    let request = Request::Processes(ProcessesQuery { names: args.names, orphans: args.orphans });
+    let mut client = context.client()?;
+    if args.watch {
+        return watch(&mut client, what, &request, args.interval.max(SHORTEST), out);
     }
-    if list.processes.is_empty() {
+    let (list, shares) = measured(&mut client, what, &request, args.interval)?;
+    if list.processes.is_empty() && !out.json {
         tell(if args.orphans { "no orphans" } else { "no processes" });
         return Ok(0);
     }
-    out.print(&render::processes(&list, &shares, out.view()));
+    print(&list, &shares, out);
     Ok(0)
+}
+
+fn print(list: &ProcessList, shares: &BTreeMap<u32, f64>, out: &mut Out) {
+    if out.json {
+        out.print_json(&with_shares(list, shares));
+    } else {
+        out.print(&render::processes(list, shares, out.view()));
+    }
+}
+
+/// Until nobody reads it, or the supervisor is gone.
+fn watch(
+    client: &mut Client,
+    what: &str,
+    request: &Request,
+    interval: Duration,
+    out: &mut Out,
+) -> Result<u8, Failure> {
+    let mut before = ask(client, what, request)?;
+    while !out.is_closed() {
+        pause(interval);
+        let now = ask(client, what, request)?;
+        let shares = render::shares(&before, &now);
+        if Out::is_terminal() && !out.json {
+            out.print("\x1b[H\x1b[2J");
+        }
+        print(&now, &shares, out);
+        before = now;
+    }
+    Ok(0)
+}
+
+fn pause(time: Duration) {
+    let (_never, timer) = crossbeam_channel::bounded::<()>(1);
+    timer.recv_timeout(time).ok();
 }
 
 /// Asks twice: how much of a processor somebody uses is seen in a while only.
@@ -50,8 +84,7 @@ fn measured(
         let shares = render::shares(&ProcessList::default(), &first);
         return Ok((first, shares));
     }
-    let (_never, timer) = crossbeam_channel::bounded::<()>(1);
-    timer.recv_timeout(interval).ok();
+    pause(interval);
     let second = ask(client, what, request)?;
     let shares = render::shares(&first, &second);
     Ok((second, shares))

@@ -12,7 +12,8 @@ use super::{
     unexpected,
 };
 use crate::control::{
-    EventsQuery, LogsQuery, ProcessInfo, ProcessesQuery, ProgramStatus, Reply, Request, SiteStatus, StateWord, Targets, Zombies, wire::Message,
+    EventsQuery, LogsQuery, ProcessInfo, ProcessesQuery, ProgramStatus, Reply, Request, SiteStatus,
+    StateWord, Targets, Zombies, wire::Message,
 };
 
 const WHAT: &str = "show the status";
@@ -116,10 +117,7 @@ fn print(
 }
 
 /// Its processes; none where whoever asks may not see them.
-fn processes_of(
-    program: &ProgramStatus,
-    client: &mut Client,
-) -> Result<Vec<ProcessInfo>, Failure> {
+fn processes_of(program: &ProgramStatus, client: &mut Client) -> Result<Vec<ProcessInfo>, Failure> {
     let query = ProcessesQuery { names: vec![program.name.clone()], orphans: false };
     match client.ask(WHAT, &Request::Processes(query)) {
         Ok(Reply::Processes(list)) => Ok(list.processes),

@@ -82,7 +82,8 @@ fn infos(all: impl Iterator<Item = Process>) -> Vec<ProcessInfo> {
 /// The lock of the site, when there are marks in it of somebody who was killed.
 fn lock(context: &Context) -> Result<Option<InstanceLock>, Failure> {
     let Some(file) = context.config() else { return Ok(None) };
-    for path in context.runtime_dirs_of(&file).into_iter().map(|dir: PathBuf| dir.join("supervisor.lock"))
+    for path in
+        context.runtime_dirs_of(&file).into_iter().map(|dir: PathBuf| dir.join("supervisor.lock"))
     {
         if !path.is_file() {
             continue;

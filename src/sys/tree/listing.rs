@@ -1,11 +1,6 @@
 //! Everybody who is surely ours, with what /proc says of each.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Read as _,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, io::Read as _, time::Duration};
 
 use super::{
     Belongs, Trees,

@@ -113,9 +113,7 @@ fn it_goes_on_when_its_client_is_gone_and_others_may_ask_meanwhile() {
     first.wait().unwrap();
     let second = verb(&site, &["kill-all", "--yes"]);
     assert_eq!(second.code, Some(0), "{second:?}");
-    until("only the supervisor is there", || {
-        pids_with(&site.plan.mark()) == [site.pid.as_raw()]
-    });
+    until("only the supervisor is there", || pids_with(&site.plan.mark()) == [site.pid.as_raw()]);
     assert_eq!(site.end(), 0);
 }
 

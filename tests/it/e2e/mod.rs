@@ -14,6 +14,7 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod bbia;
 mod cgroups;
 mod children;
 pub(crate) mod client;

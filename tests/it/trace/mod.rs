@@ -30,7 +30,9 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
+    control::{
+        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets,
+    },
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
         Surroundings, Told,
