@@ -81,6 +81,8 @@ impl Shell {
             }
             Action::KillAllBegins(id) => self.kill_all_begins(id),
             Action::EndTheRest(id) => self.end_the_rest(id),
+            Action::EndHost { run, method, end } => self.end_host(run, method, &end),
+            Action::EndHostNoMore(run) => self.leave_host(run),
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -310,6 +312,9 @@ impl Shell {
 
     /// A child of ours has ended and is not reaped yet: its group can still be signalled.
     fn ended(&mut self, run: RunId, peeked: Peeked) {
+        if self.host_command_ended(run, peeked) {
+            return;
+        }
         if self.unreported.contains_key(&run) {
             // It has said why it could not be executed, or was killed before.
             self.read_report(run);

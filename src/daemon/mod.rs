@@ -17,6 +17,7 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
+mod host_end;
 mod input;
 mod journal;
 mod kill_all;
@@ -89,6 +90,8 @@ struct Shell {
     stillborn: BTreeSet<RunId>,
     /// Runs whose daemon is looked for, or was found.
     sought: BTreeMap<RunId, forking::Sought>,
+    /// Commands that are to end the host.
+    asked: BTreeMap<RunId, host_end::Asked>,
     nursery: Nursery,
     cgroups: cgroups::Cgroups,
     mounts: HangingMounts,

@@ -80,7 +80,7 @@ impl Shell {
 
     fn processes(&mut self, query: &ProcessesQuery) -> Result<Vec<Member>, Reply> {
         self.proc_is_usable("list the processes")?;
-        let names: Option<Vec<Name>> = if query.names.is_empty() {
+        let wanted: Option<Vec<Name>> = if query.names.is_empty() {
             None
         } else {
             let ids = self.engine.select(&query.names)?;
@@ -89,10 +89,10 @@ impl Shell {
         };
         let mut all = self.members();
         all.retain(|one| {
-            let named = names.as_ref().is_none_or(|names| {
-                one.program.as_ref().is_some_and(|program| names.contains(program))
+            let is_wanted = wanted.as_ref().is_none_or(|wanted| {
+                one.program.as_ref().is_some_and(|program| wanted.contains(program))
             });
-            named && (!query.orphans || one.kind == Kind::Orphan)
+            is_wanted && (!query.orphans || one.kind == Kind::Orphan)
         });
         Ok(all)
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Reply, RequestId},
     engine::{Record, RunId},
-    model::{Exit, FileId, Name, ShmMoment, Signal, Watched},
+    model::{Exit, FileId, HostEnd, Method, Name, ShmMoment, Signal, Watched},
     plan::ProgramId,
 };
 
@@ -98,6 +98,17 @@ pub enum Action {
     /// For that client the programs are down, or cannot be had down: end what they have left
     /// behind, and answer.
     EndTheRest(RequestId),
+    /// Ask this method to end the host. Answered by `HostAnswered`, if there is time for it.
+    EndHost {
+        /// To be given back.
+        run: RunId,
+        /// Which of its methods.
+        method: Method,
+        /// Everything about it.
+        end: Arc<HostEnd>,
+    },
+    /// The answer of this method is no longer waited for: kill its command.
+    EndHostNoMore(RunId),
     /// Close and open log files.
     ReopenLogs,
     /// Every program is down (or given up on): end with this code.

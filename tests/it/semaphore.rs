@@ -20,7 +20,7 @@ use mini_supervisor::{
 
 const BOT: u32 = 1000;
 
-fn settings(change: impl FnOnce(&mut Semaphore)) -> Semaphore {
+pub(crate) fn settings(change: impl FnOnce(&mut Semaphore)) -> Semaphore {
     let watched = Watched {
         kind: SemaphoreKind::Flock,
         path: "/dev/shm/x.lock".into(),
@@ -41,6 +41,7 @@ fn settings(change: impl FnOnce(&mut Semaphore)) -> Semaphore {
         min_uptime: Duration::ZERO,
         rate_limit: None,
         removes: true,
+        cases: Box::default(),
         deed: Deed::Reload,
     };
     change(&mut semaphore);
@@ -66,7 +67,7 @@ fn holder(real: u32, effective: u32) -> Holder {
     }
 }
 
-fn reading(words: &[&str]) -> Reading {
+pub(crate) fn reading(words: &[&str]) -> Reading {
     let number = |word: &str| word.parse::<u32>().unwrap();
     let mut info = None;
     if let Some(at) = words.iter().position(|word| *word == "info") {

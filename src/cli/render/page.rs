@@ -53,14 +53,8 @@ pub(in crate::cli) fn page(
     if count > 0 {
         row("Processes", count.to_string());
     }
-    for one in processes {
-        row("", process(one, program));
-        row("", format!("   {}", command(one)));
-    }
-    if processes.is_empty() {
-        for other in program.pids.iter().filter(|pid| Some(**pid) != program.pid) {
-            row("", format!("└─ {other}"));
-        }
+    for line in processes_of(program, processes) {
+        row("", line);
     }
     if let Some(ns) = program.cpu_usage_ns {
         let total = std::time::Duration::from_nanos(ns).as_secs_f64();
@@ -89,6 +83,16 @@ pub(in crate::cli) fn page(
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// Two lines each; their pids only, where that is all that is known.
+fn processes_of(program: &ProgramStatus, processes: &[ProcessInfo]) -> Vec<String> {
+    if processes.is_empty() {
+        let others = program.pids.iter().filter(|pid| Some(**pid) != program.pid);
+        return others.map(|other| format!("└─ {other}")).collect();
+    }
+    let lines = |one| [process(one, program), format!("   {}", command(one))];
+    processes.iter().flat_map(lines).collect()
 }
 
 /// `MAIN 4711: 1.2% cpu, 38.0 MiB`; the processor over its whole life.

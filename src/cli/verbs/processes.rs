@@ -91,10 +91,10 @@ fn measured(
 }
 
 fn ask(client: &mut Client, what: &str, request: &Request) -> Result<ProcessList, Failure> {
-    match client.ask(what, request)? {
-        Reply::Processes(list) => Ok(*list),
-        _ => Err(unexpected(what)),
-    }
+    let Reply::Processes(list) = client.ask(what, request)? else {
+        return Err(unexpected(what));
+    };
+    Ok(*list)
 }
 
 /// The list, with `cpu_percent` in each process.

@@ -1,6 +1,9 @@
 //! `kill-all`: lists, asks, and ends what the supervisor has started, and nobody else.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -13,8 +16,9 @@ use super::{
     processes::{LEAVES, command, leave, listed, verb},
 };
 use crate::{
-    cli::site::{Terminal, json},
-    sys_world::{lives, until},
+    cli::site::{Ran, Terminal, json},
+    outside::BINARY,
+    sys_world::{NAMESPACE, is_inside, is_skipped_without_root, lives, until},
 };
 
 fn pids(all: &[Value]) -> Vec<String> {
@@ -194,4 +198,98 @@ fn a_site_that_ends_with_its_programs_still_says_what_was_ended() {
     let ran = verb(&site, &["kill-all", "--yes"]);
     assert_eq!((ran.code, ran.out.ends_with("ended 17 processes\n")), (Some(0), true), "{ran:?}");
     assert_eq!(site.end_by_itself(), 0);
+}
+
+/// A process that a test has started by hand, killed with it.
+struct ByHand(std::process::Child);
+
+impl ByHand {
+    fn start(words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Runs a child of its own, and waits for it.
+const COPY: &str = "sleep 6001 & echo $! > \"$0.child\"; wait";
+
+#[test]
+fn of_all_who_look_like_a_program_only_the_copies_of_the_same_user_are_ended() {
+    let this = "e2e::kill_all::\
+                of_all_who_look_like_a_program_only_the_copies_of_the_same_user_are_ended";
+    if is_skipped_without_root() || !is_inside(NAMESPACE, this) {
+        return;
+    }
+    // A supervisor in a directory that is called so, as the original was when it killed itself.
+    let plan = Plan::new(
+        "  reachy: {command: [sleep, '4711'], single_instance: {match: {argv: reachy.py}}}",
+    );
+    let folder = plan.path("bbia-reachy.py");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_supervisor"), folder.join("supervisor")).unwrap();
+    let run = format!("shift; exec {}/supervisor \"$@\"", folder.display());
+    let plan = plan.script("my-reachy.py", "exec sleep 1000").script("reachy.py", COPY);
+    let mut site = plan.wrapped(&["sh", "-c", &run, "sh"]).start();
+    site.all_running();
+    let file = |name: &str| site.path(name).display().to_string();
+    let mut decoys = [
+        // An editor of a file whose name has the word in it.
+        ByHand::start(&["tail", "-f", &file("my-reachy.py")]),
+        // No argument of it is the word, though its command line has it.
+        ByHand::start(&["sh", "-c", "sleep 1000; : python3 reachy.py"]),
+        // It is called so, by another user.
+        ByHand::start(&[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+            "sleep 1000; :",
+            "reachy.py",
+        ]),
+        // The same command line as the program's.
+        ByHand::start(&["sleep", "4711"]),
+    ];
+    let mut copy = ByHand::start(&["sh", &file("reachy.py")]);
+    let child = site.path("reachy.py.child");
+    until("it has a child", || fs::read_to_string(&child).is_ok_and(|text| text.ends_with('\n')));
+    let child = fs::read_to_string(&child).unwrap().trim().to_owned();
+    // Whoever asks, and has been started by something that is called so.
+    let ask = |flag: &str| {
+        let script = format!("supervisor={}; $supervisor kill-all {flag}; echo $?", BINARY);
+        fs::create_dir_all(site.path("asks")).unwrap();
+        fs::write(site.path("asks/reachy.py"), script).unwrap();
+        let mut command = command(&site, &[]);
+        let environment: Vec<_> =
+            command.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
+        command = Command::new("sh");
+        command.arg(site.path("asks/reachy.py")).env_clear().envs(environment);
+        let ran: Ran = command.stdin(Stdio::null()).output().unwrap().into();
+        ran
+    };
+    let dry = ask("--dry-run");
+    assert!(dry.out.ends_with("\n0\n"), "{dry:?}");
+    assert_eq!(dry.out.matches("reachy (copy)").count(), 2, "{dry:?}");
+    assert_eq!(dry.out.lines().count(), 1 + 1 + 2 + 1, "{dry:?}");
+    let ran = ask("--yes");
+    assert!(ran.out.ends_with("ended 3 processes\n0\n"), "{ran:?}");
+    assert!(!copy.is_alive() && !lives(&child));
+    for decoy in &mut decoys {
+        assert!(decoy.is_alive(), "{:?} was ended", decoy.0);
+    }
+    assert_eq!(site.program("reachy").goal, "down");
+    assert_eq!(site.end(), 0);
 }

@@ -89,7 +89,7 @@ impl World {
         let mut chance = Chance(seed);
         let faults = Faults::draw(&mut chance);
         let site = draw_site(&mut chance);
-        let around = Surroundings { seed, is_init: chance.is(20), bugs };
+        let around = Surroundings { seed, is_init: chance.is(20), is_contained: false, bugs };
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
         let mut world = Self {
             chance,
@@ -266,6 +266,9 @@ impl World {
             // Nobody asks for the end of everything.
             | Action::KillAllBegins(_)
             | Action::EndTheRest(_)
+            // No semaphore of it ends the host.
+            | Action::EndHost { .. }
+            | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }
     }

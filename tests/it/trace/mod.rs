@@ -18,6 +18,7 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod host;
 mod kill_all;
 mod order;
 mod reload;
@@ -31,7 +32,8 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use expect_test::Expect;
 use mini_supervisor::{
     control::{
-        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets,
+        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName,
+        Shutdown, Targets,
     },
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
@@ -61,7 +63,13 @@ pub(crate) fn play(programs: impl IntoIterator<Item = Program>, script: &str) ->
 
 /// The same; `load N` reads the N-th site.
 pub(crate) fn play_sites(sites: Vec<Site>, script: &str) -> String {
-    let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+    play_in(false, sites, script)
+}
+
+/// The same as process 1 of a container.
+fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
+    let (seed, is_init) = (1, is_contained);
+    let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let engine = Engine::new(&sites[0], around, (Instant(0), WallTime(0)));
     let mut story = Story {
         engine,
@@ -176,6 +184,11 @@ impl Story {
                 format!("  acknowledge {}", watched.path.display())
             }
             Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
+            Action::EndHost { run, method, end } => {
+                self.runs.insert("host".to_owned(), run);
+                format!("  {} by {}", end.goal, method.as_str(end.goal))
+            }
+            Action::EndHostNoMore(_) => "  no more of that method".to_owned(),
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
@@ -210,6 +223,13 @@ impl Story {
             }
             ["main", who, pid] => {
                 self.child(who, ChildEvent::Main { pid: pid.parse().unwrap() });
+            }
+            ["works"] => self.give(Event::HostAnswered(self.runs["host"], Ok(()))),
+            ["refuses", why] => {
+                self.give(Event::HostAnswered(self.runs["host"], Err((*why).into())));
+            }
+            ["seen", who, rest @ ..] => {
+                self.give(Event::Seen((name(who), crate::semaphore::reading(rest))));
             }
             ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
@@ -295,6 +315,9 @@ impl Story {
             "kill-all" => {
                 let (dry_run, confirmed) = (false, words.contains(&"--yes"));
                 Request::KillAll(KillAll { dry_run, confirmed })
+            }
+            "clear" => {
+                Request::ClearSemaphore(SemaphoreName { name: words.first().unwrap().to_string() })
             }
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
