@@ -9,12 +9,7 @@ use crate::{
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
 pub(super) fn describe(site: &Site) -> String {
-    let mut text = String::new();
-    let directories = site.directories.iter().filter(|(_, directory)| directory.at_start);
-    for (path, directory) in directories {
-        // Writing to a string cannot be refused.
-        writeln!(text, "would make directory {} ({})", path.display(), directory.mode).ok();
-    }
+    let mut text = made_at_start(site);
     text.push_str("would start, in this order:\n");
     let mut log = |line: std::fmt::Arguments<'_>| {
         // Writing to a string cannot be refused.
@@ -83,6 +78,14 @@ pub(super) fn describe(site: &Site) -> String {
         }
     }
     text
+}
+
+fn made_at_start(site: &Site) -> String {
+    let directories = site.directories.iter().filter(|(_, directory)| directory.at_start);
+    let line = |(path, directory): (&std::path::PathBuf, &crate::model::Directory)| {
+        format!("would make directory {} ({})\n", path.display(), directory.mode)
+    };
+    directories.map(line).collect()
 }
 
 fn in_words(spawn: &Spawn, program: &Program) -> String {

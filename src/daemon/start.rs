@@ -402,7 +402,7 @@ fn shell(
         let text = "no usable /proc: processes that leave the group of their program are not found";
         shell.note(LogLevel::Warn, text);
     }
-    if let Some(text) = open_files.and_then(|limit| too_few_files(limit, site)) {
+    if let Some(text) = open_files.and_then(|limit| super::place::too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
     if let Some(text) = shell.engine.warning_of_budget() {
@@ -410,20 +410,6 @@ fn shell(
     }
     listen(&mut shell, &site.supervisor, place, queue);
     Ok(shell)
-}
-
-/// What to say when so few files may be open that some programs will not start.
-fn too_few_files(limit: rlimit::Pair, site: &Site) -> Option<String> {
-    // Our own, and room for clients and for the one that is being started; two pipes a program.
-    let programs = site.programs.len();
-    let needed = u64::try_from(programs.saturating_mul(2).saturating_add(32)).unwrap_or(u64::MAX);
-    (limit.hard < needed).then(|| {
-        format!(
-            "only {} files may be open, and {programs} programs need about {needed}: raise the \
-             hard limit (ulimit -Hn, LimitNOFILE=)",
-            limit.hard
-        )
-    })
 }
 
 fn log_thread(

@@ -15,7 +15,7 @@ use nix::{
 
 use super::{
     harness::{Plan, Site, is_root, pids_with, skip},
-    processes::{listed, verb},
+    processes::{command, listed, verb},
 };
 use crate::sys_world::until;
 
@@ -223,4 +223,32 @@ fn what_a_killed_supervisor_has_left_is_ended_without_another_one() {
     let log = site.stderr.all();
     assert!(!log.iter().any(|line| line.contains("before this one was killed")), "{log:?}");
     assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn one_day_with_the_robot() {
+    let robot = "  robot: {command: [sh, -c, 'sleep 901 & setsid sleep 902 & exec sleep 900'],
+    stop: {confirm: true, timeout: 2s}}";
+    let mut site = Plan::new(robot).supervisor("stop_on_hangup: true").start();
+    site.all_running();
+    until("all are there", || listed(&site, &["robot"]).len() == 3);
+    // A second one is detected.
+    let second = command(&site, &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(73));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains(&format!("pid {}", site.pid)), "{said}");
+    // It is watched, and asked about before it is stopped.
+    let table = verb(&site, &["ps"]).out;
+    assert!(table.contains("sleep 902") && table.contains("% "), "{table}");
+    let refused = verb(&site, &["stop", "robot"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("not confirmed: stop robot?"), "{refused:?}");
+    assert_eq!(verb(&site, &["stop", "--force", "robot"]).code, Some(0));
+    assert_eq!(pids_with(&site.plan.mark()), [site.pid.as_raw()], "something lingers");
+    assert_eq!(verb(&site, &["stop", "--yes", "robot"]).code, Some(0), "there is nothing to stop");
+    assert_eq!(verb(&site, &["start", "robot"]).code, Some(0));
+    until("all are there", || listed(&site, &["robot"]).len() == 3);
+    // The terminal is closed.
+    site.signal(Signal::SIGHUP);
+    assert_eq!(site.end_by_itself(), 0);
 }

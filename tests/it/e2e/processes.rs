@@ -145,7 +145,9 @@ fn whose_parents_may_be_somebody_else_is_not_taken_for_ours() {
             all.iter().filter_map(|pid| text(pid).ok()).any(|line| line.contains(*wanted))
         })
     });
-    assert_eq!(in_words(&listed(&site, &[])), ["web main sleep 7000", "web member sleep 7002"]);
+    until("those of the program are listed, and nobody else", || {
+        in_words(&listed(&site, &[])) == ["web main sleep 7000", "web member sleep 7002"]
+    });
     assert_eq!(site.end(), 0);
 }
 
@@ -230,4 +232,54 @@ fn the_share_of_the_processor_is_measured() {
     let real = seconds_of_processor(pid) / uptime * 100.0;
     assert!(real > 5.0 && (shown - real).abs() < 5.0, "{real} {status}");
     assert_eq!(site.end(), 0);
+}
+
+/// Resident memory as /proc says it, in MiB.
+fn resident(pid: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let row = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    row.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
+#[test]
+fn the_page_of_a_program_and_the_list_show_what_proc_shows_of_each_process() {
+    let python = "  robot: {command: [python3, -c, \"import subprocess\\nx = bytearray(30 << 20)\\n\
+                  subprocess.run(['sleep', '1000'])\", --headless]}";
+    let mut site = Plan::new(python).start();
+    site.all_running();
+    until("both are there", || listed(&site, &[]).iter().any(|one| one["name"] == "sleep"));
+    let main = site.main_pid("robot").to_string();
+    let page = verb(&site, &["status", "robot"]).out;
+    assert!(page.contains("   Processes: 2\n"), "{page}");
+    let lines: Vec<&str> = page.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| line.starts_with(&format!("MAIN {main}: "))).unwrap();
+    assert!(lines[at].contains("% cpu, "), "{page}");
+    assert!(lines[at + 1].contains("python3 -c ") && lines[at + 1].ends_with(" --headless"));
+    assert!(lines[at + 2].starts_with("ACTIVE ") && lines[at + 3] == "sleep 1000", "{page}");
+    let shown = |line: &str| -> f64 {
+        line.split("cpu, ").nth(1).unwrap().trim_end_matches(" MiB").parse().unwrap()
+    };
+    assert!((shown(lines[at]) - resident(&main)).abs() < 1.0, "{page}");
+    assert!(shown(lines[at]) > 30.0, "{page}");
+    for one in listed(&site, &[]) {
+        let pid = one["pid"].to_string();
+        let bytes = u32::try_from(one["memory_bytes"].as_u64().unwrap()).unwrap();
+        assert!((f64::from(bytes) / 1_048_576.0 - resident(&pid)).abs() < 1.0, "{one}");
+    }
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn they_can_be_watched() {
+    let mut site = Plan::new(SCATTERS).start();
+    site.all_running();
+    let mut watch = command(&site, &["ps", "--watch", "--interval", "100ms", "--json", "other"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = super::lines::Lines::read(watch.stdout.take().unwrap());
+    until("three times", || lines.all().len() >= 3);
+    for line in lines.all() {
+        assert_eq!(json(&line)["processes"][0]["program"], "other", "{line}");
+    }
+    assert_eq!(site.end(), 0);
+    assert_eq!(watch.wait().unwrap().code(), Some(1), "its supervisor is gone");
 }
