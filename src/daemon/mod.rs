@@ -28,6 +28,7 @@ mod place;
 mod requests;
 pub mod semaphores;
 mod shm;
+mod single;
 mod start;
 
 use std::{
@@ -101,6 +102,8 @@ struct Shell {
     loader: loader::Loader,
     /// Threads that look for what is stale in /dev/shm.
     sweeps: shm::Sweeps,
+    /// Locks of programs that run once at the most.
+    claims: single::Claims,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -205,6 +208,8 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Claimed { program, run } => self.looked(program, run),
+            Input::CopiesEnded { program, run } => self.copies_ended(program, run),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
             // Of a wait that a stop has cut short.

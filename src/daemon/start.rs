@@ -382,6 +382,7 @@ fn shell(
         config: Some(loader.name()),
         loader,
         sweeps: super::shm::Sweeps::default(),
+        claims: super::single::Claims::default(),
         followers: BTreeSet::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,

@@ -19,6 +19,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+pub(in crate::sys) use copies::above;
 pub use copies::{Copy, copies, process, with_descendants};
 pub use leftovers::{Leftover, all_end, leftovers};
 pub(in crate::sys) use process::proc_is_ours;

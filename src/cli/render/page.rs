@@ -7,7 +7,7 @@ use super::{
     status::{clock, cpu, exit, moment, next, size, words},
     text::{beyond, escape, time_of_day},
 };
-use crate::control::{LogLine, ProgramStatus, StateWord};
+use crate::control::{LockStatus, LockWord, LogLine, ProgramStatus, StateWord};
 
 /// All about one program, in the manner of `systemctl status`.
 pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: View) -> String {
@@ -65,6 +65,12 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
         row("Last exit", format!("{text}, {}", moment(status.at, view.now)));
     }
+    if let Some(lock) = &program.lock {
+        row("Lock", format!("{} ({})", lock.path, whose(lock)));
+        if let Some(path) = &lock.pid_file {
+            row("PID file", path.clone());
+        }
+    }
     if program.log_lost_bytes > 0 {
         row("Output lost", size(program.log_lost_bytes));
     }
@@ -76,6 +82,18 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+fn whose(lock: &LockStatus) -> String {
+    match (lock.state, &lock.holder) {
+        (LockWord::Held, _) => "held".to_owned(),
+        (LockWord::Free, _) => "free".to_owned(),
+        (LockWord::Taken, Some(holder)) => {
+            format!("held by pid {}, {}", holder.pid, holder.command)
+        }
+        (LockWord::Taken, None) => "held by somebody else".to_owned(),
+        (LockWord::Unknown, _) => "cannot be looked at".to_owned(),
+    }
 }
 
 /// What it wrote last, below a blank line.
@@ -92,7 +110,11 @@ fn last_lines(lines: &[LogLine], view: View) -> String {
 /// The command to try next.
 fn hint(program: &ProgramStatus) -> Option<String> {
     let name = &program.name;
+    let refused = program.reason.starts_with("not started: ");
     match program.state {
+        StateWord::Fatal if refused && program.lock.is_some() => {
+            Some(format!("end the other one, then supervisor start {name}"))
+        }
         StateWord::Fatal | StateWord::Backoff => {
             Some(format!("supervisor logs {name}; then supervisor restart {name}"))
         }
