@@ -215,8 +215,7 @@ impl Shell {
     pub(super) fn claim(&mut self, id: ProgramId, run: RunId) {
         let Some(order) = self.order_of(id) else { return };
         let desk = Arc::new(Mutex::new(Desk::Open));
-        let claim =
-            Claim { run, order, desk, lock: None, copies: Vec::new(), ending: Vec::new() };
+        let claim = Claim { run, order, desk, lock: None, copies: Vec::new(), ending: Vec::new() };
         self.claims.of.insert(id, claim);
         self.have_looked(id, run);
     }
@@ -233,9 +232,8 @@ impl Shell {
         if let Some(path) = &single.lock_file {
             return vec![path.clone()];
         }
-        let variable = |name: &str| {
-            self.nursery.environment.get(&OsString::from(name)).map(PathBuf::from)
-        };
+        let variable =
+            |name: &str| self.nursery.environment.get(&OsString::from(name)).map(PathBuf::from);
         let around = paths::Surroundings {
             uid: own_uid(),
             // That of one unit: another site would have another.

@@ -1,9 +1,7 @@
 //! What follows the end of a run, or of an attempt at one: another one, rest, or giving up.
 
 use super::{
-    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What,
-    machine::Cx,
-    restart::Decision,
+    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What, machine::Cx, restart::Decision,
 };
 use crate::model::LimitAction;
 

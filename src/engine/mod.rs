@@ -470,8 +470,6 @@ pub fn exit_code(cause: &Cause) -> u8 {
         Cause::Stopped(_, None)
         | Cause::WaitedInVain(_)
         | Cause::NoMain(_)
-        | Cause::Duplicate(_) => {
-            Exit::Code(1).shell_code()
-        }
+        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
     }
 }

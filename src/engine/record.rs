@@ -278,7 +278,7 @@ impl fmt::Display for What {
             Self::ShmAlso { names } => write!(f, "shm: among them {names}"),
             Self::ShmKept { file, why } => write!(f, "shm: kept {file}: {why}"),
             Self::ShmFailed { why } => write!(f, "shm: {why}"),
-            Self::CopiesEnded { who } => write!(f, "ending what runs already: {who}"),
+            Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
             other => other.fmt_site(f),
         }
@@ -321,8 +321,7 @@ impl fmt::Display for Cause {
             Self::Stopped(why, _) => write!(f, "{why}"),
             Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
             Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
-            Self::NoMain(why) => f.write_str(why),
-            Self::Duplicate(who) => write!(f, "already running {who}"),
+            Self::NoMain(why) | Self::Duplicate(why) => f.write_str(why),
             Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
         }
     }

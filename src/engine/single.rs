@@ -105,11 +105,7 @@ impl Slot {
                 State::Claiming { run, step }
             }
             (
-                Input::Start
-                | Input::GateOpen
-                | Input::Free
-                | Input::Child(..)
-                | Input::Deadline,
+                Input::Start | Input::GateOpen | Input::Free | Input::Child(..) | Input::Deadline,
                 step,
             ) => State::Claiming { run, step },
         }

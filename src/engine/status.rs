@@ -65,7 +65,7 @@ impl Engine {
                 "its lock is being taken".to_owned()
             }
             State::Claiming { step: Claiming::Ending { who, .. }, .. } => {
-                format!("ending what runs already: {who}")
+                format!("{who}; ending it first")
             }
             State::Tidying { .. } => "what is stale in /dev/shm is looked for".to_owned(),
             State::Forking { fork: Fork::Starting, .. } => "its command starts it".to_owned(),

@@ -122,8 +122,7 @@ impl ProgramLock {
             fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| fail(e.into()))?;
             let file = File::from(spawn::aside(file.into()));
             let said = String::new();
-            let mut ours =
-                Self { path: path.into(), place, file, said, stale, pid_file: None };
+            let mut ours = Self { path: path.into(), place, file, said, stale, pid_file: None };
             ours.say(std::process::id(), now);
             return Ok(ours);
         }
@@ -178,12 +177,7 @@ impl ProgramLock {
     ///
     /// # Errors
     /// Something is there that is no PID file of `owner`; or it cannot be written.
-    pub fn write_pid(
-        &mut self,
-        path: &Path,
-        owner: (u32, u32),
-        pid: u32,
-    ) -> Result<(), SysError> {
+    pub fn write_pid(&mut self, path: &Path, owner: (u32, u32), pid: u32) -> Result<(), SysError> {
         let doing = format!("write the PID file {}", path.display());
         let fail = |why: io::Error| SysError::new(doing.clone(), why);
         let place = Place::of(path, &doing)?;
@@ -233,9 +227,9 @@ pub fn look(path: &Path) -> Result<Option<Holder>, SysError> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(why) => return Err(SysError::new(doing, why)),
     };
-    let listed = file.metadata().and_then(|meta| {
-        locks::listed(&locks::Written::of(file.as_fd(), foreign_file::id(&meta)))
-    });
+    let listed = file
+        .metadata()
+        .and_then(|meta| locks::listed(&locks::Written::of(file.as_fd(), foreign_file::id(&meta))));
     let listed = listed.map_err(|why| SysError::new(doing, why))?;
     Ok((!listed.is_empty()).then(|| holder(&file)))
 }

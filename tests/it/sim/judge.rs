@@ -90,6 +90,7 @@ impl World {
         if !first || goes_on {
             return;
         }
+        self.judge_locked(id);
         if let Some(at) = tried {
             // Something else may have come between: then this is not the next try of that start.
             let other = std::mem::take(&mut self.known[id.index()].cause);

@@ -1,0 +1,126 @@
+//! A program that runs once at the most: its lock, and copies of it.
+
+use std::{sync::Arc, time::Duration};
+
+use expect_test::expect;
+use mini_supervisor::model::{
+    OnDuplicate, Program, RestartPolicy, ShmMoment, ShmRule, SingleInstance,
+};
+
+use super::{check, play_sites, with};
+use crate::site_builder::{hook, on, program, site};
+
+fn alone(on_duplicate: OnDuplicate) -> Program {
+    with(program("robot"), |p| {
+        let argv = Some("robot.py".into());
+        let single = SingleInstance { lock_file: None, pid_file: None, argv, on_duplicate };
+        p.single_instance = Some(Box::new(single));
+    })
+}
+
+#[test]
+fn the_lock_is_held_from_before_the_first_command_until_nothing_is_left() {
+    check(
+        [with(alone(OnDuplicate::Refuse), |p| {
+            p.start_pre = Box::new([hook(Duration::from_secs(5))]);
+            p.stop_post = Box::new([hook(Duration::from_secs(5))]);
+            let remove = Box::new(["web_*".into()]);
+            let when = Box::new([ShmMoment::Before, ShmMoment::After]);
+            let rule = ShmRule { remove, when, owner: 0, older_than: None, dry_run: false };
+            p.shm = Some(Box::new(rule));
+        })],
+        "0s manual; boot; 1s locked robot free; auto; tidied robot; end robot/ 0; \
+         2s exit robot 1; 3s gone robot; end robot/ 0; 3200ms state; 3600ms state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn whoever_runs_already_is_named_and_nothing_is_started_whatever_the_policy() {
+    check(
+        [with(alone(OnDuplicate::Refuse), |p| {
+            Arc::make_mut(&mut p.restart).policy = RestartPolicy::Always;
+            p.stop_post = Box::new([hook(Duration::from_secs(5))]);
+        })],
+        "0s manual; boot; locked robot taken already running (pid 7); 100s state; \
+         start robot; locked robot copies already running (pid 8); 200s state; stop robot; state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn what_requires_it_is_not_started_either() {
+    check(
+        [
+            alone(OnDuplicate::Refuse),
+            with(program("web"), |p| p.requires = Box::new([on("robot")])),
+        ],
+        "0s manual; boot; locked robot taken already running (pid 7); state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_copy_is_asked_then_killed_and_only_then_it_starts() {
+    check(
+        [alone(OnDuplicate::Replace)],
+        "0s manual; boot; locked robot copies already running (pid 7); 9s state; 11s state; \
+         11500ms locked robot free; auto; spawned robot",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_copy_that_outlives_sigkill_or_comes_back_is_named() {
+    check(
+        [alone(OnDuplicate::Replace)],
+        "0s manual; boot; locked robot copies already running (pid 7); 60s state; \
+         start robot; locked robot copies already running (pid 8); \
+         locked robot copies already running (pid 9); locked robot copies already running (pid 10); \
+         locked robot copies already running (pid 11); \
+         locked robot copies already running (pid 12); \
+         locked robot copies already running (pid 13); state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_lock_that_cannot_be_had_is_tried_again_as_any_failed_start() {
+    check(
+        [alone(OnDuplicate::Refuse)],
+        "0s manual; boot; locked robot failed cannot take the lock /x: no; 400ms state; 600ms; \
+         40s state; locked robot free; state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_stop_while_it_is_looked_for_gives_the_lock_back() {
+    check(
+        [alone(OnDuplicate::Replace)],
+        "0s manual; boot; stop robot; locked robot free; start robot; \
+         locked robot copies already running (pid 7); restart robot; state; term",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_program_that_is_given_the_wish_while_it_runs_is_locked_from_its_next_start_on() {
+    let (old, new) = (program("robot"), alone(OnDuplicate::Refuse));
+    let sites = vec![site([old]), site([new]), site([program("robot")])];
+    let text = play_sites(
+        sites,
+        "0s boot; load 1; 1s restart robot; end robot TERM; 2s load 2; restart robot; \
+         end robot TERM",
+    );
+    expect![[""]].assert_eq(&text);
+}
+
+#[test]
+fn a_stop_of_what_is_down_says_so() {
+    check(
+        [with(alone(OnDuplicate::Refuse), |p| p.autostart = false)],
+        "0s boot; stop robot; start robot; stop robot; end robot TERM; stop robot",
+        expect![[""]],
+    );
+}
