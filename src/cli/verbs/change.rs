@@ -16,7 +16,7 @@ use super::{
         out::{Out, tell, tell_over},
         render,
     },
-    unexpected,
+    touched, unexpected,
 };
 use crate::{
     control::{
@@ -69,7 +69,8 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal, &client) {
+            let dry_run = make(Change { dry_run: true, ..change.clone() });
+            if !agreed(&refusal, &dry_run, &mut client) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
@@ -145,11 +146,14 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
 }
 
 /// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
-fn agreed(refusal: &Refusal, client: &Client) -> bool {
+fn agreed(refusal: &Refusal, dry_run: &Request, client: &mut Client) -> bool {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return false;
     }
-    let question = format!("{} [y/N] ", render::escape(&refusal.message));
+    let view = render::View { width: Out::stderr_width(), ..render::View::default() };
+    // Without the list the question is still a question.
+    let touched = touched::list(client, dry_run, view).unwrap_or_default();
+    let question = format!("{touched}{} [y/N] ", render::escape(&refusal.message));
     let mut answer = String::new();
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());

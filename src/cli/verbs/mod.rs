@@ -5,6 +5,7 @@ mod follow;
 mod health;
 mod semaphore;
 mod status;
+mod touched;
 
 use serde_json::json;
 

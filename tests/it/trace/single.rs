@@ -31,7 +31,30 @@ fn the_lock_is_held_from_before_the_first_command_until_nothing_is_left() {
         })],
         "0s manual; boot; 1s locked robot free; auto; tidied robot; end robot/ 0; \
          2s exit robot 1; 3s gone robot; end robot/ 0; 3200ms state; 3600ms state",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            1s   tidy robot Before
+            1s   spawn robot start_pre[0]
+            1s   SIGKILL to tree of robot
+            1s   spawn robot command
+            1s   sign robot 2
+            1s robot: started (pid 2)
+            1s robot: ready
+            2s robot: exit 1 after 1s
+            2s   SIGKILL to tree of robot
+            3s   SIGKILL to tree of robot
+            3s   spawn robot stop_post[0]
+            3s   SIGKILL to tree of robot
+            3s   tidy robot After
+            3s   unlock robot
+            3s robot: exit 1; attempt 2 in 0.5s
+            3200ms robot BACKOFF
+            3500ms   lock robot
+            3500ms   tidy robot Before
+            3500ms   spawn robot start_pre[0]
+            3600ms robot STARTING
+        "#]],
     );
 }
 
@@ -66,7 +89,21 @@ fn a_copy_is_asked_then_killed_and_only_then_it_starts() {
         [alone(OnDuplicate::Replace)],
         "0s manual; boot; locked robot copies already running (pid 7); 9s state; 11s state; \
          11500ms locked robot free; auto; spawned robot",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            0s robot: already running (pid 7); ending it first
+            0s   SIGTERM to copies of robot
+            9s robot STARTING
+            10s robot: what runs already is still alive, sending KILL
+            10s   SIGKILL to copies of robot
+            11s   SIGKILL to copies of robot
+            11s robot STARTING
+            11500ms   spawn robot command
+            11500ms   sign robot 1
+            11500ms robot: started (pid 1)
+            11500ms robot: ready
+        "#]],
     );
 }
 
