@@ -472,16 +472,13 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
     program(
         "single_instance: {match: {}, on_duplicate: ask, lock_file: \"\"}",
         expect![[r#"
-        site.yaml:6:30: error: programs.web.single_instance.match: `argv` is required in
-          `match`
-        site.yaml:6:34: error: programs.web: `on_duplicate` is about copies that `match`
-          finds, and there is no `match` (hint: add `match: {argv: WORD}`; without one,
-          whoever holds the lock is refused)
-        site.yaml:6:48: error: programs.web.single_instance.on_duplicate: expected one
-          of refuse, adopt, replace, found `ask`
-        site.yaml:6:64: error: programs.web.single_instance.lock_file: expected a path,
-          found ``
-    "#]],
+            site.yaml:6:30: error: programs.web.single_instance.match: `argv` is required in
+              `match`
+            site.yaml:6:48: error: programs.web.single_instance.on_duplicate: expected one
+              of refuse, adopt, replace, found `ask`
+            site.yaml:6:64: error: programs.web.single_instance.lock_file: expected a path,
+              found ``
+        "#]],
     );
     program(
         "single_instance: {match: {argv: python3}}",
@@ -490,7 +487,6 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
           copies of this one (hint: name what it runs, like `launch_robot.py`)
     "#]],
     );
-    program("single_instance: {match: {argv: other.py}}", expect![[""]]);
     program(
         "single_instance: {match: robot.py}",
         expect![[r#"
@@ -514,10 +510,11 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
     "#]],
     );
     program(
-        "type: forking, pid_file: /r, single_instance: {lock_file: /r}",
+        "type: forking\n    pid_file: /r\n    single_instance: {lock_file: /r}",
         expect![[r#"
-        site.yaml:6:28: error: mapping values are not allowed in this context
-    "#]],
+            site.yaml:8:34: error: programs.web: this file is written by the program itself:
+              it is its `pid_file`
+        "#]],
     );
     program(
         "single_instance: maybe",
@@ -531,9 +528,25 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
          single_instance: {lock_file: /r}}\n  c: {command: z, instances: 2, single_instance: \
          {pid_file: /p}}",
         expect![[r#"
-            site.yaml:5:48: error: `a` and `b` have one lock file, so only one of them could
-              ever run, /r
+            site.yaml:5:48: error: `a` and `b` have one lock file, /r
             site.yaml:6:61: error: `c@1` and `c@2` have one pid file, /p
         "#]],
     );
+}
+
+#[test]
+fn a_word_that_finds_no_copy_of_the_program_is_warned_of() {
+    let warnings = |word: &str, command: &str| {
+        let single = format!("single_instance: {{match: {{argv: {word}}}}}");
+        let text = site(&format!("programs: {{web: {{command: {command}, {single}}}}}"));
+        wrapped(&read(&text).unwrap().warnings.lines())
+    };
+    for (word, command) in [("x.py", "[python3, a/x.py]"), ("web", "/opt/web"), ("/a", "[b, /a]")] {
+        assert_eq!(warnings(word, command), "");
+    }
+    expect![[r#"
+        site.yaml:3:79: warning: programs.web: `y.py` is no argument of the program's
+          own command, nor the last part of one: what is started with that command by hand
+          is not found
+    "#]].assert_eq(&warnings("y.py", "[python3, my-y.py]"));
 }

@@ -90,7 +90,6 @@ impl World {
         if !first || goes_on {
             return;
         }
-        self.judge_locked(id);
         if let Some(at) = tried {
             // Something else may have come between: then this is not the next try of that start.
             let other = std::mem::take(&mut self.known[id.index()].cause);
@@ -99,6 +98,7 @@ impl World {
             self.hold(33, good, || format!("{id:?} is tried again, first at {at:?}"));
             return;
         }
+        self.judge_locked(id);
         let missing = self.missing(id);
         self.hold(22, missing.is_none(), || format!("{id:?} is spawned without {missing:?}"));
         let known = &mut self.known[id.index()];

@@ -67,7 +67,23 @@ fn whoever_runs_already_is_named_and_nothing_is_started_whatever_the_policy() {
         })],
         "0s manual; boot; locked robot taken already running (pid 7); 100s state; \
          start robot; locked robot copies already running (pid 8); 200s state; stop robot; state",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            0s   unlock robot
+            0s robot: not started: already running (pid 7)
+            100s robot FATAL
+            100s start robot (asked by uid 0, pid 0)
+            100s   lock robot
+            100s   unlock robot
+            100s robot: not started: already running (pid 8)
+            100s   reply 1: robot FATAL (not ok)
+            200s robot FATAL
+            200s stop robot (asked by uid 0, pid 0)
+            200s robot: stopped
+            200s   reply 2: robot STOPPED (ok)
+            200s robot STOPPED
+        "#]],
     );
 }
 
@@ -79,7 +95,14 @@ fn what_requires_it_is_not_started_either() {
             with(program("web"), |p| p.requires = Box::new([on("robot")])),
         ],
         "0s manual; boot; locked robot taken already running (pid 7); state",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 2 programs
+            0s   lock robot
+            0s web: waiting for robot (starting)
+            0s   unlock robot
+            0s robot: not started: already running (pid 7)
+            0s robot FATAL, web WAITING
+        "#]],
     );
 }
 
@@ -117,7 +140,36 @@ fn a_copy_that_outlives_sigkill_or_comes_back_is_named() {
          locked robot copies already running (pid 11); \
          locked robot copies already running (pid 12); \
          locked robot copies already running (pid 13); state",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            0s robot: already running (pid 7); ending it first
+            0s   SIGTERM to copies of robot
+            10s robot: what runs already is still alive, sending KILL
+            10s   SIGKILL to copies of robot
+            11s   SIGKILL to copies of robot
+            13s   SIGKILL to copies of robot
+            17s   SIGKILL to copies of robot
+            25s   unlock robot
+            25s robot: not started: already running (pid 7); SIGKILL does not end it
+            60s robot FATAL
+            60s start robot (asked by uid 0, pid 0)
+            60s   lock robot
+            60s robot: already running (pid 8); ending it first
+            60s   SIGTERM to copies of robot
+            60s robot: already running (pid 9); ending it first
+            60s   SIGTERM to copies of robot
+            60s robot: already running (pid 10); ending it first
+            60s   SIGTERM to copies of robot
+            60s robot: already running (pid 11); ending it first
+            60s   SIGTERM to copies of robot
+            60s robot: already running (pid 12); ending it first
+            60s   SIGTERM to copies of robot
+            60s   unlock robot
+            60s robot: not started: already running (pid 13); it comes back when it is ended
+            60s   reply 1: robot FATAL (not ok)
+            60s robot FATAL
+        "#]],
     );
 }
 
@@ -127,7 +179,20 @@ fn a_lock_that_cannot_be_had_is_tried_again_as_any_failed_start() {
         [alone(OnDuplicate::Refuse)],
         "0s manual; boot; locked robot failed cannot take the lock /x: no; 400ms state; 600ms; \
          40s state; locked robot free; state",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            0s   unlock robot
+            0s robot: cannot start: cannot take the lock /x: no; attempt 2 in 0.5s
+            400ms robot BACKOFF
+            500ms   lock robot
+            30500ms   unlock robot
+            30500ms robot: cannot start: its lock was not to be had, nor copies of it found, in 30s; attempt 3 in 1s
+            31500ms   lock robot
+            40s robot STARTING
+            40s   spawn robot command
+            40s robot STARTING
+        "#]],
     );
 }
 
@@ -137,7 +202,28 @@ fn a_stop_while_it_is_looked_for_gives_the_lock_back() {
         [alone(OnDuplicate::Replace)],
         "0s manual; boot; stop robot; locked robot free; start robot; \
          locked robot copies already running (pid 7); restart robot; state; term",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            0s stop robot (asked by uid 0, pid 0)
+            0s   unlock robot
+            0s robot: stopped
+            0s   reply 1: robot STOPPED (ok)
+            0s start robot (asked by uid 0, pid 0)
+            0s   lock robot
+            0s robot: already running (pid 7); ending it first
+            0s   SIGTERM to copies of robot
+            0s restart robot (asked by uid 0, pid 0)
+            0s   unlock robot
+            0s   lock robot
+            0s robot STARTING
+            0s stopping the site (signal)
+            0s   unlock robot
+            0s robot: stopped
+            0s   reply 2: robot STOPPED (not ok)
+            0s   reply 3: robot STOPPED (not ok)
+            0s   EXIT 0
+        "#]],
     );
 }
 
@@ -150,7 +236,37 @@ fn a_program_that_is_given_the_wish_while_it_runs_is_locked_from_its_next_start_
         "0s boot; load 1; 1s restart robot; end robot TERM; 2s load 2; restart robot; \
          end robot TERM",
     );
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        0s supervising 1 program
+        0s   spawn robot command
+        0s robot: started (pid 1)
+        0s robot: ready
+        0s   reconfigure robot
+        0s reloaded: 0 added, 0 removed, 0 restarted, 1 changed
+        0s   reply 100: { added: [], removed: [], restarted: [], next_start: [("robot", ["single_instance"])], live: [], supervisor: [], dry_run: false, warnings: [] }
+        1s restart robot (asked by uid 0, pid 0)
+        1s robot: stopping (restart)
+        1s   SIGTERM to main of robot
+        1s   SIGKILL to tree of robot
+        1s   lock robot
+        1s   spawn robot command
+        1s   sign robot 2
+        1s robot: started (pid 2)
+        1s robot: ready
+        1s   reply 1: robot RUNNING (ok)
+        2s   reconfigure robot
+        2s reloaded: 0 added, 0 removed, 0 restarted, 1 changed
+        2s   reply 100: { added: [], removed: [], restarted: [], next_start: [("robot", ["single_instance"])], live: [], supervisor: [], dry_run: false, warnings: [] }
+        2s restart robot (asked by uid 0, pid 0)
+        2s robot: stopping (restart)
+        2s   SIGTERM to main of robot
+        2s   SIGKILL to tree of robot
+        2s   unlock robot
+        2s   spawn robot command
+        2s robot: started (pid 3)
+        2s robot: ready
+        2s   reply 2: robot RUNNING (ok)
+    "#]].assert_eq(&text);
 }
 
 #[test]
@@ -158,6 +274,26 @@ fn a_stop_of_what_is_down_says_so() {
     check(
         [with(alone(OnDuplicate::Refuse), |p| p.autostart = false)],
         "0s boot; stop robot; start robot; stop robot; end robot TERM; stop robot",
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s stop robot (asked by uid 0, pid 0)
+            0s   reply 1: robot STOPPED (ok)
+            0s start robot (asked by uid 0, pid 0)
+            0s   lock robot
+            0s   spawn robot command
+            0s   sign robot 1
+            0s robot: started (pid 1)
+            0s robot: ready
+            0s   reply 2: robot RUNNING (ok)
+            0s stop robot (asked by uid 0, pid 0)
+            0s robot: stopping (asked)
+            0s   SIGTERM to main of robot
+            0s   SIGKILL to tree of robot
+            0s   unlock robot
+            0s robot: stopped
+            0s   reply 3: robot STOPPED (ok)
+            0s stop robot (asked by uid 0, pid 0)
+            0s   reply 4: robot STOPPED (ok)
+        "#]],
     );
 }
