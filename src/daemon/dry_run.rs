@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    engine::{Action, ChildEvent, Engine, Event, Role, Spawn, Surroundings},
+    engine::{Action, ChildEvent, Claimed, Engine, Event, Role, Spawn, Surroundings},
     model::{Exit, Instant, Program, ProgramType, Site, WallTime},
 };
 
@@ -56,7 +56,17 @@ pub(super) fn describe(site: &Site) -> String {
                     let what = ChildEvent::Main { pid };
                     events.push_back(Event::Child { program, run, what });
                 }
+                Action::Claim { program, run } => {
+                    if let Some(line) = super::single::describe(&engine, program) {
+                        log(format_args!("  {line}"));
+                    }
+                    let what = Claimed::Free;
+                    events.push_back(Event::Claimed { program, run, what });
+                }
                 Action::TidyNoMore(_)
+                | Action::EndCopies { .. }
+                | Action::Sign { .. }
+                | Action::Unclaim(_)
                 | Action::Signal { .. }
                 | Action::Unwatch(_)
                 | Action::Acknowledge { .. }

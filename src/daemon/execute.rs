@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Shell, children, input::Input, journal};
 use crate::{
     control::{LogLine, Reply, RequestId},
-    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Slot, Spawn, What},
+    engine::{Action, ChildEvent, Event, Record, Role, RunId, Scope, Slot, Spawn, What},
     model::{LogLevel, Signal},
     plan::ProgramId,
     sys::{
@@ -53,6 +53,10 @@ impl Shell {
             Action::RemoveRuntime(program) => self.remove_runtime(program),
             Action::Tidy { program, run, moment } => self.tidy(program, run, moment),
             Action::TidyNoMore(run) => self.tidy_no_more(run),
+            Action::Claim { program, run } => self.claim(program, run),
+            Action::EndCopies { program, run, signal } => self.end_copies(program, run, signal),
+            Action::Sign { program, pid } => self.sign(program, pid),
+            Action::Unclaim(program) => self.unclaim(program),
             Action::Record(record) => {
                 let reloaded = matches!(record.what, What::Reloaded { .. });
                 self.record(record);
@@ -139,6 +143,16 @@ impl Shell {
             Ok(ready) => ready,
             Err(failure) => return self.child_event(id, run, ChildEvent::SpawnFailed(failure)),
         };
+        if order.role == Role::Main {
+            // Should we be killed, it goes on, and nobody else may start it.
+            match self.claims.inherited(id) {
+                Ok(lock) => ready.spec.extra.extend(lock),
+                Err(why) => {
+                    let failure = children::no_room(why);
+                    return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+                }
+            }
+        }
         ready.spec.cgroup = self.cgroup_for(id, &program.name);
         let prepared = match Prepared::new(ready.spec) {
             Ok(prepared) => prepared,

@@ -45,6 +45,20 @@ pub(super) enum Input {
         /// What it has to say.
         records: Vec<Record>,
     },
+    /// The lock of a program, and copies of it, were looked at.
+    Claimed {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+    },
+    /// Copies of a program that were to end are gone.
+    CopiesEnded {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+    },
     /// A semaphore was looked at.
     Semaphore(super::semaphores::Told),
     /// From the loader.

@@ -31,6 +31,7 @@ mod processes;
 mod requests;
 pub mod semaphores;
 mod shm;
+mod single;
 mod start;
 
 use std::{
@@ -112,6 +113,8 @@ struct Shell {
     sweeps: shm::Sweeps,
     /// What is being ended because somebody wants everything ended.
     killings: kill_all::Killings,
+    /// Locks of programs that run once at the most.
+    claims: single::Claims,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -216,6 +219,8 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Claimed { program, run } => self.looked(program, run),
+            Input::CopiesEnded { program, run } => self.copies_ended(program, run),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
             Input::KillAll(id, step) => self.kill_all_step(id, step),

@@ -6,7 +6,7 @@ use crate::{
         Kind, ProcessInfo, ProcessList, ProcessesQuery, Refusal, RefusalCode, Reply, RequestId,
         StateWord,
     },
-    engine::{RunId, Slot},
+    engine::{RunId, Slot, State},
     model::{Name, WallTime},
     sys::{
         clock,
@@ -103,7 +103,9 @@ impl Shell {
             let name = &slot.program.name;
             !all.iter().any(|one| one.program.as_ref() == Some(name) && one.kind == Kind::Main)
         };
-        let waits = |slot: &&Slot| !is_down(slot) && has_none(slot);
+        let tried_again =
+            |slot: &Slot| matches!(slot.state, State::Fatal { retry_at: Some(_), .. });
+        let waits = |slot: &&Slot| (!is_down(slot) || tried_again(slot)) && has_none(slot);
         let waiting = self.engine.programs().filter(waits);
         waiting.map(|slot| slot.program.name.as_str().to_owned()).collect()
     }

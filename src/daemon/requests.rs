@@ -168,6 +168,9 @@ impl Shell {
                 status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
                 status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
             }
+            if ids.len() == 1 {
+                status.lock = self.lock_status(slot.id);
+            }
             programs.push(status);
         }
         programs.sort_by(|a, b| a.name.cmp(&b.name));

@@ -387,6 +387,7 @@ fn shell(
         config: Some(loader.name()),
         loader,
         sweeps: super::shm::Sweeps::default(),
+        claims: super::single::Claims::default(),
         followers: BTreeSet::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,
@@ -402,7 +403,7 @@ fn shell(
         let text = "no usable /proc: processes that leave the group of their program are not found";
         shell.note(LogLevel::Warn, text);
     }
-    if let Some(text) = open_files.and_then(|limit| super::place::too_few_files(limit, site)) {
+    if let Some(text) = open_files.and_then(|limit| place::too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
     if let Some(text) = shell.engine.warning_of_budget() {

@@ -34,7 +34,8 @@ impl Engine {
         let slots = all.iter().filter_map(|one| self.slot(*one));
         let targets = slots.map(|slot| (slot.id, mark(slot))).collect();
         let until = Some(at.now + self.budget());
-        let operation = Operation { verb: Verb::KillAll, targets, until, shown: Vec::new() };
+        let (verb, idle, shown) = (Verb::KillAll, Vec::new(), Vec::new());
+        let operation = Operation { verb, targets, idle, until, shown };
         self.operations.insert(id, operation);
         self.stop_by_hand(&all, false, at, out);
     }

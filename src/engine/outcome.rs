@@ -15,6 +15,8 @@ pub(super) struct Operation {
     pub(super) verb: Verb,
     /// Each target, with the number of its attempts when the operation began.
     pub(super) targets: Vec<(ProgramId, u64)>,
+    /// Those that were down already, when it is a stop.
+    pub(super) idle: Vec<ProgramId>,
     /// When the client no longer wants to wait.
     pub(super) until: Option<Instant>,
     /// What was shown last.
@@ -106,11 +108,20 @@ impl Engine {
         }
     }
 
+    /// Whether a stop finds nothing to do.
+    pub(super) fn is_idle(&self, id: ProgramId) -> bool {
+        let down = |slot: &Slot| matches!(slot.state, State::Stopped | State::Exited { .. });
+        self.slot(id).is_some_and(down)
+    }
+
     fn outcome_of(&self, operation: &Operation, complete: bool) -> Outcome {
         let one = |(id, mark): &(ProgramId, u64)| {
             let slot = self.slot(*id)?;
             let mut entry = outcome(slot);
             entry.reason = self.reason(slot);
+            if operation.idle.contains(id) && slot.word() == StateWord::Stopped {
+                entry.reason = "nothing to stop".to_owned();
+            }
             entry.ok = is_settled(operation.verb, slot, *mark)
                 && match operation.verb {
                     Verb::Stop | Verb::KillAll => slot.goal != Goal::Up,

@@ -190,7 +190,11 @@ impl Engine {
             .collect();
         let until =
             if change.no_wait { Some(at.now) } else { change.timeout.map(|limit| at.now + limit) };
-        let operation = Operation { verb, targets: marks, until, shown: Vec::new() };
+        let idle = match verb {
+            Verb::Stop => targets.iter().copied().filter(|id| self.is_idle(*id)).collect(),
+            Verb::Start | Verb::Restart | Verb::KillAll => Vec::new(),
+        };
+        let operation = Operation { verb, targets: marks, idle, until, shown: Vec::new() };
         self.operations.insert(id, operation);
         match verb {
             Verb::Start => self.start_by_hand(&targets, at, out),

@@ -20,6 +20,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+pub(in crate::sys) use copies::above;
 pub use copies::{Copy, copies, process, with_descendants};
 pub use leftovers::{Leftover, all_end, leftovers};
 pub use listing::{Ours, Portrait, is_alive, portrait, with_forebears};

@@ -11,7 +11,7 @@ mod text;
 pub(super) use page::page;
 pub(super) use processes::{killed, left, processes, shares};
 pub(super) use semaphore::{semaphore, semaphores};
-pub(super) use status::{Field, fields, next, table};
+pub(super) use status::{Field, fields, next, size, table};
 pub(super) use text::{difference, escape, event, log_line, outcome, waiting};
 
 use crate::{

@@ -8,7 +8,7 @@ use super::{
     status::{clock, cpu, exit, moment, next, size, words},
     text::{beyond, escape, time_of_day},
 };
-use crate::control::{Kind, LogLine, ProcessInfo, ProgramStatus, StateWord};
+use crate::control::{Kind, LockStatus, LockWord, LogLine, ProcessInfo, ProgramStatus, StateWord};
 
 /// All about one program, in the manner of `systemctl status`.
 pub(in crate::cli) fn page(
@@ -72,6 +72,12 @@ pub(in crate::cli) fn page(
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
         row("Last exit", format!("{text}, {}", moment(status.at, view.now)));
     }
+    if let Some(lock) = &program.lock {
+        row("Lock", format!("{} ({})", lock.path, whose(lock)));
+        if let Some(path) = &lock.pid_file {
+            row("PID file", path.clone());
+        }
+    }
     if program.log_lost_bytes > 0 {
         row("Output lost", size(program.log_lost_bytes));
     }
@@ -95,16 +101,32 @@ fn processes_of(program: &ProgramStatus, processes: &[ProcessInfo]) -> Vec<Strin
     processes.iter().flat_map(lines).collect()
 }
 
-/// `MAIN 4711: 1.2% cpu, 38.0 MiB`; the processor over its whole life.
+/// `MAIN 4711: 1.2% cpu, 38.0 MiB`; the processor over its whole life. LOCKED is the one whose lock
+/// keeps others away.
 fn process(one: &ProcessInfo, program: &ProgramStatus) -> String {
     let mark = match one.kind {
-        Kind::Main if Some(one.pid) == program.pid => "MAIN",
+        Kind::Main if Some(one.pid) == program.pid => {
+            let has_lock = |lock: &LockStatus| lock.state == LockWord::Held;
+            if program.lock.as_ref().is_some_and(has_lock) { "LOCKED" } else { "MAIN" }
+        }
         Kind::Main | Kind::Member => "ACTIVE",
         Kind::Orphan => "ORPHAN",
         Kind::Copy => "COPY",
     };
     let share = percent(one.cpu_usage_ns, one.age_s);
     format!("{mark} {}: {share:.1}% cpu, {}", one.pid, mebibytes(one.memory_bytes))
+}
+
+fn whose(lock: &LockStatus) -> String {
+    match (lock.state, &lock.holder) {
+        (LockWord::Held, _) => "held".to_owned(),
+        (LockWord::Free, _) => "free".to_owned(),
+        (LockWord::Taken, Some(holder)) => {
+            format!("held by pid {}, {}", holder.pid, holder.command)
+        }
+        (LockWord::Taken, None) => "held by somebody else".to_owned(),
+        (LockWord::Unknown, _) => "cannot be looked at".to_owned(),
+    }
 }
 
 /// What it wrote last, below a blank line.
@@ -121,7 +143,11 @@ fn last_lines(lines: &[LogLine], view: View) -> String {
 /// The command to try next.
 fn hint(program: &ProgramStatus) -> Option<String> {
     let name = &program.name;
+    let refused = program.reason.starts_with("not started: ");
     match program.state {
+        StateWord::Fatal if refused && program.lock.is_some() => {
+            Some(format!("end the other one, then supervisor start {name}"))
+        }
         StateWord::Fatal | StateWord::Backoff => {
             Some(format!("supervisor logs {name}; then supervisor restart {name}"))
         }

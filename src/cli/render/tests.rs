@@ -38,6 +38,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         description: None,
         log_lost_bytes: 0,
         log_stuck_s: None,
+        lock: None,
     }
 }
 

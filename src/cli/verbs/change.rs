@@ -16,7 +16,7 @@ use super::{
         out::{Out, tell, tell_over},
         render,
     },
-    unexpected,
+    touched, unexpected,
 };
 use crate::{
     control::{
@@ -71,7 +71,10 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal.message, Some(&client)) {
+            let dry_run = make(Change { dry_run: true, ..change.clone() });
+            let touched =
+                if can_be_asked() { processes_of(&mut client, &dry_run) } else { String::new() };
+            if !agreed(&touched, &refusal.message, Some(&client)) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
@@ -171,17 +174,25 @@ pub(super) fn wait(
     Ok(ended)
 }
 
+/// What a change would end; without that list the question is still a question.
+fn processes_of(client: &mut Client, dry_run: &Request) -> String {
+    let view = render::View { width: Out::stderr_width(), ..render::View::default() };
+    touched::list(client, dry_run, view).unwrap_or_default()
+}
+
 /// Whether there is somebody at a terminal.
 pub(super) fn can_be_asked() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
-pub(super) fn agreed(question: &str, client: Option<&Client>) -> bool {
+///
+/// `list` stands above the question.
+pub(super) fn agreed(list: &str, question: &str, client: Option<&Client>) -> bool {
     if !can_be_asked() {
         return false;
     }
-    let question = format!("{} [y/N] ", render::escape(question));
+    let question = format!("{list}{} [y/N] ", render::escape(question));
     let mut answer = String::new();
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());

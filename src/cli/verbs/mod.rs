@@ -6,6 +6,7 @@ mod health;
 mod processes;
 mod semaphore;
 mod status;
+mod touched;
 mod unsupervised;
 
 use serde_json::json;

@@ -177,7 +177,7 @@ pub(super) fn show(
 
 /// Asks; what nobody was shown nobody is asked about.
 pub(super) fn agreed_to(list: &ProcessList, client: Option<&Client>, out: &Out) -> bool {
-    !out.json && agreed(&question(list), client)
+    !out.json && agreed("", &question(list), client)
 }
 
 pub(super) fn refused() -> Failure {

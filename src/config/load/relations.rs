@@ -123,7 +123,7 @@ fn own_paths(
         (directory, "have one runtime directory", &["runtime_directory"]),
         (
             single.and_then(|single| single.lock_file.as_deref()),
-            "have one lock file, so only one of them could ever run",
+            "have one lock file",
             &["single_instance", "lock_file"],
         ),
         (

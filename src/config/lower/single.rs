@@ -25,7 +25,7 @@ pub(super) fn instance(
     }
     let (lock_file, pid_file) = (file("lock_file"), file("pid_file"));
     check_files(program, node, lock_file.as_deref(), pid_file.as_deref(), path, context);
-    if let Some((key, _)) = node.entry("on_duplicate").filter(|_| pattern.is_none()) {
+    if let Some((key, _)) = node.entry("on_duplicate").filter(|_| node.get("match").is_none()) {
         let text = "`on_duplicate` is about copies that `match` finds, and there is no `match`";
         let hint = "add `match: {argv: WORD}`; without one, whoever holds the lock is refused";
         context.found.push(Diagnostic::error("contradiction", key.place, text).hint(hint));

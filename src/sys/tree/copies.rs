@@ -25,6 +25,8 @@ const COMMAND_BYTES: u64 = 1 << 20;
 pub struct Copy {
     /// The process, as it was found.
     pub process: Process,
+    /// Its real user.
+    pub uid: u32,
     /// Its command line, for people.
     pub command: Box<str>,
 }
@@ -97,7 +99,8 @@ fn copy(process: Process, line: &[u8]) -> Option<Copy> {
     let same = now.start_time == process.start_time && !now.zombie;
     let line = String::from_utf8_lossy(line).replace('\0', " ");
     let command = escaped(line.trim_end(), COMMAND_CHARS).into();
-    same.then_some(Copy { process, command })
+    let uid = uids(process.pid)?.first().copied()?;
+    same.then_some(Copy { process, uid, command })
 }
 
 /// All that live but ourselves, those above us and those below us; `everybody` are all that live.
@@ -108,7 +111,7 @@ fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
     let living = all_pids().into_iter().filter_map(stat).filter(|process| !process.zombie);
     everybody.extend(living.map(|process| (process.pid, process)));
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let above = above(own);
+    let above = Pid::new(own).map(above).unwrap_or_default();
     // What we have started stays below us: we are the reaper of our descendants.
     let mut below = BTreeSet::from([own]);
     loop {
@@ -125,9 +128,9 @@ fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
 }
 
 /// Those that have started the process `pid`, or whoever did.
-fn above(pid: i32) -> BTreeSet<Pid> {
+pub(in crate::sys) fn above(pid: Pid) -> BTreeSet<Pid> {
     let mut found = BTreeSet::new();
-    let mut next = Pid::new(pid).and_then(stat);
+    let mut next = stat(pid);
     // Nobody has so many forebears.
     while let Some(process) = next.filter(|_| found.len() < 10_000) {
         let Some(parent) = Pid::new(process.parent) else { break };
@@ -142,14 +145,17 @@ fn above(pid: i32) -> BTreeSet<Pid> {
 /// Whether all user ids of a process are `uid`: the real one tells who has started it, the others
 /// what it may do.
 fn is_of(pid: Pid, uid: u32) -> bool {
+    uids(pid).is_some_and(|ids| ids.iter().all(|id| *id == uid))
+}
+
+/// Real, effective, saved, and that of the file system (`proc_pid_status(5)`).
+fn uids(pid: Pid) -> Option<Vec<u32>> {
     let mut text = Vec::new();
-    let read = open(&format!("/proc/{pid}/status"))
-        .is_some_and(|file| file.take(1 << 16).read_to_end(&mut text).is_ok());
+    open(&format!("/proc/{pid}/status"))?.take(1 << 16).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let Some(ids) = ids.filter(|_| read) else { return false };
-    let mut ids = ids.split_ascii_whitespace().map(str::parse).peekable();
-    ids.peek().is_some() && ids.all(|id: Result<u32, _>| id == Ok(uid))
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let ids: Option<Vec<u32>> = ids.split_ascii_whitespace().map(|id| id.parse().ok()).collect();
+    ids.filter(|ids| !ids.is_empty())
 }
 
 fn command_line(pid: Pid) -> Option<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use mini_supervisor::control::StateWord;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -148,6 +149,16 @@ fn whoever_is_started_again_by_itself_is_not_any_more() {
     assert_eq!(ran.code, Some(0));
     assert!(ran.out.ends_with("nothing was ended\n"), "{ran:?}");
     assert_eq!(site.program("falls").goal, "down");
+    assert_eq!(verb(&site, &["kill-all"]).err, "nothing to kill\n");
+    assert_eq!(site.end(), 0);
+    // One that was given up, and is tried again later.
+    let tried = "  tried: {command: [/bin/false], restart: {delay: 1ms, \
+                 start_limit: {burst: 1, interval: 1h, retry_every: 1h}}}";
+    let mut site = Plan::new(tried).start();
+    site.wait_state("tried", StateWord::Fatal);
+    let dry = verb(&site, &["kill-all", "--dry-run"]);
+    assert_eq!(dry.out, "tried: no process, would start by itself\n");
+    assert_eq!(verb(&site, &["kill-all", "--yes"]).code, Some(0));
     assert_eq!(verb(&site, &["kill-all"]).err, "nothing to kill\n");
     assert_eq!(site.end(), 0);
 }

@@ -45,4 +45,5 @@ mod restarts;
 mod semaphores;
 mod shm;
 mod signals;
+mod single;
 mod stops;

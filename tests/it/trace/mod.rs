@@ -23,6 +23,7 @@ mod kill_all;
 mod order;
 mod reload;
 mod shm;
+mod single;
 mod stops;
 mod summary;
 mod wishes;
@@ -36,8 +37,8 @@ use mini_supervisor::{
         Shutdown, Targets,
     },
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
-        Surroundings, Told,
+        Action, Actions, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role, RunId,
+        SpawnFailure, Surroundings, Told,
     },
     model::*,
 };
@@ -165,6 +166,19 @@ impl Story {
                 format!("  tidy {who} {moment:?}")
             }
             Action::TidyNoMore(_) => "  tidy no more".to_owned(),
+            Action::Claim { program, run } => {
+                let who = of(self, program);
+                self.runs.insert(format!("{who} lock"), run);
+                if !self.manual {
+                    events.push(Event::Claimed { program, run, what: Claimed::Free });
+                }
+                format!("  lock {who}")
+            }
+            Action::EndCopies { program, signal, .. } => {
+                format!("  {signal} to copies of {}", of(self, program))
+            }
+            Action::Sign { program, pid } => format!("  sign {} {pid}", of(self, program)),
+            Action::Unclaim(program) => format!("  unlock {}", of(self, program)),
             Action::Record(record) => record.to_string(),
             Action::Reply(id, reply) => format!("  reply {}: {}", id.0, reply_text(&reply)),
             Action::Await { program, index, .. } => {
@@ -242,6 +256,17 @@ impl Story {
                 let run = self.runs[&format!("{who} shm")];
                 let program = self.engine.names().get(*who).copied();
                 self.give(Event::Tidied { program, run });
+            }
+            ["locked", who, how, words @ ..] => {
+                let (run, program) = (self.runs[&format!("{who} lock")], self.engine.names()[*who]);
+                let text: Arc<str> = words.join(" ").into();
+                let what = match *how {
+                    "taken" => Claimed::Taken(text),
+                    "copies" => Claimed::Copies(text),
+                    "failed" => Claimed::Failed(text),
+                    _ => Claimed::Free,
+                };
+                self.give(Event::Claimed { program, run, what });
             }
             ["true", who, index] => {
                 let slot = self.engine.slot(self.engine.names()[*who]).unwrap();
