@@ -227,28 +227,47 @@ fn what_a_killed_supervisor_has_left_is_ended_without_another_one() {
 
 #[test]
 fn one_day_with_the_robot() {
-    let robot = "  robot: {command: [sh, -c, 'sleep 901 & setsid sleep 902 & exec sleep 900'],
-    stop: {confirm: true, timeout: 2s}}";
-    let mut site = Plan::new(robot).supervisor("stop_on_hangup: true").start();
+    let robot = "  robot: {command: [sh, DIR/robot.py], stop: {confirm: true, timeout: 2s},
+    restart: {policy: never}, single_instance: {lock_file: DIR/lock, match: {argv: robot.py}}}";
+    let mut site = Plan::new(robot)
+        .supervisor("stop_on_hangup: true")
+        .script("robot.py", "sleep 901 & setsid sleep 902 & wait")
+        .start();
+    let is_there = |site: &Site| until("all are there", || listed(site, &["robot"]).len() == 3);
     site.all_running();
-    until("all are there", || listed(&site, &["robot"]).len() == 3);
-    // A second one is detected.
+    is_there(&site);
+    // A second supervisor is detected, and a second robot.
     let second = command(&site, &[]).output().unwrap();
     assert_eq!(second.status.code(), Some(73));
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains(&format!("pid {}", site.pid)), "{said}");
-    // It is watched, and asked about before it is stopped.
+    // It is watched.
     let table = verb(&site, &["ps"]).out;
     assert!(table.contains("sleep 902") && table.contains("% "), "{table}");
+    let (page, main) = (verb(&site, &["status", "robot"]).out, site.main_pid("robot"));
+    assert!(page.contains(&format!(" LOCKED {main}: ")) && page.contains(" ACTIVE "), "{page}");
+    // It is asked about before it is stopped, and then nothing lingers.
     let refused = verb(&site, &["stop", "robot"]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("not confirmed: stop robot?"), "{refused:?}");
     assert_eq!(verb(&site, &["stop", "--force", "robot"]).code, Some(0));
     assert_eq!(pids_with(&site.plan.mark()), [site.pid.as_raw()], "something lingers");
     assert_eq!(verb(&site, &["stop", "--yes", "robot"]).code, Some(0), "there is nothing to stop");
+    // One that was started by hand is named, and ended by the last resort.
+    let mut copy = Command::new("sh");
+    copy.arg(site.path("robot.py")).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut copy = copy.spawn().unwrap();
+    until("it works", || crate::outside::children_of(copy.id()).len() == 2);
+    let refused = verb(&site, &["start", "robot"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(format!("{refused:?}").contains(&format!("pid {}", copy.id())), "{refused:?}");
+    let ended = verb(&site, &["kill-all", "--yes"]);
+    assert_eq!((ended.code, ended.out.ends_with("ended 3 processes\n")), (Some(0), true));
+    assert!(copy.try_wait().unwrap().is_some());
     assert_eq!(verb(&site, &["start", "robot"]).code, Some(0));
-    until("all are there", || listed(&site, &["robot"]).len() == 3);
+    is_there(&site);
     // The terminal is closed.
     site.signal(Signal::SIGHUP);
     assert_eq!(site.end_by_itself(), 0);
+    assert!(!site.path("lock").exists(), "the lock is left");
 }
