@@ -80,6 +80,7 @@ pub(super) fn describe(site: &Site) -> String {
                 | Action::Forget(_)
                 | Action::KillAllBegins(_)
                 | Action::EndTheRest(_)
+                | Action::Remember { .. }
                 | Action::EndHost { .. }
                 | Action::EndHostNoMore(_)
                 | Action::ReopenLogs

@@ -85,6 +85,7 @@ impl Shell {
             }
             Action::KillAllBegins(id) => self.kill_all_begins(id),
             Action::EndTheRest(id) => self.end_the_rest(id),
+            Action::Remember { semaphore, at, keep } => self.remember(&semaphore, at, keep),
             Action::EndHost { run, method, end } => self.end_host(run, method, &end),
             Action::EndHostNoMore(run) => self.leave_host(run),
             Action::ReopenLogs => self.logs.reopen(),

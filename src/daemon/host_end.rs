@@ -72,7 +72,11 @@ impl Shell {
 
     fn by_syscall(&self, run: RunId, end: &Arc<HostEnd>) -> Result<(), Arc<str>> {
         let (goal, limit) = (end.goal, end.timeout);
+        let kept = self.memory.written();
         self.in_a_thread(run, move || {
+            if let Some(kept) = kept {
+                kept.recv_timeout(limit / 2).ok();
+            }
             let (done, is_done) = bounded(1);
             let writing = thread::Builder::new().name("sync".into()).spawn(move || {
                 reboot::write_all();
@@ -80,7 +84,7 @@ impl Shell {
             });
             if writing.is_ok() {
                 // A disk that does not take it is no reason to stay.
-                is_done.recv_timeout(limit).ok();
+                is_done.recv_timeout(limit / 2).ok();
             }
             Err(reboot::end_host(goal).to_string().into())
         })

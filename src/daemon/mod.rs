@@ -25,6 +25,7 @@ mod last_words;
 mod leftovers;
 mod loader;
 pub mod logs;
+mod memory;
 mod notify;
 mod place;
 mod processes;
@@ -93,6 +94,7 @@ struct Shell {
     sought: BTreeMap<RunId, forking::Sought>,
     /// Commands that are to end the host.
     asked: BTreeMap<RunId, host_end::Asked>,
+    memory: memory::Memory,
     nursery: Nursery,
     cgroups: cgroups::Cgroups,
     mounts: HangingMounts,
@@ -140,6 +142,7 @@ impl Shell {
             waiting = self.end_leftovers(inputs);
         }
         if self.exit.is_none() {
+            self.recall();
             self.feed(Event::Boot);
         }
         for input in waiting {

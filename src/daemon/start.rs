@@ -371,6 +371,7 @@ fn shell(
         stillborn: BTreeSet::new(),
         sought: BTreeMap::new(),
         asked: BTreeMap::new(),
+        memory: super::memory::Memory::default(),
         trees: Trees::new(&nursery.instance),
         nursery,
         cgroups: Cgroups::default(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Reply, RequestId},
     engine::{Record, RunId},
-    model::{Exit, FileId, HostEnd, Method, Name, ShmMoment, Signal, Watched},
+    model::{Exit, FileId, HostEnd, Method, Name, ShmMoment, Signal, WallTime, Watched},
     plan::ProgramId,
 };
 
@@ -125,6 +125,15 @@ pub enum Action {
     /// For that client the programs are down, or cannot be had down: end what they have left
     /// behind, and answer.
     EndTheRest(RequestId),
+    /// Keep on disk that this semaphore was served now, and the latest `keep` times of it.
+    Remember {
+        /// Which.
+        semaphore: Name,
+        /// When.
+        at: WallTime,
+        /// How many times matter.
+        keep: usize,
+    },
     /// Ask this method to end the host. Answered by `HostAnswered`, if there is time for it.
     EndHost {
         /// To be given back.

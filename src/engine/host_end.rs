@@ -97,7 +97,7 @@ impl Engine {
             return self.end_container(by, end.goal, at, out);
         }
         let before = self.going_down.take();
-        self.leave_method(before.as_ref(), out);
+        Self::leave_method(before.as_ref(), out);
         let stopped = before.map(|before| before.stopped).unwrap_or_default();
         let (end, by) = (Arc::clone(end), by.clone());
         let stage = Stage::Retrying { at: at.now };
@@ -177,7 +177,7 @@ impl Engine {
             Stage::Trying { method, .. } => {
                 let why = format!("no answer within {}", crate::model::Human(end.timeout));
                 let before = self.going_down.clone();
-                self.leave_method(before.as_ref(), out);
+                Self::leave_method(before.as_ref(), out);
                 self.method_failed(method, why.into(), at, out);
             }
             Stage::Waiting { method, .. } => {
@@ -220,7 +220,7 @@ impl Engine {
         let Some(method) = down.method(index) else { return self.none_worked(at, out) };
         let limit = down.end.timeout;
         let takes = match method {
-            // It writes to the disks first, which has the same limit of its own.
+            // It writes to the disks first, which has the limit to itself.
             Method::Syscall => limit.saturating_mul(2),
             Method::SysRq => limit.saturating_add(down.end.sysrq.takes()),
             Method::Systemctl | Method::Shutdown | Method::Command => limit,
@@ -279,7 +279,7 @@ impl Engine {
     /// Somebody clears the semaphore that asked.
     pub(super) fn cancel_host_end(&mut self, by: &Name, at: At, out: &mut Actions) {
         let Some(down) = self.going_down.take_if(|down| down.by == *by) else { return };
-        self.leave_method(Some(&down), out);
+        Self::leave_method(Some(&down), out);
         let step = HostStep::Cancelled { started: down.stopped.len() };
         self.host_news(by, down.end.goal, step, out);
         self.start_all(down.stopped, at, out);
@@ -290,7 +290,7 @@ impl Engine {
         self.going_down = None;
     }
 
-    fn leave_method(&self, down: Option<&GoingDown>, out: &mut Actions) {
+    fn leave_method(down: Option<&GoingDown>, out: &mut Actions) {
         if let Some(Stage::Trying { run, .. }) = down.map(|down| down.stage) {
             out.push(Action::EndHostNoMore(run));
         }

@@ -16,9 +16,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SemaphoreNews, permitted::Permitted};
+use super::{SemaphoreNews, permitted::Permitted, semaphore_view::in_words};
 use crate::model::{
-    Case, Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
+    Case, Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
     WallTime,
 };
 
@@ -86,6 +86,10 @@ pub enum Hold {
     Info,
 }
 
+/// What a semaphore asks for was begun, for this file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Begun(Option<FileId>);
+
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SemaphoreSlot {
@@ -103,10 +107,12 @@ pub struct SemaphoreSlot {
     served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
     served_info: Option<Written>,
-    /// The times it was done lately, for the rate limit.
-    done: VecDeque<Instant>,
+    /// When it was done last.
+    done: Option<Instant>,
+    /// What counts for the rate limit: until when each time that it was done does.
+    counted: VecDeque<Instant>,
     /// What it asks for was begun, and is accepted or given up later; the file that asked.
-    acting: Option<Option<FileId>>,
+    acting: Option<Begun>,
 }
 
 /// What comes of an event.
@@ -146,7 +152,8 @@ impl SemaphoreSlot {
             armed: now,
             served_file: None,
             served_info: None,
-            done: VecDeque::new(),
+            done: None,
+            counted: VecDeque::new(),
             acting: None,
         }
     }
@@ -318,9 +325,9 @@ impl SemaphoreSlot {
             later(since + INFO_WAIT, Hold::Info);
         }
         if let Some(limit) = settings.rate_limit {
-            let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
+            let recent = self.counted.iter().rev().filter(|until| **until > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
-                later(*oldest + limit.interval, Hold::Rate);
+                later(*oldest, Hold::Rate);
             }
         }
         found
@@ -328,13 +335,12 @@ impl SemaphoreSlot {
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
         let deed = self.case().map_or(&self.settings.deed, |case| &case.deed).clone();
-        self.acting = Some(self.files().0);
+        self.acting = Some(Begun(self.files().0));
         self.serve();
         self.state = SemaphoreState::Served { at: now };
-        self.done.push_back(now);
-        let burst = self.settings.rate_limit.map_or(1, burst);
-        while self.done.len() > burst {
-            self.done.pop_front();
+        self.done = Some(now);
+        if let Some(limit) = self.settings.rate_limit {
+            self.count(now + limit.interval, burst(limit));
         }
         let text = deed.to_string().into();
         out.push(SemaphoreEffect::Record(SemaphoreNews::Acted { deed: text }));
@@ -345,9 +351,31 @@ impl SemaphoreSlot {
         }
     }
 
+    fn count(&mut self, until: Instant, most: usize) {
+        self.counted.push_back(until);
+        while self.counted.len() > most {
+            self.counted.pop_front();
+        }
+    }
+
+    /// It was done at these times, oldest first, before we were started. A clock that was set
+    /// since then makes none of them older than it is.
+    pub fn recall(&mut self, times: &[WallTime], (now, wall): (Instant, WallTime)) {
+        let Some(limit) = self.settings.rate_limit else { return };
+        for time in times {
+            let age = Duration::from_millis(wall.0.saturating_sub(time.0).try_into().unwrap_or(0));
+            let left = limit.interval.saturating_sub(age);
+            if !left.is_zero() {
+                self.count(now + left, burst(limit));
+            }
+        }
+    }
+
     /// What it asked for is under way for sure: its files are no longer needed.
     pub fn accepted(&mut self, out: &mut Vec<SemaphoreEffect>) {
-        let Some(file) = self.acting.take().filter(|_| self.settings.removes) else { return };
+        let Some(Begun(file)) = self.acting.take().filter(|_| self.settings.removes) else {
+            return;
+        };
         let info = self.info().filter(|info| !self.is_fresh(info)).map(|info| info.file);
         out.push(SemaphoreEffect::Acknowledge { file, info });
     }
@@ -399,7 +427,7 @@ impl SemaphoreSlot {
                 self.served_file == Some(*file)
             }
             (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
-            (SemaphoreState::Clear, Level::Clear) => self.done_last().is_some_and(served),
+            (SemaphoreState::Clear, Level::Clear) => self.done.is_some_and(served),
             _ => false,
         };
         if trails && info.is_some() {
@@ -413,10 +441,6 @@ impl SemaphoreSlot {
             }
             _ => {}
         }
-    }
-
-    fn done_last(&self) -> Option<Instant> {
-        self.done.back().copied()
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
@@ -461,22 +485,6 @@ impl SemaphoreSlot {
     pub fn info(&self) -> Option<&Info> {
         self.reading.as_ref()?.info.as_deref()
     }
-
-    /// Who asks, in words.
-    #[must_use]
-    pub fn who(&self) -> String {
-        match self.reading.as_ref().map(|reading| &reading.level) {
-            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
-                let one = |holder: &Holder| {
-                    let [uid, ..] = holder.uids;
-                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
-                };
-                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
-            }
-            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
-            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
-        }
-    }
 }
 
 fn burst(limit: RateLimit) -> usize {
@@ -485,10 +493,4 @@ fn burst(limit: RateLimit) -> usize {
 
 fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
-}
-
-/// `name=Tigro, node_id=!a1`.
-fn in_words(info: &Info) -> String {
-    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
-    fields.collect::<Vec<_>>().join(", ")
 }

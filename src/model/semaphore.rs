@@ -138,6 +138,15 @@ pub struct Semaphore {
     pub deed: Deed,
 }
 
+impl Semaphore {
+    /// Its rate limit, where that has to outlive the host's end.
+    #[must_use]
+    pub fn outlives(&self) -> Option<RateLimit> {
+        let mut deeds = self.cases.iter().map(|case| &case.deed).chain([&self.deed]);
+        self.rate_limit.filter(|_| deeds.any(|deed| matches!(deed, Deed::EndHost(_))))
+    }
+}
+
 /// An item of `cases`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {

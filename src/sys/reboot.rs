@@ -3,17 +3,18 @@
 use std::{fs, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use nix::{
+    poll::{PollTimeout, poll},
     sys::reboot::{RebootMode, reboot},
     unistd::{AccessFlags, eaccess},
 };
 
-use super::{SysError, subreaper};
+use super::{SysError, clock, subreaper};
 use crate::model::HostGoal;
 
 const TRIGGER: &str = "/proc/sysrq-trigger";
 /// `CAP_SYS_BOOT` (capabilities(7)).
 const CAP_SYS_BOOT: u32 = 22;
-/// The inode of the first PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// The inode of the first PID namespace (`PROC_PID_INIT_INO` of `proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Whether we are process 1, but not of the host. Where that cannot be told, we are not: the end of
@@ -32,6 +33,7 @@ pub fn write_all() {
 
 /// Ends the host at once (reboot(2)); in a PID namespace, its process 1 and with it everybody.
 /// Returns only when that is refused.
+#[must_use]
 pub fn end_host(goal: HostGoal) -> SysError {
     let mode = match goal {
         HostGoal::Reboot => RebootMode::RB_AUTOBOOT,
@@ -53,11 +55,25 @@ pub fn press(keys: &[u8], wait: Duration) -> Result<(), SysError> {
     let mut trigger = fs::OpenOptions::new().write(true).open(TRIGGER).map_err(failed)?;
     for (index, key) in keys.iter().enumerate() {
         if index > 0 {
-            std::thread::sleep(wait);
+            pause(wait);
         }
         trigger.write_all(&[*key]).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Nothing can cut it short: what it is for is the end.
+fn pause(wait: Duration) {
+    let end = clock::monotonic() + wait;
+    loop {
+        let left = end.since(clock::monotonic());
+        if left.is_zero() {
+            return;
+        }
+        // Rounded up, so that it is no loop; a signal may end it early.
+        let left = left.saturating_add(Duration::from_millis(1));
+        poll(&mut [], PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).ok();
+    }
 }
 
 /// Why reboot(2) would be refused, if it would.

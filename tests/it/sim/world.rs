@@ -278,6 +278,7 @@ impl World {
             | Action::EndTheRest(_)
             // No semaphore of it ends the host.
             | Action::EndHost { .. }
+            | Action::Remember { .. }
             | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }

@@ -203,6 +203,9 @@ impl Story {
                 format!("  {} by {}", end.goal, method.as_str(end.goal))
             }
             Action::EndHostNoMore(_) => "  no more of that method".to_owned(),
+            Action::Remember { semaphore, keep, .. } => {
+                format!("  remember semaphore:{semaphore}, {keep} times")
+            }
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
