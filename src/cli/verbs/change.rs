@@ -266,9 +266,10 @@ impl Progress {
         self.due();
     }
 
-    /// What else is waited for.
+    /// What else is waited for, now that the programs are as they are to be.
     fn note(&mut self, lines: &[LogLine]) {
         self.clear();
+        self.programs.clear();
         for line in lines.iter().filter(|_| !self.quiet) {
             tell(&render::escape(&line.text));
         }
