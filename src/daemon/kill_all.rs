@@ -133,9 +133,12 @@ impl Shell {
         let thread = thread::Builder::new().name("kill-all".into()).spawn(move || {
             all.extend(search.members());
             let unlisted = u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX);
-            let known = all.iter().take(LISTED_MAX);
-            let before = known.filter_map(|one| Some((one.process, processes::info(one)?)));
-            let before = before.collect();
+            let infos = processes::infos(&all);
+            let key = |process: Process| (process.pid.number(), process.start_time);
+            let by_id: BTreeMap<_, Process> =
+                all.iter().map(|one| (key(one.process), one.process)).collect();
+            let of = |info: ProcessInfo| Some((*by_id.get(&(info.pid, info.start_ticks))?, info));
+            let before = infos.into_iter().filter_map(of).collect();
             let step = Step::Looked { peer, order, before, unlisted, search };
             input::send(&queue, Input::KillAll(id, step));
         });
@@ -249,7 +252,7 @@ impl Shell {
             Reply::Killed(Box::new(KillReport {
                 schema_version: 1,
                 ended: ended.map(|(_, info)| info).collect(),
-                left: all.iter().take(LISTED_MAX).filter_map(processes::info).collect(),
+                left: processes::infos(&all),
                 unlisted,
                 programs,
             }))

@@ -16,6 +16,11 @@ use crate::{
 
 /// So many processes are listed at most.
 pub(super) const LISTED_MAX: usize = 4096;
+/// So much of command lines stands in one list, in bytes: an answer has to fit into what is kept
+/// for a client, and a control character takes six times its room there.
+const COMMANDS_MAX: usize = 256 * 1024;
+/// As much of a command line at the least.
+const COMMAND_LEAST: usize = 64;
 
 /// A process of ours, and what it is to the programs.
 #[derive(Clone, Debug)]
@@ -139,13 +144,38 @@ pub(super) fn list(all: &[Member]) -> ProcessList {
     ProcessList {
         schema_version: 1,
         clock_s: clock::since_boot().as_secs_f64(),
-        processes: all.iter().take(LISTED_MAX).filter_map(info).collect(),
+        processes: infos(all),
         unlisted: u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX),
         waiting: Vec::new(),
     }
 }
 
-pub(super) fn info(one: &Member) -> Option<ProcessInfo> {
+/// What is shown of these, as far as there is room.
+pub(super) fn infos(all: &[Member]) -> Vec<ProcessInfo> {
+    let mut infos: Vec<ProcessInfo> = all.iter().take(LISTED_MAX).filter_map(info).collect();
+    let room = COMMANDS_MAX.checked_div(infos.len()).unwrap_or_default().max(COMMAND_LEAST);
+    for one in &mut infos {
+        shorten(&mut one.command, room);
+    }
+    infos
+}
+
+/// Leaves so many bytes of a command line.
+fn shorten(command: &mut Vec<String>, room: usize) {
+    let mut left = room;
+    for (index, word) in command.iter_mut().enumerate() {
+        let Some(rest) = left.checked_sub(word.len().saturating_add(1)) else {
+            let end = word.char_indices().map(|(at, _)| at).take_while(|at| *at <= left).last();
+            word.truncate(end.unwrap_or(0));
+            word.push('…');
+            command.truncate(index.saturating_add(1));
+            return;
+        };
+        left = rest;
+    }
+}
+
+fn info(one: &Member) -> Option<ProcessInfo> {
     process_info(&one.process, one.program.as_ref(), one.kind)
 }
 
@@ -169,4 +199,25 @@ pub fn process_info(process: &Process, program: Option<&Name>, kind: Kind) -> Op
         command: portrait.command,
         name: portrait.name,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn a_command_line_is_cut_between_characters_and_so_that_it_is_seen() {
+        let cut = |words: &[&str], room| {
+            let mut command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            shorten(&mut command, room);
+            command
+        };
+        assert_eq!(cut(&["sleep", "1000"], 11), ["sleep", "1000"]);
+        assert_eq!(cut(&["sleep", "1000", "x"], 10), ["sleep", "1000…"]);
+        assert_eq!(cut(&["sleep", "1000"], 5), ["sleep…"]);
+        assert_eq!(cut(&["größe"], 3), ["gr…"]);
+        assert_eq!(cut(&["a", "b"], 0), ["…"]);
+        assert_eq!(cut(&[], 0), [""; 0]);
+        assert_eq!(cut(&["", "", ""], 2), ["", "", "…"]);
+    }
 }

@@ -397,6 +397,17 @@ fn shell(
         passed_over: false,
         exit: None,
     };
+    say_what_is_missing(&mut shell, place, open_files, site);
+    listen(&mut shell, &site.supervisor, place, queue);
+    Ok(shell)
+}
+
+fn say_what_is_missing(
+    shell: &mut Shell,
+    place: &Place,
+    open_files: Option<rlimit::Pair>,
+    site: &Site,
+) {
     if let Some(warning) = &place.warning {
         shell.note(LogLevel::Warn, warning.as_str());
     }
@@ -410,8 +421,6 @@ fn shell(
     if let Some(text) = shell.engine.warning_of_budget() {
         shell.note(LogLevel::Warn, text);
     }
-    listen(&mut shell, &site.supervisor, place, queue);
-    Ok(shell)
 }
 
 fn log_thread(

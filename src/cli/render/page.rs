@@ -78,17 +78,22 @@ pub(in crate::cli) fn page(
             row("PID file", path.clone());
         }
     }
-    if program.log_lost_bytes > 0 {
-        row("Output lost", size(program.log_lost_bytes));
-    }
-    if let Some(secs) = program.log_stuck_s {
-        row("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    for (label, value) in output(program) {
+        row(label, value);
     }
     out += &last_lines(lines, view);
     if let Some(hint) = hint(program) {
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// What is wrong with its output.
+fn output(program: &ProgramStatus) -> Vec<(&'static str, String)> {
+    let lost = program.log_lost_bytes;
+    let lost = (lost > 0).then(|| ("Output lost", size(lost)));
+    let waits = |secs| ("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    lost.into_iter().chain(program.log_stuck_s.map(waits)).collect()
 }
 
 /// Two lines each; their pids only, where that is all that is known.

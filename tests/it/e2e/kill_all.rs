@@ -282,7 +282,7 @@ fn of_all_who_look_like_a_program_only_the_copies_of_the_same_user_are_ended() {
     let child = fs::read_to_string(&child).unwrap().trim().to_owned();
     // Whoever asks, and has been started by something that is called so.
     let ask = |flag: &str| {
-        let script = format!("supervisor={}; $supervisor kill-all {flag}; echo $?", BINARY);
+        let script = format!("supervisor={BINARY}; $supervisor kill-all {flag}; echo $?");
         fs::create_dir_all(site.path("asks")).unwrap();
         fs::write(site.path("asks/reachy.py"), script).unwrap();
         let mut command = command(&site, &[]);
