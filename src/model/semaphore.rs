@@ -34,6 +34,17 @@ pub enum SemaphoreKind {
     File,
 }
 
+impl SemaphoreKind {
+    /// As in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flock => "flock",
+            Self::File => "file",
+        }
+    }
+}
+
 /// What is seen of a semaphore at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
@@ -154,6 +165,8 @@ pub enum Deed {
     Stop(Name),
     /// The site file is read again.
     Reload,
+    /// Nothing: it is a lock, by which scripts exclude each other.
+    Nothing,
 }
 
 impl std::fmt::Display for Deed {
@@ -162,6 +175,7 @@ impl std::fmt::Display for Deed {
             Self::Restart(name) => write!(f, "restart:{name}"),
             Self::Stop(name) => write!(f, "stop:{name}"),
             Self::Reload => f.write_str("reload"),
+            Self::Nothing => f.write_str("none"),
         }
     }
 }

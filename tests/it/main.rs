@@ -40,6 +40,7 @@ mod man;
 mod oracle;
 mod outside;
 mod packaging;
+mod raise;
 mod semaphore;
 mod semaphores;
 mod sim;

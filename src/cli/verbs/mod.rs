@@ -6,6 +6,7 @@ mod health;
 mod semaphore;
 mod status;
 
+pub(super) use semaphore::pair as info;
 use serde_json::json;
 
 use super::{
