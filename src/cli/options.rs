@@ -191,6 +191,8 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: SemaphoreVerb,
     },
+    /// Look at the host, the supervisor and the semaphores, and say what is wrong
+    Doctor,
     /// Stop all programs and the supervisor
     Shutdown {
         /// Kill at once

@@ -30,6 +30,7 @@ mod container;
 mod control;
 mod control_rules;
 mod coverage;
+mod doctor;
 mod e2e;
 mod examples;
 mod exhaustive;

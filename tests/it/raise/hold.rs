@@ -40,7 +40,8 @@ fn while_it_is_held_the_status_says_by_whom_and_nothing_is_done() {
     let holder = site.background(&hold(&["ask", "--", "sleep", "1000"]));
     site.wait_log("info  semaphore:ask: held by ");
     let status = json(&site.expect(0, &["semaphore", "status", "ask", "--json"]).out);
-    assert_eq!((&status["state"], &status["action"]), (&"RAISED".into(), &"none".into()));
+    assert_eq!(status["state"], "RAISED");
+    assert_eq!(status["action"], "none");
     assert_eq!(status["holders"][0]["pid"], holder.id());
     let page = site.expect(0, &["semaphore", "status", "ask"]).out;
     assert!(page.contains("        Does: nothing: it is a lock\n"), "{page}");

@@ -18,9 +18,8 @@ fn a_raise_is_accepted_and_its_files_are_gone() {
     assert!(line.contains("): name=Bot, node_id=0xFF, timestamp=2"), "{line}");
     until("both files are gone", || left(&site).is_empty());
     let document = json(&site.expect(0, &["semaphore", "raise", "ask", "--json"]).out);
-    assert_eq!((&document["result"], &document["action"]), {
-        (&"accepted".into(), &"restart:web".into())
-    });
+    assert_eq!(document["result"], "accepted");
+    assert_eq!(document["action"], "restart:web");
     assert_eq!(done(&site), 2);
 }
 
@@ -39,7 +38,8 @@ fn the_info_file_is_that_of_the_bot_and_for_the_signaller_alone_to_write() {
     assert_eq!(fs::metadata(&info).unwrap().permissions().mode() & 0o7777, 0o644);
     assert_eq!(fs::metadata(path(&site, "lock")).unwrap().permissions().mode() & 0o7777, 0o600);
     let status = json(&site.expect(0, &["semaphore", "status", "ask", "--json"]).out);
-    assert_eq!((&status["state"], &status["waits_for"]), (&"PENDING".into(), &"delay".into()));
+    assert_eq!(status["state"], "PENDING");
+    assert_eq!(status["waits_for"], "delay");
     assert_eq!(status["info"][0], serde_json::json!(["name", "Tigro"]));
     signal(&waiting, Signal::SIGTERM);
     assert_eq!(finish(waiting).code, Some(1));

@@ -15,14 +15,16 @@ fn how_it_stands_comes_first_and_then_what_happens_to_it_alone() {
         "{first}"
     );
     let state = json(&one.line());
-    assert_eq!((&state["name"], &state["state"]), (&"ask".into(), &"CLEAR".into()));
+    assert_eq!(state["name"], "ask");
+    assert_eq!(state["state"], "CLEAR");
     site.expect(0, &["semaphore", "raise", "ask"]);
     // Nothing of web, which was restarted, nor of before.
     for event in ["semaphore.raised", "semaphore.acted", "semaphore.cleared"] {
         let line = all.line();
         assert!(line.contains(&format!("{event:<20} semaphore:ask: ")), "{line}");
         let line = json(&one.line());
-        assert_eq!((&line["source"], &line["name"]), (&event.into(), &"semaphore:ask".into()));
+        assert_eq!(line["source"], event);
+        assert_eq!(line["name"], "semaphore:ask");
     }
 }
 
