@@ -57,6 +57,9 @@ pub enum Request {
     Events(EventsQuery),
     /// Cancel what a semaphore asks for, and remove its files.
     ClearSemaphore(SemaphoreName),
+    /// What happens to a semaphore from now on, for whoever raises it. Reply: [`Reply::Lines`], as
+    /// they come.
+    FollowSemaphore(SemaphoreName),
     /// Stop the site and end. Reply when it begins.
     Shutdown(Shutdown),
     /// Version, pid, name.
@@ -79,6 +82,7 @@ impl Request {
             Self::Logs(_) => "logs",
             Self::Events(_) => "events",
             Self::ClearSemaphore(_) => "clear_semaphore",
+            Self::FollowSemaphore(_) => "follow_semaphore",
             Self::Shutdown(_) => "shutdown",
             Self::Version(_) => "version",
         }
@@ -95,7 +99,11 @@ impl Request {
             | Self::Reset(_)
             | Self::ClearSemaphore(_)
             | Self::Shutdown(_) => true,
-            Self::Status(_) | Self::Logs(_) | Self::Events(_) | Self::Version(_) => false,
+            Self::Status(_)
+            | Self::Logs(_)
+            | Self::Events(_)
+            | Self::FollowSemaphore(_)
+            | Self::Version(_) => false,
         }
     }
 }

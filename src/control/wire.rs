@@ -27,7 +27,7 @@ pub const NO_SUCH_METHOD: i32 = -32601;
 pub const INVALID_PARAMS: i32 = -32602;
 
 /// The verbs that a request can name.
-pub const METHODS: [&str; 12] = [
+pub const METHODS: [&str; 14] = [
     "status",
     "start",
     "stop",
@@ -38,6 +38,8 @@ pub const METHODS: [&str; 12] = [
     "reset",
     "logs",
     "events",
+    "clear_semaphore",
+    "follow_semaphore",
     "shutdown",
     "version",
 ];
@@ -178,6 +180,7 @@ fn parse(method: &str, line: &[u8]) -> Option<serde_json::Result<Request>> {
         "logs" => optional::<LogsQuery>(line).map(Request::Logs),
         "events" => optional::<EventsQuery>(line).map(Request::Events),
         "clear_semaphore" => required::<SemaphoreName>(line).map(Request::ClearSemaphore),
+        "follow_semaphore" => required::<SemaphoreName>(line).map(Request::FollowSemaphore),
         "shutdown" => optional::<Shutdown>(line).map(Request::Shutdown),
         "version" => optional::<Empty>(line).map(Request::Version),
         _ => return None,

@@ -101,8 +101,8 @@ struct Shell {
     loader: loader::Loader,
     /// Threads that look for what is stale in /dev/shm.
     sweeps: shm::Sweeps,
-    /// Clients that follow the events.
-    followers: BTreeSet<RequestId>,
+    /// Clients that follow the events; of one subject, or of all.
+    followers: BTreeMap<RequestId, Option<String>>,
     /// Who was refused lately: said once a minute.
     refusals: requests::Refusals,
     /// The level that the command line asks for, whatever the site says.

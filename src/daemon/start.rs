@@ -382,7 +382,7 @@ fn shell(
         config: Some(loader.name()),
         loader,
         sweeps: super::shm::Sweeps::default(),
-        followers: BTreeSet::new(),
+        followers: BTreeMap::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,
         started: started.0,

@@ -68,7 +68,11 @@ impl Engine {
             }
             Request::ClearSemaphore(which) => self.clear_semaphore(id, peer, &which, at, out),
             // Answered by the shell, which has the clock, the logs and the ring of events.
-            Request::Status(_) | Request::Logs(_) | Request::Events(_) | Request::Version(_) => {}
+            Request::Status(_)
+            | Request::Logs(_)
+            | Request::Events(_)
+            | Request::FollowSemaphore(_)
+            | Request::Version(_) => {}
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use mini_supervisor::{
     control::{
         Change, Empty, EventsQuery, LogLine, LogsQuery, Outcome, ProgramOutcome, Refusal,
-        RefusalCode, ReloadSite, Reply, Request, SendSignal, Shutdown, StateWord, Targets,
+        RefusalCode, ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, StateWord,
+        Targets,
         wire::{self, Call, Id, Message},
     },
     model::{Signal, WallTime},
@@ -58,6 +59,8 @@ fn request() -> impl Strategy<Value = Request> {
         targets().prop_map(Request::Reset),
         logs.prop_map(Request::Logs),
         any::<bool>().prop_map(|follow| Request::Events(EventsQuery { follow })),
+        "[a-z]{1,8}".prop_map(|name| Request::ClearSemaphore(SemaphoreName { name })),
+        "[a-z]{1,8}".prop_map(|name| Request::FollowSemaphore(SemaphoreName { name })),
         any::<bool>().prop_map(|force| Request::Shutdown(Shutdown { force })),
         Just(Request::Version(Empty {})),
     ]

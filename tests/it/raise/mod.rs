@@ -10,6 +10,7 @@ mod hold;
 mod hostile;
 mod originals;
 mod raising;
+mod requests;
 mod unattended;
 mod watch;
 

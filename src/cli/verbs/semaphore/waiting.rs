@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     control::{
-        EventsQuery, LogLine, Reply, Request, SemaphoreStatus, SemaphoreWord,
+        LogLine, Reply, Request, SemaphoreName, SemaphoreStatus, SemaphoreWord,
         wire::{Id, Message},
     },
     model::{Human, Instant, WallTime},
@@ -86,11 +86,12 @@ impl Waiting<'_> {
         let lost =
             |e: std::io::Error| Failure::new(1, "lost", format!("cannot {}: {e}", self.what));
         events.interrupted_by(self.interrupts).map_err(lost)?;
-        let id = events.send(&Request::Events(EventsQuery { follow: true }))?;
+        let name = self.target.name.clone();
+        let id = events.send(&Request::FollowSemaphore(SemaphoreName { name }))?;
         let mut follow = Follow { events, id, ask };
         loop {
             match follow.events.next(Some(TICK * 10))? {
-                // What has been until now comes first, in one message.
+                // That it begins.
                 Seen::Message(Message::Lines(Id::Number(n), _, _)) if n == id => {
                     return Ok(Ok(follow));
                 }
