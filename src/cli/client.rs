@@ -27,6 +27,7 @@ use crate::control::{
     paths::{self, Surroundings},
     wire::{self, Id, Message},
 };
+use crate::model::Name;
 
 /// How long a supervisor may take to accept a connection, in seconds.
 const CONNECT_SECONDS: i64 = 5;
@@ -118,9 +119,13 @@ impl Client {
 
     /// From now on Ctrl-C is seen by [`Client::next`] instead of ending the process.
     pub(super) fn catch_interrupts(&mut self) -> io::Result<()> {
-        let (ours, handlers) = UnixStream::pair()?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, handlers)?;
-        self.interrupts = Some(ours);
+        self.interrupts = Some(caught(&[signal_hook::consts::SIGINT])?);
+        Ok(())
+    }
+
+    /// What becomes readable there is seen by [`Client::next`] as well.
+    pub(super) fn interrupted_by(&mut self, interrupts: &UnixStream) -> io::Result<()> {
+        self.interrupts = Some(interrupts.try_clone()?);
         Ok(())
     }
 
@@ -223,6 +228,16 @@ impl Client {
     }
 }
 
+/// Becomes readable, and stays so, when one of these signals has come: they end the process no
+/// longer.
+pub(super) fn caught(signals: &[i32]) -> io::Result<UnixStream> {
+    let (ours, handlers) = UnixStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, handlers.try_clone()?)?;
+    }
+    Ok(ours)
+}
+
 /// What may be wrong when a message cannot be read.
 pub(super) const OTHER_VERSION: &str =
     "the supervisor that runs may be of another version; see supervisor version";
@@ -280,7 +295,12 @@ fn running(surroundings: &Surroundings) -> Vec<PathBuf> {
     }
     for base in paths::searched(surroundings) {
         let Ok(entries) = fs::read_dir(&base) else { continue };
-        all.extend(entries.flatten().map(|entry| entry.path().join(paths::SOCKET)));
+        // What has no name of a site is something else: the locks of programs.
+        let is_site = |entry: &fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| Name::new(name).is_ok())
+        };
+        let sites = entries.flatten().filter(is_site);
+        all.extend(sites.map(|entry| entry.path().join(paths::SOCKET)));
     }
     all.sort();
     all.dedup();

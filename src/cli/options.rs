@@ -177,6 +177,8 @@ pub(super) enum Verb {
         #[arg(value_parser = NonEmpty::new())]
         name: Option<String>,
     },
+    /// Show the processes of the programs, and what these have left behind
+    Ps(PsArgs),
     /// Show lines of the programs' output
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),
@@ -186,16 +188,24 @@ pub(super) enum Verb {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Show a semaphore, or cancel what is asked for by it
+    /// Ask for something by a semaphore, hold it, look at it, or cancel what is asked for
     Semaphore {
         #[command(subcommand)]
         verb: SemaphoreVerb,
     },
+    /// Look at the host, the supervisor and the semaphores, and say what is wrong
+    Doctor,
     /// Stop all programs and the supervisor
     Shutdown {
         /// Kill at once
         #[arg(long)]
         force: bool,
+    },
+    /// Stop all programs and end what they have left behind: lists them first and asks
+    KillAll {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Make the users, directories and systemd unit of the site
     Install(InstallArgs),
@@ -232,6 +242,48 @@ pub(super) enum SemaphoreVerb {
         #[arg(value_parser = NonEmpty::new())]
         name: String,
     },
+    /// Ask for what it does, and wait until that is accepted
+    Raise(RaiseArgs),
+    /// Hold its lock while a command runs; the exit code is that of the command
+    Hold(HoldArgs),
+    /// Show how it stands, and then what happens to it
+    Watch {
+        /// Its name; without, all of them
+        #[arg(value_parser = NonEmpty::new())]
+        name: Option<String>,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RaiseArgs {
+    /// Its name
+    #[arg(value_parser = NonEmpty::new())]
+    pub(super) name: String,
+    /// A line for its info file; may be repeated. The name of whoever asks and the time are added
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::verbs::info)]
+    pub(super) info: Vec<(String, String)>,
+    /// Take it back when it is not accepted in so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct HoldArgs {
+    /// A semaphore whose `action` is `none`, or the path of a lock file
+    #[arg(value_parser = NonEmpty::new())]
+    pub(super) name: String,
+    /// Do not wait for another holder
+    #[arg(long, conflicts_with = "timeout")]
+    pub(super) no_wait: bool,
+    /// Wait for another holder at most so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    /// The exit code when another one holds it
+    #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
+    pub(super) conflict_exit_code: u8,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -249,6 +301,22 @@ pub(super) struct Names {
     /// Names, `'glob*'`, `tag:T` or `all`
     #[arg(required = true, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(super) names: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PsArgs {
+    /// Names, `'glob*'`, `tag:T` or `all`
+    #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(super) names: Vec<String>,
+    /// Only what belongs to no living instance of its program
+    #[arg(long)]
+    pub(super) orphans: bool,
+    /// Show them again and again, measured in between
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// Measure the processor for so long; 0: say what each has used in its whole life
+    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "500ms")]
+    pub(super) interval: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -286,6 +354,9 @@ pub(super) struct StartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -307,6 +378,9 @@ pub(super) struct RestartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -106,8 +106,17 @@ pub struct SemaphoreStatus {
     pub state: SemaphoreWord,
     /// In words.
     pub reason: String,
-    /// What it does: `restart:web`.
+    /// What it does: `restart:web`; `none`, a mere lock.
     pub action: String,
+    /// `flock` or `file`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// User and group of the lock file, where it is made; nobody's else counts.
+    #[serde(default)]
+    pub owner: Option<(u32, u32)>,
+    /// The mode of the lock file, where it is made.
+    #[serde(default)]
+    pub mode: u32,
     /// The lock, or the file.
     pub path: String,
     /// Where whoever asks says more.
@@ -122,6 +131,9 @@ pub struct SemaphoreStatus {
     pub last_raised: Option<WallTime>,
     /// While it is pending: when it is done, seconds from now.
     pub next_in_s: Option<f64>,
+    /// While it is pending: what it waits for: `debounce`, `delay`, `min_uptime`, `rate_limit`.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// For people.
     pub description: Option<String>,
 }
@@ -219,6 +231,36 @@ pub struct ProgramStatus {
     /// For how long a log file of it has not been written although it should have been, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_stuck_s: Option<f64>,
+    /// The lock of a program that runs once at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockStatus>,
+}
+
+/// The lock of a program that runs once at the most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockStatus {
+    /// The lock file.
+    pub path: String,
+    /// Who has it.
+    pub state: LockWord,
+    /// Whoever has it, if it is not this program and can be seen.
+    pub holder: Option<HolderStatus>,
+    /// Where its pid is written.
+    pub pid_file: Option<String>,
+}
+
+/// Who has the lock of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockWord {
+    /// This program.
+    Held,
+    /// Nobody.
+    Free,
+    /// Somebody else.
+    Taken,
+    /// It cannot be looked at.
+    Unknown,
 }
 
 /// How a run ended.

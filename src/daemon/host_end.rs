@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::{Event, RunId},
-    model::{Deed, Exit, HostEnd, LogLevel, Method, Semaphore, Signal},
+    model::{Exit, HostEnd, LogLevel, Method, Semaphore, Signal},
     sys::{
         child::Peeked,
         reboot,
@@ -78,7 +78,11 @@ impl Shell {
 
     fn by_syscall(&self, run: RunId, end: &Arc<HostEnd>) -> Result<(), Arc<str>> {
         let (goal, limit) = (end.goal, end.timeout);
+        let kept = self.memory.written();
         self.in_a_thread(run, move || {
+            if let Some(kept) = kept {
+                kept.recv_timeout(limit / 2).ok();
+            }
             let (done, is_done) = bounded(1);
             let writing = thread::Builder::new().name("sync".into()).spawn(move || {
                 reboot::write_all();
@@ -86,7 +90,7 @@ impl Shell {
             });
             if writing.is_ok() {
                 // A disk that does not take it is no reason to stay.
-                is_done.recv_timeout(limit).ok();
+                is_done.recv_timeout(limit / 2).ok();
             }
             Err(reboot::end_host(goal).to_string().into())
         })
@@ -132,9 +136,7 @@ impl Shell {
         if reboot::is_contained() {
             return;
         }
-        let cases = semaphore.cases.iter().map(|case| &case.deed);
-        for deed in cases.chain([&semaphore.deed]) {
-            let Deed::EndHost(end) = deed else { continue };
+        for end in semaphore.ends_of_host() {
             let (goal, missing) = (end.goal, obstacles(end));
             let why: Vec<String> =
                 missing.iter().map(|(method, why)| format!("{method} ({why})")).collect();

@@ -89,10 +89,20 @@ impl Shell {
                     if let Some(control) = &self.control {
                         control.lines(id, lines);
                     }
-                    self.followers.insert(id);
+                    self.followers.insert(id, None);
                 } else {
                     self.reply(id, Reply::Lines(lines));
                 }
+            }
+            Request::FollowSemaphore(which) => {
+                if !self.engine.semaphores().any(|one| one.settings.name.as_str() == which.name) {
+                    return self.reply(id, self.engine.no_such_semaphore(&which.name));
+                }
+                if let Some(control) = &self.control {
+                    // That it begins.
+                    control.lines(id, Vec::new());
+                }
+                self.followers.insert(id, Some(format!("{SEMAPHORE}{}", which.name)));
             }
             Request::Version(_) => {
                 let reply = Reply::Version(VersionInfo {
@@ -103,6 +113,8 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
+            Request::Processes(query) => self.processes_request(id, &query),
+            Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)
             | Request::Restart(_)
@@ -165,6 +177,9 @@ impl Shell {
                 let (out, err) = (account.stdout, account.stderr);
                 status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
                 status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
+            }
+            if ids.len() == 1 {
+                status.lock = self.lock_status(slot.id);
             }
             programs.push(status);
         }

@@ -220,7 +220,7 @@ impl Engine {
         let Some(method) = down.method(index) else { return self.none_worked(at, out) };
         let limit = down.end.timeout;
         let takes = match method {
-            // It writes to the disks first, which has the same limit of its own.
+            // It writes to the disks first, which has the limit to itself.
             Method::Syscall => limit.saturating_mul(2),
             Method::SysRq => limit.saturating_add(down.end.sysrq.takes()),
             Method::Systemctl | Method::Shutdown | Method::Command => limit,

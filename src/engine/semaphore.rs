@@ -16,9 +16,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SemaphoreNews, permitted::Permitted};
+use super::{SemaphoreNews, permitted::Permitted, semaphore_view::in_words};
 use crate::model::{
-    Case, Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
+    Case, Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
     WallTime,
 };
 
@@ -107,8 +107,10 @@ pub struct SemaphoreSlot {
     served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
     served_info: Option<Written>,
-    /// The times it was done lately, for the rate limit.
-    done: VecDeque<Instant>,
+    /// When it was done last.
+    done: Option<Instant>,
+    /// What counts for the rate limit: until when each time that it was done does.
+    counted: VecDeque<Instant>,
     /// What it asks for was begun, and is accepted or given up later; the file that asked.
     acting: Option<Begun>,
 }
@@ -150,7 +152,8 @@ impl SemaphoreSlot {
             armed: now,
             served_file: None,
             served_info: None,
-            done: VecDeque::new(),
+            done: None,
+            counted: VecDeque::new(),
             acting: None,
         }
     }
@@ -293,6 +296,12 @@ impl SemaphoreSlot {
         }
         self.last_raised = Some(wall);
         let by = self.who();
+        if self.settings.deed == Deed::Nothing {
+            self.serve();
+            self.state = SemaphoreState::Served { at: now };
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Held { by: by.into() }));
+            return;
+        }
         let info = self.info().map(in_words).unwrap_or_default();
         let (at, why) = self.time_of(now, now);
         let hold = (at > now).then(|| (why, at.since(now)));
@@ -322,9 +331,9 @@ impl SemaphoreSlot {
             later(since + INFO_WAIT, Hold::Info);
         }
         if let Some(limit) = settings.rate_limit {
-            let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
+            let recent = self.counted.iter().rev().filter(|until| **until > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
-                later(*oldest + limit.interval, Hold::Rate);
+                later(*oldest, Hold::Rate);
             }
         }
         found
@@ -335,10 +344,9 @@ impl SemaphoreSlot {
         self.acting = Some(Begun(self.files().0));
         self.serve();
         self.state = SemaphoreState::Served { at: now };
-        self.done.push_back(now);
-        let burst = self.settings.rate_limit.map_or(1, burst);
-        while self.done.len() > burst {
-            self.done.pop_front();
+        self.done = Some(now);
+        if let Some(limit) = self.settings.rate_limit {
+            self.count(now + limit.interval, burst(limit));
         }
         let text = deed.to_string().into();
         out.push(SemaphoreEffect::Record(SemaphoreNews::Acted { deed: text }));
@@ -346,6 +354,26 @@ impl SemaphoreSlot {
         out.push(SemaphoreEffect::Do(deed));
         if !later {
             self.accepted(out);
+        }
+    }
+
+    fn count(&mut self, until: Instant, most: usize) {
+        self.counted.push_back(until);
+        while self.counted.len() > most {
+            self.counted.pop_front();
+        }
+    }
+
+    /// It was done at these times, oldest first, before we were started. A clock that was set
+    /// since then makes none of them older than it is.
+    pub fn recall(&mut self, times: &[WallTime], (now, wall): (Instant, WallTime)) {
+        let Some(limit) = self.settings.rate_limit else { return };
+        for time in times {
+            let age = Duration::from_millis(wall.0.saturating_sub(time.0).try_into().unwrap_or(0));
+            let left = limit.interval.saturating_sub(age);
+            if !left.is_zero() {
+                self.count(now + left, burst(limit));
+            }
         }
     }
 
@@ -405,7 +433,7 @@ impl SemaphoreSlot {
                 self.served_file == Some(*file)
             }
             (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
-            (SemaphoreState::Clear, Level::Clear) => self.done_last().is_some_and(served),
+            (SemaphoreState::Clear, Level::Clear) => self.done.is_some_and(served),
             _ => false,
         };
         if trails && info.is_some() {
@@ -419,10 +447,6 @@ impl SemaphoreSlot {
             }
             _ => {}
         }
-    }
-
-    fn done_last(&self) -> Option<Instant> {
-        self.done.back().copied()
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
@@ -473,22 +497,6 @@ impl SemaphoreSlot {
     pub fn info(&self) -> Option<&Info> {
         self.reading.as_ref()?.info.as_deref()
     }
-
-    /// Who asks, in words.
-    #[must_use]
-    pub fn who(&self) -> String {
-        match self.reading.as_ref().map(|reading| &reading.level) {
-            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
-                let one = |holder: &Holder| {
-                    let [uid, ..] = holder.uids;
-                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
-                };
-                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
-            }
-            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
-            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
-        }
-    }
 }
 
 fn burst(limit: RateLimit) -> usize {
@@ -497,10 +505,4 @@ fn burst(limit: RateLimit) -> usize {
 
 fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
-}
-
-/// `name=Tigro, node_id=!a1`.
-fn in_words(info: &Info) -> String {
-    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
-    fields.collect::<Vec<_>>().join(", ")
 }

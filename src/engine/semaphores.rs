@@ -10,7 +10,7 @@ use crate::{
     control::{
         Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName, SemaphoreStatus, SemaphoreWord,
     },
-    model::{Deed, Instant, Name, Reading, Site},
+    model::{Deed, Instant, Name, Reading, Site, WallTime},
 };
 
 impl Engine {
@@ -155,11 +155,30 @@ impl Engine {
         for effect in effects {
             match effect {
                 SemaphoreEffect::Record(news) => Self::tell(name, news, out),
-                SemaphoreEffect::Do(deed) => self.carry_out(name, &deed, at, out),
+                SemaphoreEffect::Do(deed) => {
+                    self.remember(name, at, out);
+                    self.carry_out(name, &deed, at, out);
+                }
                 SemaphoreEffect::Acknowledge { .. } => {
                     self.acknowledge(name, vec![effect], out);
                 }
             }
+        }
+    }
+
+    /// What ends the host ends us and what we know: its rate limit is to outlive that.
+    fn remember(&self, name: &Name, at: At, out: &mut Actions) {
+        let Some(slot) = self.semaphores.get(name) else { return };
+        if let Some(limit) = slot.settings.outlives() {
+            let keep = usize::try_from(limit.burst).unwrap_or(usize::MAX);
+            out.push(Action::Remember { semaphore: name.clone(), at: at.wall, keep });
+        }
+    }
+
+    /// A semaphore was served at these times before we were started.
+    pub fn recall(&mut self, name: &Name, times: &[WallTime], now: (Instant, WallTime)) {
+        if let Some(slot) = self.semaphores.get_mut(name) {
+            slot.recall(times, now);
         }
     }
 
@@ -198,6 +217,7 @@ impl Engine {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
                 return;
             }
+            Deed::Nothing => return,
         };
         // It was in the site when the file was read, and goes just now; or it is disabled.
         let slot = self.names.get(program).and_then(|id| self.slot(*id));
@@ -209,7 +229,7 @@ impl Engine {
         match deed {
             Deed::Restart(_) => self.restart_by_hand(vec![id], false, at, out),
             Deed::Stop(_) => self.stop_by_hand(&[id], false, at, out),
-            Deed::Reload | Deed::EndHost(_) => {}
+            Deed::Reload | Deed::EndHost(_) | Deed::Nothing => {}
         }
     }
 }

@@ -170,3 +170,39 @@ fn a_bot_that_asks_at_each_start_waits_for_min_uptime() {
     assert_eq!(site.program("web").state, StateWord::Running);
     shut_down(site);
 }
+
+/// S0-56: the rate limit outlives the end that it counts.
+#[test]
+fn how_often_it_was_asked_is_known_after_the_end() {
+    if !possible() {
+        return;
+    }
+    let action = "rate_limit: {burst: 2, interval: 1h}, action: {reboot: {methods: [syscall]}}";
+    let mut site = asking(action, "exit 0").supervisor("state_dir: DIR/state").start();
+    for _ in 0..2 {
+        ask(&mut site);
+        assert_eq!(site.code(), 128 + 1);
+        site = site.again();
+    }
+    ask(&mut site);
+    let status =
+        site.wait_for("it waits", |status| status.semaphores[0].state == SemaphoreWord::Pending);
+    assert!(status.semaphores[0].reason.contains("(rate_limit)"), "{status:?}");
+    let left = status.semaphores[0].next_in_s.unwrap();
+    assert!((3000.0..=3600.0).contains(&left), "{left}");
+    shut_down(site);
+}
+
+#[test]
+fn a_disk_that_keeps_nothing_is_told_of_and_stops_no_reboot() {
+    if !possible() {
+        return;
+    }
+    let action = "rate_limit: {burst: 2, interval: 1h}, action: {reboot: {methods: [syscall]}}";
+    let plan = asking(action, "exit 0").supervisor("state_dir: /proc/nothing");
+    let mut site = plan.start();
+    ask(&mut site);
+    assert_eq!(site.code(), 128 + 1);
+    let log = site.stderr.text();
+    assert!(log.contains("how often a reboot was asked for cannot be kept"), "{log}");
+}

@@ -8,12 +8,12 @@ use super::{
 /// The disk is asked for nothing but what the test is about.
 const QUIET: &str = "mount -o remount,noatime /";
 
-/// The bot is there already, and asks when it is told to; what it needs was read before.
+/// The bot is there already, and asks when it is told to, without any command: when a disk is gone,
+/// the kernel forgets what it knew of it.
 const BOT: &str = "
-flock /dev/shm/other sleep 0
 touch /dev/shm/bot
 read line </run/go
-exec flock -n /dev/shm/down.lock sleep 1000
+: >/dev/shm/down
 ";
 
 /// A guest in which all runs, with a disk that is in order yet.
@@ -21,12 +21,12 @@ fn guest(methods: &str) -> Option<Guest> {
     let site = format!(
         "version: 1\nsupervisor: {{name: site, lock_memory: true}}\ndefaults: {{user: root}}\n\
          programs:\n  web: {{command: [sleep, '1000']}}\n\
-         semaphores:\n  down:\n    path: /dev/shm/down.lock\n    allow: {{users: [bot]}}\n    \
+         semaphores:\n  down:\n    path: /dev/shm/down\n    type: file\n    allow: {{users: [bot]}}\n    \
          action: {{reboot: {{methods: {methods}, timeout: 1s, grace: 2s, sysrq: {{wait: 200ms}}}}}}\n"
     );
     let plan = Plan::new()?.file("/etc/site.yaml", &site).at_boot(QUIET);
     let plan = plan.script("/sbin/systemctl", "exit 0").script("/bin/bot", BOT);
-    let mut guest = plan.command("/usr/bin/flock").boot();
+    let mut guest = plan.boot();
     guest.start("supervisor -c /etc/site.yaml");
     guest.wait_for_count("semaphore:down: armed", 1);
     guest.wait_for_count("web: started", 1);

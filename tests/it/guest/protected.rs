@@ -149,3 +149,33 @@ fn where_root_may_not_open_files_of_others_signallers_may_come_later() {
 fn nor_in_directories_of_a_group_and_signallers_may_come_later() {
     supervisor_first(2);
 }
+
+/// S0-08: whether we or somebody else has made the file, and although `O_CREAT` is refused to root.
+#[test]
+fn the_verb_raises_whoever_has_made_the_file() {
+    let Some(mut guest) = guest(0) else { return };
+    guest.start("supervisor -c /etc/site.yaml");
+    for name in ["known", "free"] {
+        guest.wait_for_count(&format!("semaphore:{name}: armed"), 1);
+    }
+    let mut times = 0;
+    for value in 0..=2 {
+        guest.sh(&format!("sysctl -w fs.protected_regular={value}"));
+        times += 1;
+        raise(&mut guest, "root", "known", 2 * times - 1);
+        raise(&mut guest, "bot", "known", 2 * times);
+        guest.sh("su other -c 'touch /dev/shm/free.lock'");
+        raise(&mut guest, "root", "free", 2 * times - 1);
+        raise(&mut guest, "bot", "free", 2 * times);
+    }
+    finish(guest, 12);
+}
+
+/// It is accepted, once, and then nobody asks any more.
+fn raise(guest: &mut Guest, user: &str, name: &str, times: usize) {
+    let verb = format!("supervisor -c /etc/site.yaml semaphore raise --timeout 60s {name}");
+    guest.sh(&format!("su {user} -c '{verb}'"));
+    acted(guest, name, times);
+    let status = format!("supervisor -c /etc/site.yaml semaphore status {name}");
+    guest.sh(&format!("until {status} >/dev/null; [ $? = 1 ]; do usleep 50000; done"));
+}
