@@ -83,6 +83,11 @@ impl Shell {
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledge(&watched, (file, info));
             }
+            Action::KillAllBegins(id) => self.kill_all_begins(id),
+            Action::EndTheRest(id) => self.end_the_rest(id),
+            Action::Remember { semaphore, at, keep } => self.remember(&semaphore, at, keep),
+            Action::EndHost { run, method, end } => self.end_host(run, method, &end),
+            Action::EndHostNoMore(run) => self.leave_host(run),
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -175,6 +180,7 @@ impl Shell {
         let pid = child.pid().number();
         self.children.insert(children::key(run), child);
         self.runs.insert(run, id);
+        self.names_of_runs.insert(run, program.name.clone());
         self.capture(&program, order, ready.pipes);
         match pipe {
             None => self.child_event(id, run, ChildEvent::Spawned { pid }),
@@ -321,12 +327,16 @@ impl Shell {
 
     /// A child of ours has ended and is not reaped yet: its group can still be signalled.
     fn ended(&mut self, run: RunId, peeked: Peeked) {
+        if self.host_command_ended(run, peeked) {
+            return;
+        }
         if self.unreported.contains_key(&run) {
             // It has said why it could not be executed, or was killed before.
             self.read_report(run);
         }
         if self.stillborn.remove(&run) {
             self.runs.remove(&run);
+            self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
             self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
@@ -371,6 +381,7 @@ impl Shell {
             self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             self.forget_main(run);
+            self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
             }

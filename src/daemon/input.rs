@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{conditions::Met, control::ControlEvent, logs::LogReport};
 use crate::{
+    control::RequestId,
     engine::{Event, Record, RunId},
     plan::ProgramId,
     sys::signals,
@@ -62,6 +63,8 @@ pub(super) enum Input {
     Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
+    /// What a thread has done for a `kill-all`.
+    KillAll(RequestId, super::kill_all::Step),
     /// What a supervisor before us has left has ended, or its time is over.
     LeftoversEnded,
     /// A thread that we cannot be without has ended.

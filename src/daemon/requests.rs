@@ -103,6 +103,8 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
+            Request::Processes(query) => self.processes_request(id, &query),
+            Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)
             | Request::Restart(_)
@@ -128,7 +130,7 @@ impl Shell {
         names: &[String],
         now: Instant,
     ) -> Result<(Vec<SemaphoreStatus>, Option<Vec<String>>), Reply> {
-        let all = || self.engine.semaphores().map(|slot| slot.status(now));
+        let all = || self.engine.semaphore_statuses(now);
         if names.is_empty() {
             return Ok((all().collect(), Some(Vec::new())));
         }

@@ -78,6 +78,8 @@ pub enum Event {
         /// As in the action.
         run: RunId,
     },
+    /// What a method to end the host has come to: it will, or why it will not.
+    HostAnswered(RunId, Result<(), Arc<str>>),
     /// The lock of a program, and copies of it, were looked at.
     Claimed {
         /// Of which program.

@@ -28,6 +28,8 @@ pub(super) enum Verb {
     Start,
     Stop,
     Restart,
+    /// Stop, and then what was left behind is ended. It goes on when its client is gone.
+    KillAll,
 }
 
 impl Engine {
@@ -54,6 +56,11 @@ impl Engine {
                 }
                 continue;
             }
+            if operation.verb == Verb::KillAll {
+                out.push(Action::EndTheRest(id));
+                self.operations.remove(&id);
+                continue;
+            }
             let reply = Reply::Outcome(self.outcome_of(operation, true));
             if !self.bugs.lose_the_answer || operation.verb != Verb::Restart {
                 out.reply(id, reply);
@@ -71,15 +78,32 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            if let Some(operation) = self.operations.remove(&id) {
-                out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+            match self.operations.remove(&id) {
+                Some(operation) if operation.verb == Verb::KillAll => {
+                    out.push(Action::EndTheRest(id));
+                }
+                Some(operation) => {
+                    out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+                }
+                None => {}
             }
+        }
+    }
+
+    /// The client is gone: nobody is answered. What it began goes on.
+    pub(super) fn operation_gone(&mut self, id: RequestId) {
+        let ends = |op: &Operation| op.verb == Verb::KillAll;
+        if !self.operations.get(&id).is_some_and(ends) {
+            self.operations.remove(&id);
         }
     }
 
     /// The site is down: whoever still waits is answered.
     pub(super) fn end_operations(&mut self, out: &mut Actions) {
         for (id, operation) in std::mem::take(&mut self.operations) {
+            if operation.verb == Verb::KillAll {
+                continue; // answered when the rest has ended, too
+            }
             out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
         }
     }
@@ -100,7 +124,7 @@ impl Engine {
             }
             entry.ok = is_settled(operation.verb, slot, *mark)
                 && match operation.verb {
-                    Verb::Stop => slot.goal != Goal::Up,
+                    Verb::Stop | Verb::KillAll => slot.goal != Goal::Up,
                     Verb::Start | Verb::Restart => {
                         slot.is_ready() || slot.word() == StateWord::Running
                     }
@@ -128,7 +152,7 @@ pub(super) fn mark(slot: &Slot) -> u64 {
 
 fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
     match verb {
-        Verb::Stop => match slot.word() {
+        Verb::Stop | Verb::KillAll => match slot.word() {
             StateWord::Stopped | StateWord::Exited | StateWord::Fatal => true,
             // Wanted up again meanwhile: this stop is over.
             StateWord::Waiting

@@ -211,6 +211,19 @@ impl Slot {
         self.life().map(|life| life.run)
     }
 
+    /// Whether a run is the one that it is about, a command around it included: what else there is
+    /// of it was left behind.
+    #[must_use]
+    pub fn holds(&self, run: RunId) -> bool {
+        if let State::Sweeping { run: present, .. } | State::Cleaning { run: present, .. } =
+            &self.state
+            && *present == run
+        {
+            return true;
+        }
+        self.present_run() == Some(run) || self.side.is_some_and(|side| side.run == run)
+    }
+
     /// Whether it is to be stopped although its child is not known to execute yet.
     #[must_use]
     pub fn is_stopped_while_spawning(&self) -> bool {

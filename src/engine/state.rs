@@ -73,6 +73,8 @@ pub enum StopWhy {
     Requirement(ProgramId),
     /// The supervisor stops.
     Shutdown,
+    /// The host goes down.
+    HostEnd,
     /// A reload removed it.
     Removed,
     /// A reload changed it.
@@ -94,6 +96,7 @@ impl StopWhy {
             | Self::Restart
             | Self::Requirement(_)
             | Self::Shutdown
+            | Self::HostEnd
             | Self::Removed
             | Self::Changed => false,
         }

@@ -109,6 +109,7 @@ impl Engine {
             super::StopWhy::Asked
             | super::StopWhy::Restart
             | super::StopWhy::Shutdown
+            | super::StopWhy::HostEnd
             | super::StopWhy::Removed
             | super::StopWhy::Changed
             | super::StopWhy::MaxRuntime

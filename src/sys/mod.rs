@@ -22,6 +22,7 @@ mod pid;
 pub mod pidfile;
 pub mod program_lock;
 pub mod random;
+pub mod reboot;
 pub mod resolve;
 pub mod rlimit;
 pub mod shm;

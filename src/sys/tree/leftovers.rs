@@ -32,6 +32,12 @@ impl Leftover {
         signal_process(&self.process, signal);
     }
 
+    /// The process, as it was found.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
     /// What it is called, and its pid: `web (pid 12)`.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -55,7 +61,8 @@ impl Leftover {
     }
 
     /// What was found, if it lives: the descriptor first, then whether it is still that process.
-    pub(super) fn open(process: Process) -> Option<Self> {
+    #[must_use]
+    pub fn open(process: Process) -> Option<Self> {
         let one = Self { process, fd: open_process(process.pid) };
         (!one.is_gone()).then_some(one)
     }

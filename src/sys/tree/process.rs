@@ -231,7 +231,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
 }
 
 /// `USER_HZ`, which is the same on all Linux ports that we are built for.
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 fn page_size() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();

@@ -92,7 +92,7 @@ impl World {
         let mut chance = Chance(seed);
         let faults = Faults::draw(&mut chance);
         let site = draw_site(&mut chance);
-        let around = Surroundings { seed, is_init: chance.is(20), bugs };
+        let around = Surroundings { seed, is_init: chance.is(20), is_contained: false, bugs };
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
         let mut world = Self {
             chance,
@@ -275,6 +275,13 @@ impl World {
             | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
+            // Nobody asks for the end of everything.
+            | Action::KillAllBegins(_)
+            | Action::EndTheRest(_)
+            // No semaphore of it ends the host.
+            | Action::EndHost { .. }
+            | Action::Remember { .. }
+            | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }
     }

@@ -18,6 +18,8 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod host;
+mod kill_all;
 mod order;
 mod reload;
 mod shm;
@@ -30,7 +32,10 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
+    control::{
+        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName,
+        Shutdown, Targets,
+    },
     engine::{
         Action, Actions, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role, RunId,
         SpawnFailure, Surroundings, Told,
@@ -59,7 +64,13 @@ pub(crate) fn play(programs: impl IntoIterator<Item = Program>, script: &str) ->
 
 /// The same; `load N` reads the N-th site.
 pub(crate) fn play_sites(sites: Vec<Site>, script: &str) -> String {
-    let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+    play_in(false, sites, script)
+}
+
+/// The same as process 1 of a container.
+fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
+    let (seed, is_init) = (1, is_contained);
+    let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let engine = Engine::new(&sites[0], around, (Instant(0), WallTime(0)));
     let mut story = Story {
         engine,
@@ -179,12 +190,22 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::KillAllBegins(id) => format!("  note who is there for {}", id.0),
+            Action::EndTheRest(id) => format!("  end the rest for {}", id.0),
             Action::Watch(name, _) => format!("  watch semaphore:{name}"),
             Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
             Action::Acknowledge { watched, .. } => {
                 format!("  acknowledge {}", watched.path.display())
             }
             Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
+            Action::EndHost { run, method, end } => {
+                self.runs.insert("host".to_owned(), run);
+                format!("  {} by {}", end.goal, method.as_str(end.goal))
+            }
+            Action::EndHostNoMore(_) => "  no more of that method".to_owned(),
+            Action::Remember { semaphore, keep, .. } => {
+                format!("  remember semaphore:{semaphore}, {keep} times")
+            }
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
@@ -219,6 +240,13 @@ impl Story {
             }
             ["main", who, pid] => {
                 self.child(who, ChildEvent::Main { pid: pid.parse().unwrap() });
+            }
+            ["works"] => self.give(Event::HostAnswered(self.runs["host"], Ok(()))),
+            ["refuses", why] => {
+                self.give(Event::HostAnswered(self.runs["host"], Err((*why).into())));
+            }
+            ["seen", who, rest @ ..] => {
+                self.give(Event::Seen((name(who), crate::semaphore::reading(rest))));
             }
             ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
@@ -262,6 +290,7 @@ impl Story {
                 let why = lines.join(" ").replace(" | ", "\n");
                 self.give(Event::NotLoaded { request: Some(RequestId(100)), why });
             }
+            ["client-gone"] => self.give(Event::RequestGone(RequestId(self.requests))),
             ["state"] => {
                 let states: Vec<String> = self
                     .engine
@@ -311,6 +340,13 @@ impl Story {
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
             "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
+            "kill-all" => {
+                let (dry_run, confirmed) = (false, words.contains(&"--yes"));
+                Request::KillAll(KillAll { dry_run, confirmed })
+            }
+            "clear" => {
+                Request::ClearSemaphore(SemaphoreName { name: words.first().unwrap().to_string() })
+            }
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
         };
@@ -350,7 +386,11 @@ fn reply_text(reply: &Reply) -> String {
         }
         Reply::Reloaded(difference) => format!("{difference:?}").replace("Difference ", ""),
         Reply::Done => "done".to_owned(),
-        Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
+        Reply::Status(_)
+        | Reply::Version(_)
+        | Reply::Processes(_)
+        | Reply::Killed(_)
+        | Reply::Lines(_) => "?".to_owned(),
     }
 }
 
