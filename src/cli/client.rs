@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{ffi::OsStrExt as _, net::UnixStream},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -280,7 +280,10 @@ fn running(surroundings: &Surroundings) -> Vec<PathBuf> {
     }
     for base in paths::searched(surroundings) {
         let Ok(entries) = fs::read_dir(&base) else { continue };
-        all.extend(entries.flatten().map(|entry| entry.path().join(paths::SOCKET)));
+        // No site has a name with a dot at its beginning.
+        let is_site = |entry: &fs::DirEntry| !entry.file_name().as_bytes().starts_with(b".");
+        let sites = entries.flatten().filter(is_site);
+        all.extend(sites.map(|entry| entry.path().join(paths::SOCKET)));
     }
     all.sort();
     all.dedup();
