@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt as _, net::UnixStream},
+        unix::net::UnixStream,
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -27,6 +27,7 @@ use crate::control::{
     paths::{self, Surroundings},
     wire::{self, Id, Message},
 };
+use crate::model::Name;
 
 /// How long a supervisor may take to accept a connection, in seconds.
 const CONNECT_SECONDS: i64 = 5;
@@ -280,8 +281,10 @@ fn running(surroundings: &Surroundings) -> Vec<PathBuf> {
     }
     for base in paths::searched(surroundings) {
         let Ok(entries) = fs::read_dir(&base) else { continue };
-        // No site has a name with a dot at its beginning.
-        let is_site = |entry: &fs::DirEntry| !entry.file_name().as_bytes().starts_with(b".");
+        // What has no name of a site is something else: the locks of programs.
+        let is_site = |entry: &fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| Name::new(name).is_ok())
+        };
         let sites = entries.flatten().filter(is_site);
         all.extend(sites.map(|entry| entry.path().join(paths::SOCKET)));
     }
