@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
@@ -76,7 +76,7 @@ pub enum Holder {
 }
 
 /// More than this is in no file of ours, in bytes.
-const MOST: u64 = 64;
+const MOST: usize = 64;
 
 const OPEN: OFlag = OFlag::O_RDWR
     .union(OFlag::O_NOFOLLOW)
@@ -155,7 +155,7 @@ impl ProgramLock {
         let (seconds, ms) = (now.0.div_euclid(1000), now.0.rem_euclid(1000));
         let text = format!("{pid}\n{seconds}.{ms:03}\n");
         // Longer text first: whoever reads between the two calls finds the pid in any case.
-        let length = u64::try_from(text.len()).unwrap_or(MOST);
+        let length = u64::try_from(text.len()).unwrap_or(0);
         let written =
             self.file.write_all_at(text.as_bytes(), 0).and_then(|()| self.file.set_len(length));
         if written.is_ok() {
@@ -329,26 +329,13 @@ fn lock(file: &File) -> nix::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// What a file says, up to a little more than is ever ours.
+/// What a file says, up to a little more than is ever ours. Its place in the file, which children
+/// share, does not move.
 fn said(file: &File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let from_start = FromStart { file, place: 0 };
-    from_start.take(MOST).read_to_end(&mut text)?;
+    let mut text = vec![0; MOST];
+    let read = file.read_at(&mut text, 0)?;
+    text.truncate(read);
     Ok(text)
-}
-
-/// Reads without a place of its own in the file: children share that.
-struct FromStart<'a> {
-    file: &'a File,
-    place: u64,
-}
-
-impl io::Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.place)?;
-        self.place = self.place.saturating_add(u64::try_from(read).unwrap_or(0));
-        Ok(read)
-    }
 }
 
 /// The pid in the first line.
