@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::{Event, RunId},
-    model::{Deed, Exit, HostEnd, LogLevel, Method, Semaphore, Signal},
+    model::{Exit, HostEnd, LogLevel, Method, Semaphore, Signal},
     sys::{
         child::Peeked,
         reboot,
@@ -130,9 +130,7 @@ impl Shell {
         if reboot::is_contained() {
             return;
         }
-        let cases = semaphore.cases.iter().map(|case| &case.deed);
-        for deed in cases.chain([&semaphore.deed]) {
-            let Deed::EndHost(end) = deed else { continue };
+        for end in semaphore.ends_of_host() {
             let (goal, missing) = (end.goal, obstacles(end));
             let why: Vec<String> =
                 missing.iter().map(|(method, why)| format!("{method} ({why})")).collect();

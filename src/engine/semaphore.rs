@@ -296,6 +296,12 @@ impl SemaphoreSlot {
         }
         self.last_raised = Some(wall);
         let by = self.who();
+        if self.settings.deed == Deed::Nothing {
+            self.serve();
+            self.state = SemaphoreState::Served { at: now };
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Held { by: by.into() }));
+            return;
+        }
         let info = self.info().map(in_words).unwrap_or_default();
         let (at, why) = self.time_of(now, now);
         let hold = (at > now).then(|| (why, at.since(now)));
