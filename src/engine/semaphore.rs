@@ -454,6 +454,12 @@ impl SemaphoreSlot {
             Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
             Level::Raised { file, owner, holders } => {
                 let refusal = match self.settings.watched.kind {
+                    // Who was served is about to end: his descriptors go before his lock does.
+                    SemaphoreKind::Flock
+                        if holders.is_empty() && self.served_file == Some(*file) =>
+                    {
+                        None
+                    }
                     SemaphoreKind::Flock => permitted.refusal(holders),
                     SemaphoreKind::File => permitted.refusal_of_owner(*owner),
                 };

@@ -34,6 +34,7 @@ mod doctor;
 mod e2e;
 mod examples;
 mod exhaustive;
+mod guest;
 mod logs;
 mod logs_faults;
 mod logs_hung;
