@@ -30,6 +30,10 @@ impl Shell {
                 }
             }
         }
+        let settings = self.engine.semaphores().find(|slot| slot.settings.name == name);
+        if let Some(settings) = settings.map(|slot| Arc::clone(&slot.settings)) {
+            self.look_at_methods(&settings);
+        }
         if let Some(semaphores) = &self.semaphores {
             semaphores.watch(name, (**watched).clone());
         }

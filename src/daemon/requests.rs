@@ -109,6 +109,8 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
+            Request::Processes(query) => self.processes_request(id, &query),
+            Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)
             | Request::Restart(_)
@@ -134,7 +136,7 @@ impl Shell {
         names: &[String],
         now: Instant,
     ) -> Result<(Vec<SemaphoreStatus>, Option<Vec<String>>), Reply> {
-        let all = || self.engine.semaphores().map(|slot| slot.status(now));
+        let all = || self.engine.semaphore_statuses(now);
         if names.is_empty() {
             return Ok((all().collect(), Some(Vec::new())));
         }
@@ -171,6 +173,9 @@ impl Shell {
                 let (out, err) = (account.stdout, account.stderr);
                 status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
                 status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
+            }
+            if ids.len() == 1 {
+                status.lock = self.lock_status(slot.id);
             }
             programs.push(status);
         }

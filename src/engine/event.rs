@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
     model::{Exit, Seen, Site},
@@ -76,6 +77,17 @@ pub enum Event {
         program: Option<ProgramId>,
         /// As in the action.
         run: RunId,
+    },
+    /// What a method to end the host has come to: it will, or why it will not.
+    HostAnswered(RunId, Result<(), Arc<str>>),
+    /// The lock of a program, and copies of it, were looked at.
+    Claimed {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+        /// What was found.
+        what: Claimed,
     },
     /// A semaphore was looked at.
     Seen(Seen),

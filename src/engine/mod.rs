@@ -6,15 +6,20 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod after;
 mod birth;
 mod bugs;
 mod down;
 mod event;
 mod forking;
 mod gate;
+mod host_end;
+mod host_news;
+mod kill_all;
 mod machine;
 mod news;
 mod outcome;
+mod permitted;
 mod record;
 mod reload;
 mod requests;
@@ -22,6 +27,7 @@ pub mod restart;
 mod semaphore;
 mod semaphore_view;
 mod semaphores;
+mod single;
 mod site;
 mod slot;
 mod state;
@@ -42,9 +48,11 @@ pub use action::*;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
+pub use host_news::*;
 pub use news::*;
 pub use record::*;
 pub use semaphore::*;
+pub use single::{Claimed, Claiming};
 pub use slot::*;
 pub use state::*;
 pub use tidy::Then;
@@ -80,7 +88,10 @@ pub struct Engine {
     tidying: Option<SiteTidy>,
     tidied_last: bool,
     is_init: bool,
+    is_contained: bool,
     semaphores: BTreeMap<Name, SemaphoreSlot>,
+    /// A reboot, or a power-off, that is under way.
+    going_down: Option<host_end::GoingDown>,
     next_run: u64,
     random: u64,
     bugs: Bugs,
@@ -118,6 +129,8 @@ pub struct Surroundings {
     pub seed: u64,
     /// Whether we are PID 1: a shorter budget, another default of `exit_when`.
     pub is_init: bool,
+    /// Whether we are that in a container: its end is the only reboot that is ours to give.
+    pub is_contained: bool,
     /// Test faults.
     pub bugs: Bugs,
 }
@@ -141,7 +154,9 @@ impl Engine {
             tidying: None,
             tidied_last: false,
             is_init: around.is_init,
+            is_contained: around.is_contained,
             semaphores: BTreeMap::new(),
+            going_down: None,
             next_run: 0,
             random: around.seed,
             bugs: around.bugs,
@@ -171,9 +186,7 @@ impl Engine {
             }
             Event::Request { id, peer, request } => self.request(id, peer, request, at, out),
             Event::RequestGone(_) if self.bugs.keep_operations => {}
-            Event::RequestGone(id) => {
-                self.operations.remove(&id);
-            }
+            Event::RequestGone(id) => self.operation_gone(id),
             Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
                 let order = reload::Order { request, dry_run, allow_removal, warnings };
                 self.loaded(&site, &order, at, out);
@@ -183,7 +196,11 @@ impl Engine {
                 self.with(id, at, out, |slot, cx| slot.tidied(run, cx));
             }
             Event::Tidied { program: None, run } => self.site_tidied(run),
+            Event::Claimed { program, run, what } => {
+                self.with(program, at, out, |slot, cx| slot.claimed(run, what, cx));
+            }
             Event::Told(told) => self.told(told, at, out),
+            Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
             Event::Seen((name, reading)) => self.semaphore_seen(&name, reading, at, out),
         }
         self.settle(at, out);
@@ -196,6 +213,7 @@ impl Engine {
         let operations = self.operations.values().filter_map(|op| op.until).min();
         let own = earlier(self.phase.deadline(), self.tidy_deadline());
         let others = earlier(operations, self.semaphore_deadline());
+        let own = earlier(own, self.host_deadline());
         earlier(earlier(programs, others), own)
     }
 
@@ -277,7 +295,8 @@ impl Engine {
             slot.armed = deadline;
         }
         self.touched.push(id);
-        if let Some((why, code)) = ends_site {
+        // What was stopped for the host has not ended by itself.
+        if let Some((why, code)) = ends_site.filter(|_| !self.stopped_for_host()) {
             self.end_site(why, code, at, out);
         }
     }
@@ -308,6 +327,7 @@ impl Engine {
             self.tell_everyone(out);
         }
         self.finish_operations(at, out);
+        self.look_at_host(at, out);
         self.look_at_site(at, out);
     }
 
@@ -360,6 +380,7 @@ impl Engine {
             | State::Retrying { .. }
             | State::Spawning { .. }
             | State::Preparing { .. }
+            | State::Claiming { .. }
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
@@ -429,6 +450,7 @@ impl Engine {
         self.operations_due(at, out);
         self.tidy_due(at, out);
         self.semaphores_due(at, out);
+        self.host_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {
@@ -460,8 +482,9 @@ pub fn exit_code(cause: &Cause) -> u8 {
             exit.shell_code()
         }
         Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None) | Cause::WaitedInVain(_) | Cause::NoMain(_) => {
-            Exit::Code(1).shell_code()
-        }
+        Cause::Stopped(_, None)
+        | Cause::WaitedInVain(_)
+        | Cause::NoMain(_)
+        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
     }
 }

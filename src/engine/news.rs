@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Hold;
+use super::{Hold, HostNews};
 use crate::model::{Human, LogLevel};
 
 /// What happened to a semaphore.
@@ -33,6 +33,8 @@ pub enum SemaphoreNews {
     Unknown { why: Arc<str> },
     /// In its place stands something else.
     Foreign { why: Arc<str> },
+    /// The host is to go down, or is not after all.
+    Host(HostNews),
 }
 
 impl SemaphoreNews {
@@ -50,12 +52,14 @@ impl SemaphoreNews {
             Self::Refused { .. } => "semaphore.refused",
             Self::Unknown { .. } => "semaphore.unknown",
             Self::Foreign { .. } => "semaphore.foreign",
+            Self::Host(news) => news.event(),
         }
     }
 
     /// How important it is.
     pub(super) fn level(&self) -> LogLevel {
         match self {
+            Self::Host(news) => news.level(),
             Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
             Self::Armed
@@ -90,6 +94,7 @@ impl fmt::Display for SemaphoreNews {
             Self::Stale => f.write_str("left over from before the start: no request"),
             Self::Refused { why } => write!(f, "refused: {why}"),
             Self::Unknown { why } => write!(f, "nothing is done, as it cannot be told: {why}"),
+            Self::Host(news) => news.fmt(f),
             Self::Foreign { why } => write!(f, "nothing is done, as it is no longer ours: {why}"),
         }
     }
@@ -102,6 +107,7 @@ impl fmt::Display for Hold {
             Self::Delay => "delay",
             Self::Uptime => "min_uptime",
             Self::Rate => "rate_limit",
+            Self::Info => "waits for the info file",
         })
     }
 }

@@ -16,15 +16,19 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::SemaphoreNews;
+use super::{SemaphoreNews, permitted::Permitted, semaphore_view::in_words};
 use crate::model::{
-    Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
-    WallTime, Who,
+    Case, Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
+    WallTime,
 };
 
 /// How long an info file that is written belongs to the raise that was just served: signallers
 /// take the lock first.
 const TRAIL: Duration = Duration::from_secs(5);
+
+/// How long the info file is waited for where it decides what is done: signallers write it after
+/// they have taken the lock, and not always at once.
+const INFO_WAIT: Duration = Duration::from_secs(1);
 
 /// What was written, and when.
 type Written = (FileId, i128);
@@ -78,7 +82,13 @@ pub enum Hold {
     Uptime,
     /// Its `rate_limit`.
     Rate,
+    /// The info file, by which a case is chosen.
+    Info,
 }
+
+/// What a semaphore asks for was begun, for this file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Begun(Option<FileId>);
 
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,8 +107,12 @@ pub struct SemaphoreSlot {
     served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
     served_info: Option<Written>,
-    /// The times it was done lately, for the rate limit.
-    done: VecDeque<Instant>,
+    /// When it was done last.
+    done: Option<Instant>,
+    /// What counts for the rate limit: until when each time that it was done does.
+    counted: VecDeque<Instant>,
+    /// What it asks for was begun, and is accepted or given up later; the file that asked.
+    acting: Option<Begun>,
 }
 
 /// What comes of an event.
@@ -138,7 +152,9 @@ impl SemaphoreSlot {
             armed: now,
             served_file: None,
             served_info: None,
-            done: VecDeque::new(),
+            done: None,
+            counted: VecDeque::new(),
+            acting: None,
         }
     }
 
@@ -208,6 +224,7 @@ impl SemaphoreSlot {
     /// Somebody cancels what is asked for.
     pub fn cancel(&mut self, by: &str, out: &mut Vec<SemaphoreEffect>) {
         self.serve();
+        self.acting = None;
         let (file, info) = self.files();
         let was = matches!(self.state, SemaphoreState::Pending { .. });
         if was {
@@ -269,6 +286,11 @@ impl SemaphoreSlot {
             }
             return;
         }
+        if let SemaphoreState::Pending { since, why: Hold::Info, .. } = self.state {
+            let (at, why) = self.time_of(since, now);
+            self.state = SemaphoreState::Pending { since, at, why };
+            return self.due(now, out);
+        }
         if matches!(self.state, SemaphoreState::Pending { .. }) {
             return;
         }
@@ -305,31 +327,83 @@ impl SemaphoreSlot {
         };
         later(since + settings.debounce + settings.delay, Hold::Delay);
         later(self.armed + settings.min_uptime, Hold::Uptime);
+        if !settings.cases.is_empty() && self.case().is_none() {
+            later(since + INFO_WAIT, Hold::Info);
+        }
         if let Some(limit) = settings.rate_limit {
-            let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
+            let recent = self.counted.iter().rev().filter(|until| **until > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
-                later(*oldest + limit.interval, Hold::Rate);
+                later(*oldest, Hold::Rate);
             }
         }
         found
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        let deed = self.case().map_or(&self.settings.deed, |case| &case.deed).clone();
+        self.acting = Some(Begun(self.files().0));
         self.serve();
         self.state = SemaphoreState::Served { at: now };
-        self.done.push_back(now);
-        let burst = self.settings.rate_limit.map_or(1, burst);
-        while self.done.len() > burst {
-            self.done.pop_front();
+        self.done = Some(now);
+        if let Some(limit) = self.settings.rate_limit {
+            self.count(now + limit.interval, burst(limit));
         }
-        let deed = self.settings.deed.clone();
         let text = deed.to_string().into();
         out.push(SemaphoreEffect::Record(SemaphoreNews::Acted { deed: text }));
+        let later = matches!(deed, Deed::EndHost(_));
         out.push(SemaphoreEffect::Do(deed));
-        if self.settings.removes {
-            let (file, info) = self.files();
-            out.push(SemaphoreEffect::Acknowledge { file, info });
+        if !later {
+            self.accepted(out);
         }
+    }
+
+    fn count(&mut self, until: Instant, most: usize) {
+        self.counted.push_back(until);
+        while self.counted.len() > most {
+            self.counted.pop_front();
+        }
+    }
+
+    /// It was done at these times, oldest first, before we were started. A clock that was set
+    /// since then makes none of them older than it is.
+    pub fn recall(&mut self, times: &[WallTime], (now, wall): (Instant, WallTime)) {
+        let Some(limit) = self.settings.rate_limit else { return };
+        for time in times {
+            let age = Duration::from_millis(wall.0.saturating_sub(time.0).try_into().unwrap_or(0));
+            let left = limit.interval.saturating_sub(age);
+            if !left.is_zero() {
+                self.count(now + left, burst(limit));
+            }
+        }
+    }
+
+    /// What it asked for is under way for sure: its files are no longer needed.
+    pub fn accepted(&mut self, out: &mut Vec<SemaphoreEffect>) {
+        let Some(Begun(file)) = self.acting.take().filter(|_| self.settings.removes) else {
+            return;
+        };
+        let info = self.info().filter(|info| !self.is_fresh(info)).map(|info| info.file);
+        out.push(SemaphoreEffect::Acknowledge { file, info });
+    }
+
+    /// Whether what was served last is still asked for: the lock is held, or what was written is
+    /// there.
+    #[must_use]
+    pub fn still_asks(&self) -> bool {
+        self.served_file.is_some() || self.info().is_some_and(|info| !self.is_fresh(info))
+    }
+
+    /// The case that the info file makes of it: only what somebody has written who may, and whom
+    /// nobody could help with it.
+    fn case(&self) -> Option<&Case> {
+        let info = self.info().filter(|info| self.is_fresh(info) && info.is_private)?;
+        if Permitted(&self.settings.allow).refusal_of_owner(info.uid).is_some() {
+            return None;
+        }
+        let says = |(key, value): &(Box<str>, Box<str>)| {
+            info.fields.iter().find(|(field, _)| field == key).is_some_and(|(_, v)| v == value)
+        };
+        self.settings.cases.iter().find(|case| case.when.iter().all(says))
     }
 
     /// What is there now is served: it is no request again.
@@ -359,7 +433,7 @@ impl SemaphoreSlot {
                 self.served_file == Some(*file)
             }
             (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
-            (SemaphoreState::Clear, Level::Clear) => self.done_last().is_some_and(served),
+            (SemaphoreState::Clear, Level::Clear) => self.done.is_some_and(served),
             _ => false,
         };
         if trails && info.is_some() {
@@ -373,10 +447,6 @@ impl SemaphoreSlot {
             }
             _ => {}
         }
-    }
-
-    fn done_last(&self) -> Option<Instant> {
-        self.done.back().copied()
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
@@ -421,22 +491,6 @@ impl SemaphoreSlot {
     pub fn info(&self) -> Option<&Info> {
         self.reading.as_ref()?.info.as_deref()
     }
-
-    /// Who asks, in words.
-    #[must_use]
-    pub fn who(&self) -> String {
-        match self.reading.as_ref().map(|reading| &reading.level) {
-            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
-                let one = |holder: &Holder| {
-                    let [uid, ..] = holder.uids;
-                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
-                };
-                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
-            }
-            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
-            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
-        }
-    }
 }
 
 fn burst(limit: RateLimit) -> usize {
@@ -445,49 +499,4 @@ fn burst(limit: RateLimit) -> usize {
 
 fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
-}
-
-/// `name=Tigro, node_id=!a1`.
-fn in_words(info: &Info) -> String {
-    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
-    fields.collect::<Vec<_>>().join(", ")
-}
-
-/// Who may raise it.
-struct Permitted<'a>(&'a Who);
-
-impl Permitted<'_> {
-    fn user(&self, uid: u32) -> bool {
-        self.0.users.contains(&uid)
-    }
-
-    /// Attribution may refuse, and never grants: whoever could open the file is asked for his name.
-    fn refusal(&self, holders: &[Holder]) -> Option<Arc<str>> {
-        if holders.is_empty() {
-            let why = "nobody can be named for it: the holder is gone or in another PID namespace";
-            return Some(why.into());
-        }
-        let stranger = holders.iter().find(|holder| !self.holder(holder))?;
-        let [real, effective, ..] = stranger.uids;
-        let as_whom = if real == effective {
-            format!("uid {real}")
-        } else {
-            format!("uid {real} as uid {effective}")
-        };
-        Some(format!("{as_whom} may not (pid {}: {})", stranger.pid, stranger.command).into())
-    }
-
-    fn holder(&self, holder: &Holder) -> bool {
-        let [real, ..] = holder.uids;
-        // Whoever has some of another user has run something setuid with the lock open.
-        let of_group = || {
-            holder.uids.iter().all(|uid| *uid == real)
-                && holder.gids.iter().any(|gid| self.0.groups.contains(gid))
-        };
-        holder.uids.iter().all(|uid| self.user(*uid)) || of_group()
-    }
-
-    fn refusal_of_owner(&self, uid: u32) -> Option<Arc<str>> {
-        (!self.user(uid)).then(|| format!("uid {uid} may not").into())
-    }
 }

@@ -3,7 +3,7 @@
 use super::{Hold, SemaphoreSlot, SemaphoreState};
 use crate::{
     control::{HolderStatus, SemaphoreStatus, SemaphoreWord},
-    model::{Deed, Holder, Human, Instant, Level},
+    model::{Deed, Holder, Human, Info, Instant, Level},
 };
 
 impl SemaphoreSlot {
@@ -71,6 +71,22 @@ impl SemaphoreSlot {
         }
     }
 
+    /// Who asks, in words.
+    #[must_use]
+    pub fn who(&self) -> String {
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
+                let one = |holder: &Holder| {
+                    let [uid, ..] = holder.uids;
+                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
+                };
+                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
+            }
+            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
+            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
+        }
+    }
+
     fn holders(&self) -> &[Holder] {
         match self.reading.as_ref().map(|reading| &reading.level) {
             Some(Level::Raised { holders, .. }) => holders,
@@ -82,4 +98,10 @@ impl SemaphoreSlot {
 fn holder_status(holder: &Holder) -> HolderStatus {
     let [uid, ..] = holder.uids;
     HolderStatus { pid: holder.pid, uid, command: holder.command.to_string() }
+}
+
+/// `name=Tigro, node_id=!a1`.
+pub(super) fn in_words(info: &Info) -> String {
+    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
+    fields.collect::<Vec<_>>().join(", ")
 }

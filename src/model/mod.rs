@@ -1,6 +1,7 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
 mod exit;
+mod host;
 mod info;
 mod name;
 mod policy;
@@ -8,11 +9,13 @@ mod program;
 mod semaphore;
 mod shm;
 mod signal;
+mod single;
 mod site;
 mod size;
 mod time;
 
 pub use exit::*;
+pub use host::*;
 pub use info::*;
 pub use name::*;
 pub use policy::*;
@@ -20,6 +23,7 @@ pub use program::*;
 pub use semaphore::*;
 pub use shm::*;
 pub use signal::*;
+pub use single::*;
 pub use site::*;
 pub use size::*;
 pub use time::*;

@@ -47,6 +47,7 @@ mod semaphores;
 mod sim;
 mod site_builder;
 mod sys_binary;
+mod sys_copies;
 mod sys_files;
 mod sys_notify;
 mod sys_signals;

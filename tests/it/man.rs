@@ -123,8 +123,8 @@ fn keys(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
             path => format!("{path}.{name}"),
         };
         found.insert(full.clone());
-        // What stands in `defaults` stands in a program.
-        if full != "defaults" {
+        // What stands in `defaults` stands in a program; a case has the action of a semaphore.
+        if !["defaults", "semaphores.cases.action"].contains(&full.as_str()) {
             keys(value, &full, found);
         }
     }
@@ -179,4 +179,14 @@ fn every_key_of_a_program_that_is_run_has_its_default() {
     let later = section(SITE, "VALIDATED, NOT YET RUN");
     let before = SITE.split(later).next().unwrap();
     assert_eq!(before.lines().filter(bare).collect::<Vec<_>>(), [""; 0]);
+}
+
+/// S0-58.
+#[test]
+fn the_manual_page_says_how_a_lock_is_seen_and_where_that_is_written() {
+    let (_, part) = SITE.split_once(".Ss How a lock is seen").unwrap();
+    let (part, _) = part.split_once("\n.Sh ").unwrap();
+    for page in ["flock 2", "open 2", "proc_locks 5", "tmpfs 5", "inotify 7", "proc_sys_fs 5"] {
+        assert!(part.contains(&format!("Xr {page}")), "{page}");
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{Check, Report, Verdict};
 use crate::{
     control::{SemaphoreStatus, SemaphoreWord, SiteStatus},
-    daemon::semaphores::wrong,
+    daemon::{host_end::obstacles, semaphores::wrong},
     model::{Mode, Site},
     sys::{foreign_file, user},
 };
@@ -39,12 +39,34 @@ pub(super) fn checks(running: Option<&SiteStatus>, site: Option<&Site>, report: 
         if let Some(status) = &place.status {
             let text = format!("{}, {}", status.state.as_str(), status.reason);
             let verdict = match status.state {
-                SemaphoreWord::Clear | SemaphoreWord::Raised | SemaphoreWord::Pending => {
-                    Verdict::Pass
-                }
+                SemaphoreWord::Clear
+                | SemaphoreWord::Raised
+                | SemaphoreWord::Pending
+                | SemaphoreWord::Acting => Verdict::Pass,
                 SemaphoreWord::Refused | SemaphoreWord::Unknown => Verdict::Fail,
             };
             report.add(Check::new(verdict, &what, text));
+        }
+    }
+}
+
+/// Whether those that end the host can, as far as that can be told without trying.
+pub(super) fn methods(site: Option<&Site>, report: &mut Report<'_>) {
+    for (name, semaphore) in site.iter().flat_map(|site| &site.semaphores) {
+        for end in semaphore.ends_of_host() {
+            let missing = obstacles(end);
+            let what = format!("semaphore:{name}");
+            let why: Vec<String> =
+                missing.iter().map(|(method, why)| format!("{method} ({why})")).collect();
+            let (goal, why) = (end.goal, why.join(", "));
+            report.add(if missing.len() == end.methods.len() {
+                let check = Check::fail(&what, format!("no method can {goal} this host: {why}"));
+                check.hint("see methods in site.yaml(5); in a container it is exit 75 instead")
+            } else if missing.is_empty() {
+                Check::pass(&what, format!("{goal}: {}", end.in_words()))
+            } else {
+                Check::pass(&what, format!("{goal}: {}; cannot: {why}", end.in_words()))
+            });
         }
     }
 }

@@ -74,6 +74,7 @@ pub(super) fn doctor(context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let running = supervisor(context, &mut report);
     let site = site(context, &mut report);
     files::checks(running.as_ref(), site.as_ref(), &mut report);
+    files::methods(site.as_ref(), &mut report);
     trial::checks(&mut report);
     let Report { all, out } = report;
     let failed = all.iter().filter(|check| check.verdict == Verdict::Fail).count();

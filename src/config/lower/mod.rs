@@ -2,6 +2,7 @@
 
 pub(crate) mod cycle;
 mod host;
+mod host_end;
 mod logging;
 mod policy;
 mod program;
@@ -9,6 +10,7 @@ pub(crate) mod read;
 pub(crate) mod reference;
 mod semaphore;
 mod shm;
+mod single;
 mod supervisor;
 
 use std::{

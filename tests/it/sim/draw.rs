@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mini_supervisor::model::*;
 
-use super::shm::draw_rule;
+use super::{shm::draw_rule, single::draw_single};
 use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
@@ -50,6 +50,8 @@ pub(super) struct Faults {
     pub(super) stale: u64,
     /// The look for stale files in /dev/shm.
     pub(super) slow_shm: u64,
+    /// Somebody else has the lock of a program, or runs it.
+    pub(super) duplicates: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -65,6 +67,7 @@ impl Faults {
         hangs: 0,
         stale: 0,
         slow_shm: 0,
+        duplicates: 0,
         pauses: 0,
     };
 
@@ -80,6 +83,7 @@ impl Faults {
             hangs: some(chance) / 8,
             stale: 5 + chance.below(10),
             slow_shm: some(chance),
+            duplicates: some(chance),
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -210,6 +214,7 @@ fn draw_hooks(p: &mut Program, chance: &mut Chance) {
     p.start_post = hooks(chance);
     p.stop_post = hooks(chance);
     p.shm = chance.is(20).then(|| Box::new(draw_rule(chance)));
+    p.single_instance = draw_single(chance);
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {

@@ -20,6 +20,7 @@
 //! | `turn` | I-10, I-42, I-43, I-44, I-45 |
 //! | `world` | I-38, I-41 |
 //! | `shm` | I-19 |
+//! | `single` | I-1: of programs that run once at the most |
 //! | `peace` | I-40 |
 //! | here | I-24, I-34: whole runs are compared |
 //!
@@ -51,6 +52,7 @@ mod mutants;
 mod peace;
 mod procs;
 mod shm;
+mod single;
 mod sites;
 mod turn;
 mod world;

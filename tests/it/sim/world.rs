@@ -20,6 +20,7 @@ use super::{
     draw::{Chance, Faults, draw_site},
     known::Known,
     procs::Proc,
+    single::Lock,
 };
 
 /// What has to be over at some time.
@@ -47,6 +48,8 @@ pub(super) struct World {
     pub(super) procs: BTreeMap<RunId, Proc>,
     /// Whoever removes files from /dev/shm, and of which program.
     pub(super) sweeps: BTreeMap<RunId, Option<ProgramId>>,
+    /// Locks of programs, those that are asked for too.
+    pub(super) locks: BTreeMap<ProgramId, Lock>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
     pub(super) finished: VecDeque<(ProgramId, RunId)>,
     /// The latest two waits for the world of each program: the earlier is old.
@@ -89,7 +92,7 @@ impl World {
         let mut chance = Chance(seed);
         let faults = Faults::draw(&mut chance);
         let site = draw_site(&mut chance);
-        let around = Surroundings { seed, is_init: chance.is(20), bugs };
+        let around = Surroundings { seed, is_init: chance.is(20), is_contained: false, bugs };
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
         let mut world = Self {
             chance,
@@ -102,6 +105,7 @@ impl World {
             site: Arc::new(site),
             procs: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            locks: BTreeMap::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -169,6 +173,7 @@ impl World {
                 self.before_child(*run, what);
             }
             Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
+            Event::Claimed { program, run, what } => self.before_claimed(*program, *run, what),
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
         }
@@ -194,6 +199,7 @@ impl World {
             self.act(action);
         }
         self.out = out;
+        self.judge_locks();
         while let Some(id) = self.fatals.pop() {
             self.judge_fatal(id);
         }
@@ -211,6 +217,10 @@ impl World {
             }
             Action::Tidy { program, run, moment } => self.tidies(program, run, moment),
             Action::TidyNoMore(run) => drop(self.sweeps.remove(&run)),
+            Action::Claim { program, run } => self.claims(program, run),
+            Action::EndCopies { program, run, signal } => self.ends_copies(program, run, signal),
+            Action::Unclaim(program) => self.unclaims(program),
+            Action::Sign { program, .. } => self.judge_locked(program),
             Action::Record(Record { program: Some(name), what }) => {
                 if let Some(id) = self.ids.get(&name).copied() {
                     self.recorded(id, &what);
@@ -263,6 +273,13 @@ impl World {
             | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
+            // Nobody asks for the end of everything.
+            | Action::KillAllBegins(_)
+            | Action::EndTheRest(_)
+            // No semaphore of it ends the host.
+            | Action::EndHost { .. }
+            | Action::Remember { .. }
+            | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }
     }

@@ -18,9 +18,12 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod host;
+mod kill_all;
 mod order;
 mod reload;
 mod shm;
+mod single;
 mod stops;
 mod summary;
 mod wishes;
@@ -29,10 +32,13 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
+    control::{
+        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName,
+        Shutdown, Targets,
+    },
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
-        Surroundings, Told,
+        Action, Actions, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role, RunId,
+        SpawnFailure, Surroundings, Told,
     },
     model::*,
 };
@@ -58,7 +64,13 @@ pub(crate) fn play(programs: impl IntoIterator<Item = Program>, script: &str) ->
 
 /// The same; `load N` reads the N-th site.
 pub(crate) fn play_sites(sites: Vec<Site>, script: &str) -> String {
-    let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+    play_in(false, sites, script)
+}
+
+/// The same as process 1 of a container.
+fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
+    let (seed, is_init) = (1, is_contained);
+    let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let engine = Engine::new(&sites[0], around, (Instant(0), WallTime(0)));
     let mut story = Story {
         engine,
@@ -154,6 +166,19 @@ impl Story {
                 format!("  tidy {who} {moment:?}")
             }
             Action::TidyNoMore(_) => "  tidy no more".to_owned(),
+            Action::Claim { program, run } => {
+                let who = of(self, program);
+                self.runs.insert(format!("{who} lock"), run);
+                if !self.manual {
+                    events.push(Event::Claimed { program, run, what: Claimed::Free });
+                }
+                format!("  lock {who}")
+            }
+            Action::EndCopies { program, signal, .. } => {
+                format!("  {signal} to copies of {}", of(self, program))
+            }
+            Action::Sign { program, pid } => format!("  sign {} {pid}", of(self, program)),
+            Action::Unclaim(program) => format!("  unlock {}", of(self, program)),
             Action::Record(record) => record.to_string(),
             Action::Reply(id, reply) => format!("  reply {}: {}", id.0, reply_text(&reply)),
             Action::Await { program, index, .. } => {
@@ -165,12 +190,22 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::KillAllBegins(id) => format!("  note who is there for {}", id.0),
+            Action::EndTheRest(id) => format!("  end the rest for {}", id.0),
             Action::Watch(name, _) => format!("  watch semaphore:{name}"),
             Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
             Action::Acknowledge { watched, .. } => {
                 format!("  acknowledge {}", watched.path.display())
             }
             Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
+            Action::EndHost { run, method, end } => {
+                self.runs.insert("host".to_owned(), run);
+                format!("  {} by {}", end.goal, method.as_str(end.goal))
+            }
+            Action::EndHostNoMore(_) => "  no more of that method".to_owned(),
+            Action::Remember { semaphore, keep, .. } => {
+                format!("  remember semaphore:{semaphore}, {keep} times")
+            }
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
@@ -206,6 +241,13 @@ impl Story {
             ["main", who, pid] => {
                 self.child(who, ChildEvent::Main { pid: pid.parse().unwrap() });
             }
+            ["works"] => self.give(Event::HostAnswered(self.runs["host"], Ok(()))),
+            ["refuses", why] => {
+                self.give(Event::HostAnswered(self.runs["host"], Err((*why).into())));
+            }
+            ["seen", who, rest @ ..] => {
+                self.give(Event::Seen((name(who), crate::semaphore::reading(rest))));
+            }
             ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
             ["end", who, how] => {
@@ -217,6 +259,17 @@ impl Story {
                 let run = self.runs[&format!("{who} shm")];
                 let program = self.engine.names().get(*who).copied();
                 self.give(Event::Tidied { program, run });
+            }
+            ["locked", who, how, words @ ..] => {
+                let (run, program) = (self.runs[&format!("{who} lock")], self.engine.names()[*who]);
+                let text: Arc<str> = words.join(" ").into();
+                let what = match *how {
+                    "taken" => Claimed::Taken(text),
+                    "copies" => Claimed::Copies(text),
+                    "failed" => Claimed::Failed(text),
+                    _ => Claimed::Free,
+                };
+                self.give(Event::Claimed { program, run, what });
             }
             ["true", who, index] => {
                 let slot = self.engine.slot(self.engine.names()[*who]).unwrap();
@@ -237,6 +290,7 @@ impl Story {
                 let why = lines.join(" ").replace(" | ", "\n");
                 self.give(Event::NotLoaded { request: Some(RequestId(100)), why });
             }
+            ["client-gone"] => self.give(Event::RequestGone(RequestId(self.requests))),
             ["state"] => {
                 let states: Vec<String> = self
                     .engine
@@ -286,6 +340,13 @@ impl Story {
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
             "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
+            "kill-all" => {
+                let (dry_run, confirmed) = (false, words.contains(&"--yes"));
+                Request::KillAll(KillAll { dry_run, confirmed })
+            }
+            "clear" => {
+                Request::ClearSemaphore(SemaphoreName { name: words.first().unwrap().to_string() })
+            }
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
         };
@@ -325,7 +386,11 @@ fn reply_text(reply: &Reply) -> String {
         }
         Reply::Reloaded(difference) => format!("{difference:?}").replace("Difference ", ""),
         Reply::Done => "done".to_owned(),
-        Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
+        Reply::Status(_)
+        | Reply::Version(_)
+        | Reply::Processes(_)
+        | Reply::Killed(_)
+        | Reply::Lines(_) => "?".to_owned(),
     }
 }
 
