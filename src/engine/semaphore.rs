@@ -489,12 +489,6 @@ impl SemaphoreSlot {
     fn is_fresh(&self, info: &Info) -> bool {
         self.served_info != Some(written(info))
     }
-
-    /// The info file that was seen last.
-    #[must_use]
-    pub fn info(&self) -> Option<&Info> {
-        self.reading.as_ref()?.info.as_deref()
-    }
 }
 
 fn burst(limit: RateLimit) -> usize {

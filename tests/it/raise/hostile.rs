@@ -141,7 +141,7 @@ while True:
 /// A site that anybody can speak to, with a lock that anybody may open.
 fn open_to_all(rights: &str) -> Site {
     let site = written("action: 'restart:web'");
-    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o755)).unwrap();
     let lock = path(&site, "lock");
     fs::write(&lock, "").unwrap();
     fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
@@ -188,7 +188,7 @@ fn the_right_to_raise_it_is_that_to_open_its_file() {
     }
     // It is made for nobody, who may not speak to the supervisor.
     let site = written("");
-    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o755)).unwrap();
     let lock = path(&site, "lock");
     let keys = "action: 'restart:web', allow: {users: [nobody]}";
     site.write(&format!("{WEB}\nsemaphores:\n  ask: {{path: {}, {keys}}}", lock.display()));
