@@ -17,6 +17,7 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
+mod ground;
 mod input;
 mod journal;
 mod last_words;
@@ -29,6 +30,7 @@ mod requests;
 pub mod semaphores;
 mod shm;
 mod start;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
