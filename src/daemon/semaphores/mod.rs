@@ -4,11 +4,13 @@
 //! taking of a lock itself is told by nobody, but a lock is held only between an open and the last
 //! close: so after an open it looks again and again, ever more slowly, until nobody has the file
 //! open. It reads /proc/locks, which no signaller notices. Where that shows not everything, in a
-//! PID namespace, it tries to share the lock and lets go at once: for less than a microsecond, at
-//! the earliest 2 ms after an open and not more often than every 100 ms, so that nobody who locks
-//! what he has opened meets it.
+//! PID namespace or on a file system that keeps its locks elsewhere, it tries to share the lock and
+//! lets go at once: for less than a microsecond, at the earliest 2 ms after an open and not more
+//! often than every 100 ms, so that nobody who locks what he has opened meets it.
 //!
 //! A lock that is given back without a close (`LOCK_UN`) is noticed within a second.
+//!
+//! No link is followed on the way to a file that others than root, or we, could change.
 //!
 //! A path on a file system that hangs blocks this thread, and with it the other semaphores.
 

@@ -14,9 +14,7 @@ use nix::{errno::Errno, sys::inotify::AddWatchFlags};
 
 use crate::{
     daemon::ground::{self, Ground, Place},
-    model::{
-        FileId, Info, InfoFile, Instant, Level, Mode, Probe, Reading, SemaphoreKind, Watched,
-    },
+    model::{FileId, Info, InfoFile, Instant, Level, Mode, Probe, Reading, SemaphoreKind, Watched},
     sys::{
         foreign_file::{self, Astray, Spot},
         locks::{self, Written},
@@ -437,6 +435,12 @@ impl One {
         pids.sort_unstable();
         pids.dedup();
         pids
+    }
+
+    /// Whether nobody has said that its lock may be tried, and it is.
+    pub(super) fn may_be_tried(&self) -> bool {
+        let is_told = |kept: &Kept| kept.is_local && locks::sees_all();
+        self.watched.probe == Probe::Auto && self.kept.as_ref().is_some_and(|kept| !is_told(kept))
     }
 
     /// Whether it is far enough from an open, and from the last try.

@@ -27,6 +27,8 @@ pub(super) struct Watcher {
     untidy: bool,
     /// Why we had to say that the kernel does not tell; not said again until that has passed.
     blind: Option<Errno>,
+    /// It was said that a lock may be tried.
+    tries: bool,
 }
 
 impl Watcher {
@@ -38,6 +40,7 @@ impl Watcher {
             ground: Ground::default(),
             untidy: false,
             blind: None,
+            tries: false,
         }
     }
 
@@ -78,7 +81,7 @@ impl Watcher {
 
     /// Looks at all that is due, and delivers what has changed.
     fn look(&mut self) {
-        let Self { all, ground, deliver, untidy, blind, .. } = self;
+        let Self { all, ground, deliver, untidy, blind, tries, .. } = self;
         for (name, one) in all.iter_mut() {
             let now = clock::monotonic();
             if one.due.is_none_or(|due| due > now) {
@@ -103,6 +106,10 @@ impl Watcher {
             };
             if let Some(reading) = one.look(now, &quiet) {
                 deliver(Told::Seen((name.clone(), reading)));
+            }
+            if !*tries && one.may_be_tried() {
+                *tries = true;
+                deliver(Told::Notice(LogLevel::Info, is_tried(one).into()));
             }
             one.rest(now, clock::of_this_thread().saturating_sub(begun));
         }
@@ -177,4 +184,13 @@ fn is_blind(one: &One, errno: Errno) -> String {
     let why = errno.desc();
     let every = Human(one.watched.poll_interval);
     format!("cannot watch the directories of {path}: {why}{hint}; looking at it every {every}")
+}
+
+/// What is said when a lock is tried without having been told to.
+fn is_tried(one: &One) -> String {
+    let path = one.watched.path.display();
+    format!(
+        "/proc/locks may hide here who holds {path}: where it shows nobody, the lock is tried \
+         (hint: `probe: try-lock` if that is meant, else `probe: proc-locks`)"
+    )
 }

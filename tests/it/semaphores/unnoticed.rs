@@ -54,9 +54,7 @@ fn nobody_fails_to_lock_because_he_is_watched() {
 fn in_a_pid_namespace_nobody_fails_to_lock_because_he_is_watched() {
     let test = "semaphores::unnoticed::\
                 in_a_pid_namespace_nobody_fails_to_lock_because_he_is_watched";
-    if crate::e2e::harness::is_root()
-        && crate::sys_world::is_inside(NAMESPACE, test)
-    {
+    if crate::e2e::harness::is_root() && crate::sys_world::is_inside(NAMESPACE, test) {
         locks_are_had(2_000);
     }
 }
