@@ -84,7 +84,9 @@ impl Ground {
                 Err(errno) => failed = failed.or(Some(errno)),
             }
         }
-        replaced.into_iter().for_each(|watch| self.unwatch(watch));
+        for watch in replaced {
+            self.unwatch(watch);
+        }
         failed.map_or(Ok(fresh), Err)
     }
 
@@ -126,7 +128,9 @@ impl Ground {
             .into_iter()
             .partition(|(directory, _)| needed.contains(&**directory));
         self.watches = kept;
-        gone.into_values().for_each(|watch| self.unwatch(watch));
+        for watch in gone.into_values() {
+            self.unwatch(watch);
+        }
     }
 
     /// The directory is gone, or has another name; whether it was watched.

@@ -17,7 +17,7 @@ pub fn monotonic() -> Instant {
 /// The processor time that this thread has taken.
 #[must_use]
 pub fn of_this_thread() -> std::time::Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or_else(|_| Default::default(), Into::into)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(std::time::Duration::ZERO, Into::into)
 }
 
 /// Now, for stamps that people read. May be set, forwards or backwards, at any time.

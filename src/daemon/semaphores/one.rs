@@ -305,10 +305,10 @@ impl One {
                 Ok(spot) => spot,
                 Err(why) => {
                     self.drop_kept();
-                    return Some(match why {
+                    return Some(match &why {
                         // Its directory is not there: nobody can hold it.
-                        Astray::Failed(e) if is_not_there(&e) => Level::Clear,
-                        why => astray(&path, why),
+                        Astray::Failed(e) if is_not_there(e) => Level::Clear,
+                        Astray::Link | Astray::Failed(_) => astray(&path, why),
                     });
                 }
             };

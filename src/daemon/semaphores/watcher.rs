@@ -176,10 +176,12 @@ impl Watcher {
 /// What is said when the kernel does not tell.
 fn is_blind(one: &One, errno: Errno) -> String {
     let path = one.watched.path.display();
-    let hint = match errno {
-        Errno::ENOSPC => " (hint: fs.inotify.max_user_watches is reached)",
-        Errno::EMFILE => " (hint: fs.inotify.max_user_instances or the limit of files is reached)",
-        _ => "",
+    let hint = if errno == Errno::ENOSPC {
+        " (hint: fs.inotify.max_user_watches is reached)"
+    } else if errno == Errno::EMFILE {
+        " (hint: fs.inotify.max_user_instances or the limit of files is reached)"
+    } else {
+        ""
     };
     let why = errno.desc();
     let every = Human(one.watched.poll_interval);

@@ -102,7 +102,12 @@ impl Place {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(self.lock());
         command.env("LD_PRELOAD", self.tool("stamp")).env("STAMPS", self.stamps.path());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -158,8 +163,8 @@ fn latencies(place: &Place, signals: usize) {
         let watcher = Watcher::start(who, &place.lock());
         let signallers = place.signallers();
         let mut waits = vec![Vec::new(); signallers.len()];
-        // In turns, so that noise meets all of them; the slow one is known by a few.
-        let times = if who == Who::Poll { 2 } else { signals };
+        // In turns, so that noise meets all of them; the others are known by a few.
+        let times = if who == Who::Ours { signals } else { 2 };
         for _ in 0..times {
             for ((_, words), waits) in signallers.iter().zip(&mut waits) {
                 // One that meets the watcher tries again.

@@ -61,7 +61,7 @@ impl Chaos {
             7 => drop(fs::create_dir(&path)),
             8 => drop(fs::hard_link(&path, &spare)),
             9 => drop(fs::set_permissions(&path, Permissions::from_mode(mode))),
-            10 => drop(fs::set_permissions(&path, Permissions::from_mode(0))),
+            10 => drop(fs::set_permissions(&path, Permissions::from_mode(0o0))),
             11 => drop(chown(&path, Some(if mode > 0o400 { 65534 } else { 0 }), None)),
             12 => drop(open(&path).map(|mut file| file.write_all(&vec![0xff; bytes]))),
             13 => self.is_held(&path),
@@ -111,7 +111,7 @@ fn pause(micros: u64) {
 /// For some seconds; then a real signal is seen.
 fn whatever_happens(is_made: bool) {
     let full = std::env::var_os("TESTS_FULL").is_some_and(|value| value == "1");
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var_os("SEED").and_then(|seed| seed.to_str()?.parse().ok());
     let seed = seed.unwrap_or_else(|| clock::monotonic().0);
     println!("SEED={seed}");
     let bench = Bench::idle();
