@@ -15,6 +15,7 @@
 //! A path on a file system that hangs blocks this thread, and with it the other semaphores.
 
 mod one;
+mod standing;
 mod watcher;
 
 use std::{io, sync::Arc, thread};

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{File, Metadata},
+    fs::File,
     io,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
@@ -12,9 +12,10 @@ use std::{
 
 use nix::{errno::Errno, sys::inotify::AddWatchFlags};
 
+use super::standing::{astray, foreign, is_not_there, unknown};
 use crate::{
     daemon::ground::{self, Ground, Place},
-    model::{FileId, Info, InfoFile, Instant, Level, Mode, Probe, Reading, SemaphoreKind, Watched},
+    model::{FileId, Info, InfoFile, Instant, Level, Probe, Reading, SemaphoreKind, Watched},
     sys::{
         foreign_file::{self, Astray, Spot},
         locks::{self, Written},
@@ -494,49 +495,4 @@ fn place(path: &Path) -> Place {
 /// Whether this is the directory of `path`.
 fn is_in(path: &Path, directory: &Path) -> bool {
     path.parent() == Some(directory)
-}
-
-fn is_not_there(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::NotFound
-}
-
-fn unknown(doing: &str, path: &Path, e: &io::Error) -> Level {
-    Level::Unknown(format!("cannot {doing} {}: {e}", path.display()).into())
-}
-
-fn astray(path: &Path, why: Astray) -> Level {
-    match why {
-        Astray::Failed(e) => unknown("look at", path, &e),
-        Astray::Link => is_foreign(path, "others than root can change a link on the way to it"),
-    }
-}
-
-fn is_foreign(path: &Path, why: &str) -> Level {
-    Level::Foreign(format!("{} is not to be trusted: {why}", path.display()).into())
-}
-
-/// What stands there is no semaphore, and why; `owner` and mode only where they are declared.
-fn foreign(path: &Path, meta: &Metadata, owner: Option<((u32, u32), Mode)>) -> Option<Level> {
-    let why = if let Some(what) = foreign_file::strange(meta) {
-        format!("it is {what}")
-    } else if meta.nlink() > 1 {
-        format!("it has {} names", meta.nlink())
-    } else {
-        wrong(meta, owner?)?
-    };
-    Some(is_foreign(path, &why))
-}
-
-/// It is not as it was declared: whoever may open it may hold it.
-fn wrong(meta: &Metadata, ((uid, gid), mode): ((u32, u32), Mode)) -> Option<String> {
-    let wider = meta.mode() & 0o077 & !mode.0;
-    if meta.uid() != uid {
-        Some(format!("it belongs to uid {}, not to uid {uid}", meta.uid()))
-    } else if wider != 0 {
-        Some(format!("its mode {} is wider than {mode}", Mode(meta.mode() & 0o7777)))
-    } else if meta.mode() & 0o070 != 0 && meta.gid() != gid {
-        Some(format!("it is open to gid {}, not to gid {gid}", meta.gid()))
-    } else {
-        None
-    }
 }
