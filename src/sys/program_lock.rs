@@ -107,7 +107,7 @@ impl ProgramLock {
             }
             match lock(&file) {
                 Ok(()) => {}
-                Err(Errno::EWOULDBLOCK) => return Err(NotLocked::Held(holder(&file))),
+                Err(Errno::EWOULDBLOCK) => return Err(NotLocked::Held(holder(path, &file))),
                 Err(errno) => return Err(fail(errno.into())),
             }
             if !place.is(&file) {
@@ -231,7 +231,7 @@ pub fn look(path: &Path) -> Result<Option<Holder>, SysError> {
         .metadata()
         .and_then(|meta| locks::listed(&locks::Written::of(file.as_fd(), foreign_file::id(&meta))));
     let listed = listed.map_err(|why| SysError::new(doing, why))?;
-    Ok((!listed.is_empty()).then(|| holder(&file)))
+    Ok((!listed.is_empty()).then(|| holder(path, &file)))
 }
 
 impl Place {
@@ -345,7 +345,7 @@ fn first_pid(text: &[u8]) -> Option<Pid> {
 
 /// Who holds the lock on `file`: the process that it names, if it holds it or was started by
 /// whoever does; else any that holds it.
-fn holder(file: &File) -> Holder {
+fn holder(path: &Path, file: &File) -> Holder {
     let Ok(meta) = file.metadata() else { return Holder::Hidden };
     let written = locks::Written::of(file.as_fd(), foreign_file::id(&meta));
     let named = said(file).ok().and_then(|text| first_pid(&text));
@@ -354,7 +354,7 @@ fn holder(file: &File) -> Holder {
         return Holder::We;
     }
     let first: Vec<u32> = named.iter().map(|pid| pid.number()).chain(listed).collect();
-    let all = locks::holders(&written, &first);
+    let all = locks::holders(&written, path.file_name().unwrap_or_default(), &first);
     let has = |pid: Pid| all.iter().any(|one| one.pid == pid.number());
     let of_holder = |pid: &Pid| has(*pid) || tree::above(*pid).iter().any(|one| has(*one));
     let one = named.filter(of_holder).or_else(|| {
