@@ -448,22 +448,14 @@ impl SemaphoreSlot {
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
-        let permitted = Permitted(&self.settings.allow);
+        let (permitted, kind) = (Permitted(&self.settings.allow), self.settings.watched.kind);
         match &reading.level {
             Level::Unknown(why) => Verdict::Unknown(Arc::clone(why)),
             Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
             Level::Raised { file, owner, holders } => {
-                let refusal = match self.settings.watched.kind {
-                    // Who was served is about to end: his descriptors go before his lock does.
-                    SemaphoreKind::Flock
-                        if holders.is_empty() && self.served_file == Some(*file) =>
-                    {
-                        None
-                    }
-                    SemaphoreKind::Flock => permitted.refusal(holders),
-                    SemaphoreKind::File => permitted.refusal_of_owner(*owner),
-                };
-                match refusal {
+                // Who was served is about to end: his descriptors go before his lock does.
+                let leaves = holders.is_empty() && self.served_file == Some(*file);
+                match permitted.refusal(kind, *owner, holders).filter(|_| !leaves) {
                     Some(why) => Verdict::Refused(why),
                     None => Verdict::Asked(RequestKey::File(*file)),
                 }
