@@ -50,7 +50,7 @@ impl Shell {
     pub(super) fn told_of_semaphores(&mut self, told: Told) {
         match told {
             Told::Seen(seen) => self.feed(Event::Seen(seen)),
-            Told::Notice(text) => self.note(LogLevel::Warn, text),
+            Told::Notice(level, text) => self.note(level, text),
         }
     }
 

@@ -17,6 +17,7 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
+mod ground;
 pub(crate) mod host_end;
 mod input;
 mod journal;
@@ -34,6 +35,7 @@ pub mod semaphores;
 mod shm;
 mod single;
 mod start;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -98,10 +98,6 @@ impl Shell {
                 if !self.engine.semaphores().any(|one| one.settings.name.as_str() == which.name) {
                     return self.reply(id, self.engine.no_such_semaphore(&which.name));
                 }
-                if let Some(control) = &self.control {
-                    // That it begins.
-                    control.lines(id, Vec::new());
-                }
                 self.followers.insert(id, Some(format!("{SEMAPHORE}{}", which.name)));
             }
             Request::Version(_) => {

@@ -22,12 +22,10 @@ use crate::model::{
     WallTime,
 };
 
-/// How long an info file that is written belongs to the raise that was just served: signallers
-/// take the lock first.
+/// How long a written info file belongs to the raise that was just served: the lock comes first.
 const TRAIL: Duration = Duration::from_secs(5);
 
-/// How long the info file is waited for where it decides what is done: signallers write it after
-/// they have taken the lock, and not always at once.
+/// How long the info file is waited for where it decides what is done: it comes after the lock.
 const INFO_WAIT: Duration = Duration::from_secs(1);
 
 /// What was written, and when.
@@ -482,12 +480,6 @@ impl SemaphoreSlot {
 
     fn is_fresh(&self, info: &Info) -> bool {
         self.served_info != Some(written(info))
-    }
-
-    /// The info file that was seen last.
-    #[must_use]
-    pub fn info(&self) -> Option<&Info> {
-        self.reading.as_ref()?.info.as_deref()
     }
 }
 

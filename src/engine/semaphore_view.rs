@@ -87,6 +87,12 @@ impl SemaphoreSlot {
         }
     }
 
+    /// The info file that was seen last.
+    #[must_use]
+    pub fn info(&self) -> Option<&Info> {
+        self.reading.as_ref()?.info.as_deref()
+    }
+
     fn holders(&self) -> &[Holder] {
         match self.reading.as_ref().map(|reading| &reading.level) {
             Some(Level::Raised { holders, .. }) => holders,

@@ -23,6 +23,20 @@ pub struct Watched {
     pub owner: Option<(u32, u32)>,
     /// And with this mode.
     pub mode: Mode,
+    /// How it is found out whether somebody holds the lock.
+    pub probe: Probe,
+}
+
+/// How it is found out whether somebody holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// /proc/locks says it, and only where that may hide something the lock is tried: to share it
+    /// for less than a microsecond. That it is so is said once.
+    Auto,
+    /// What /proc shows, and nothing else: the lock is never touched.
+    ProcLocks,
+    /// As `Auto`; that the lock may be tried is meant, and not said.
+    TryLock,
 }
 
 /// What means "raised".

@@ -118,7 +118,12 @@ fn what_is_wrong_with_the_files_of_a_semaphore_is_said() {
         out.contains(&format!("hint: see who made it, then: rm {}\n", lock.display())),
         "{out}"
     );
-    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o777)).unwrap();
+    site.write(&format!(
+        "  web: {{command: [x]}}\nsemaphores:\n  ask: {{path: {}, action: reload}}",
+        path(&site, "open/lock").display()
+    ));
+    fs::create_dir(path(&site, "open")).unwrap();
+    fs::set_permissions(path(&site, "open"), Permissions::from_mode(0o777)).unwrap();
     let out = site.expect(1, &["doctor"]).out;
     line(&out, "FAIL  semaphore:ask: ", "mode 0777: others may remove and replace its files");
     site.write(

@@ -28,6 +28,11 @@ fn mounted() -> Check {
     let Ok(meta) = std::fs::metadata(SHM) else {
         return Check::fail(SHM, "it does not exist").hint(format!("mkdir {SHM} && {mount}"));
     };
+    // What is mounted over a directory above it hides it; the table goes on naming it.
+    let above = std::fs::metadata("/dev").map(|above| above.dev());
+    if above.is_ok_and(|above| above == meta.dev()) {
+        return Check::fail(SHM, "nothing is mounted there").hint(mount);
+    }
     match mountinfo::type_at(Path::new(SHM)).as_deref() {
         Some("tmpfs") => {}
         Some(other) => return Check::fail(SHM, format!("it is {other}, not tmpfs")).hint(mount),

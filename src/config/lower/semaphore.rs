@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
-    model::{Case, Deed, HostGoal, Mode, Name, Semaphore, SemaphoreKind, Watched, Who},
+    model::{Case, Deed, HostGoal, Mode, Name, Probe, Semaphore, SemaphoreKind, Watched, Who},
 };
 
 /// Looked at so often where the kernel tells of no change.
@@ -54,6 +54,7 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         poll_interval: read::duration(node, "poll_interval").unwrap_or(POLL),
         owner: if is_file { None } else { owner(node, &who, context) },
         mode: read::mode(node, "mode").unwrap_or(Mode(0o600)),
+        probe: probe(name, node, context),
     };
     let key = format!("semaphores.{name}");
     let cases = cases(&key, node, context);
@@ -82,6 +83,21 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         deed,
         watched: Arc::new(watched),
     })
+}
+
+fn probe(name: &Name, node: &Node, context: &mut Context<'_>) -> Probe {
+    let Some(node) = node.get("probe") else { return Probe::Auto };
+    match node.text() {
+        Some("proc-locks") => Probe::ProcLocks,
+        Some("try-lock") => {
+            let text = "where /proc/locks may hide a holder, the lock is tried: who takes it in \
+                        that microsecond, and does not wait for it, fails";
+            let found = Diagnostic::error("try-lock", node.place, text.to_owned()).warning();
+            context.found.push(found.key(format!("semaphores.{name}.probe")));
+            Probe::TryLock
+        }
+        _ => Probe::Auto,
+    }
 }
 
 fn who(node: Option<&Node>, context: &Context<'_>) -> Who {

@@ -52,6 +52,7 @@ pub(crate) const SEMAPHORE: Object = one_of(
         key("mode", Kind::Mode),
         key("debounce", Kind::Duration),
         key("poll_interval", Kind::Duration),
+        key("probe", Kind::Word(&["auto", "proc-locks", "try-lock"])),
         key("latch", Kind::Bool),
         key("min_uptime", Kind::Duration),
         key("rate_limit", RATE),

@@ -79,7 +79,7 @@ fn an_info_file_gets_no_mode_of_the_umask_and_no_trace_of_a_failure_is_left() {
     umask(Mode::from_bits_truncate(0o077));
     foreign_file::Draft::write(&file, b"a: b\n").unwrap().publish().unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
-    let (info, _) = foreign_file::info(&file).unwrap();
+    let (info, _) = foreign_file::Spot::reach(&file).unwrap().info().unwrap();
     assert!(info.is_private);
     drop(foreign_file::Draft::write(&file, b"never\n").unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -141,7 +141,7 @@ while True:
 /// A site that anybody can speak to, with a lock that anybody may open.
 fn open_to_all(rights: &str) -> Site {
     let site = written("action: 'restart:web'");
-    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o755)).unwrap();
     let lock = path(&site, "lock");
     fs::write(&lock, "").unwrap();
     fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
@@ -188,7 +188,7 @@ fn the_right_to_raise_it_is_that_to_open_its_file() {
     }
     // It is made for nobody, who may not speak to the supervisor.
     let site = written("");
-    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(site.dir.path(), Permissions::from_mode(0o755)).unwrap();
     let lock = path(&site, "lock");
     let keys = "action: 'restart:web', allow: {users: [nobody]}";
     site.write(&format!("{WEB}\nsemaphores:\n  ask: {{path: {}, {keys}}}", lock.display()));

@@ -5,7 +5,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use nix::sys::signal::Signal;
 
 use super::{INFO, done, finish, inode, left, path, signal, up};
-use crate::{cli::site::json, sys_world::until};
+use crate::{
+    cli::site::{Site, json},
+    sys_world::until,
+};
 
 #[test]
 fn a_raise_is_accepted_and_its_files_are_gone() {
@@ -148,13 +151,14 @@ fn a_clear_by_hand_is_told_to_whoever_raised_it() {
 
 #[test]
 fn what_cannot_be_done_is_told_to_whoever_raised_it() {
-    let site = up("action: 'restart:spare'");
+    let site = Site::written("");
     site.write(&format!(
         "  spare: {{command: [sleep, '1'], enabled: false}}\nsemaphores:\n  \
          ask: {{path: {}, action: 'restart:spare'}}",
         path(&site, "lock").display()
     ));
-    site.expect(0, &["reload"]);
+    let site = site.started();
+    site.wait_log("semaphore:ask: armed");
     let ran = site.expect(1, &["semaphore", "raise", "ask"]);
     assert!(ran.err.contains("cannot do restart:spare: spare is disabled"), "{ran:?}");
 }

@@ -30,7 +30,7 @@ fn no_info_file_is_so_broken_that_it_holds_up_what_is_asked_for() {
         },
     ];
     for put in puts {
-        let site = up(&format!("{INFO}, latch: false, action: 'restart:web'"));
+        let site = up(&format!("{INFO}, latch: false, action: 'restart:web', acknowledge: keep"));
         put(&path(&site, "info"));
         let mut flock = Command::new("flock");
         flock.arg("-n").arg(path(&site, "lock")).args(["sleep", "1000"]);

@@ -223,6 +223,11 @@ impl World {
                 let good = main == Some((Role::Main, *pid));
                 self.hold(8, good, || format!("{id:?} is told as started, pid {pid}: {main:?}"));
             }
+            What::Waiting { .. } => {
+                // Given up with a time for the next try, which this is.
+                let known = &mut self.known[id.index()];
+                known.given_up &= known.retry_at.is_none();
+            }
             What::Ready | What::Recovered => self.is_ready(id),
             What::Unkillable => {
                 let Some(run) = self.alive(id).map(|(run, _)| run).next() else { return };

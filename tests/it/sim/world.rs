@@ -238,6 +238,8 @@ impl World {
             Action::Await { program, attempt, index } => {
                 let known = &mut self.known[program.index()];
                 (known.lived, known.bound) = (None, false);
+                // Given up with a time for the next try, which this is.
+                known.given_up &= known.retry_at.is_none();
                 if self.awaited.len() == 50 {
                     self.awaited.pop_front();
                 }

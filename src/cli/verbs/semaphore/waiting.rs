@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     control::{
-        LogLine, Reply, Request, SemaphoreName, SemaphoreStatus, SemaphoreWord,
+        Empty, LogLine, Reply, Request, SemaphoreName, SemaphoreStatus, SemaphoreWord,
         wire::{Id, Message},
     },
     model::{Human, Instant, WallTime},
@@ -88,15 +88,16 @@ impl Waiting<'_> {
         events.interrupted_by(self.interrupts).map_err(lost)?;
         let name = self.target.name.clone();
         let id = events.send(&Request::FollowSemaphore(SemaphoreName { name }))?;
+        // Its answer comes after the refusal to follow, if there is one.
+        let begun = events.send(&Request::Version(Empty {}))?;
         let mut follow = Follow { events, id, ask };
         loop {
             match follow.events.next(Some(TICK * 10))? {
-                // That it begins.
-                Seen::Message(Message::Lines(Id::Number(n), _, _)) if n == id => {
-                    return Ok(Ok(follow));
-                }
-                Seen::Message(Message::Reply(_, Reply::Error(_))) => {
+                Seen::Message(Message::Reply(Id::Number(n), Reply::Error(_))) if n == id => {
                     return Ok(Err(Unasked::Forbidden));
+                }
+                Seen::Message(Message::Reply(Id::Number(n), _)) if n == begun => {
+                    return Ok(Ok(follow));
                 }
                 Seen::Message(_) => {}
                 Seen::Timeout | Seen::Interrupted | Seen::Closed => {
