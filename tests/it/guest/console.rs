@@ -23,9 +23,9 @@ const ENDS: [(&str, End); 4] = [
 pub(super) enum End {
     /// By reboot(2).
     Rebooted,
-    /// By SysRq b.
+    /// By `SysRq` b.
     Reset,
-    /// By reboot(2) or SysRq o.
+    /// By reboot(2) or `SysRq` o.
     PoweredOff,
     /// The kernel gave up, as when process 1 ends.
     Panicked,

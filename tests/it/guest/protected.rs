@@ -1,4 +1,4 @@
-//! fs.protected_regular, with which root cannot open files of others in /dev/shm as it is used to (proc_sys_fs(5)).
+//! `fs.protected_regular`, with which root cannot open files of others in /dev/shm as it is used to.
 
 use super::machine::{Guest, Plan};
 
