@@ -144,7 +144,6 @@ fn check(semaphore: Semaphore, script: &str, expected: &Expect) {
 fn a_held_lock_is_done_once_however_often_it_is_seen() {
     check(
         settings(|_| ()),
-        // Who ends is seen without a name: his descriptors go before his lock does.
         "0s free; 1s held 1000; 2s held 1000; 3s unknown; 4s held 1000; 8s nobody; 9s free; 10s held 1000",
         &expect![[r#"
             0s armed
