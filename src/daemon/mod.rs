@@ -94,7 +94,7 @@ struct Shell {
     lock: Option<InstanceLock>,
     conditions: Option<conditions::ConditionHandle>,
     /// The thread that looks at semaphores, once there is one.
-    semaphores: Option<semaphores::SemaphoreHandle>,
+    semaphores: Option<arms::Eyes>,
     watcher: input::Watcher,
     /// Who started us, and the service manager.
     manager: notify::Manager,

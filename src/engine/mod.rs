@@ -15,6 +15,7 @@ mod gate;
 mod machine;
 mod news;
 mod outcome;
+mod permitted;
 mod record;
 mod reload;
 mod requests;

@@ -16,10 +16,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::SemaphoreNews;
+use super::{Bugs, SemaphoreNews, permitted::Permitted};
 use crate::model::{
     Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
-    WallTime, Who,
+    WallTime,
 };
 
 /// How long an info file that is written belongs to the raise that was just served: signallers
@@ -93,12 +93,18 @@ pub struct SemaphoreSlot {
     pub last_raised: Option<WallTime>,
     /// Since when it is looked at.
     armed: Instant,
+    /// It could be told once what is there, and what the info file says.
+    met: bool,
+    read: bool,
     /// The file whose lock was served, until it is seen free.
     served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
     served_info: Option<Written>,
+    /// When something was served or cancelled last.
+    over: Option<Instant>,
     /// The times it was done lately, for the rate limit.
     done: VecDeque<Instant>,
+    bugs: Bugs,
 }
 
 /// What comes of an event.
@@ -136,15 +142,49 @@ impl SemaphoreSlot {
             reading: None,
             last_raised: None,
             armed: now,
+            met: false,
+            read: false,
             served_file: None,
             served_info: None,
+            over: None,
             done: VecDeque::new(),
+            bugs: Bugs::default(),
         }
     }
 
-    /// The same file with other settings: what stands goes on.
-    pub fn renew(&mut self, settings: &Arc<Semaphore>) {
-        self.settings = Arc::clone(settings);
+    /// With test faults.
+    pub(super) fn with(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
+    }
+
+    /// Other settings from now on. Of another file nothing is known; of the same one what was
+    /// seen is judged by the new settings.
+    pub fn renew(
+        &mut self,
+        settings: &Arc<Semaphore>,
+        at: (Instant, WallTime),
+        out: &mut Vec<SemaphoreEffect>,
+    ) {
+        if self.settings == *settings {
+            return;
+        }
+        let old = std::mem::replace(&mut self.settings, Arc::clone(settings));
+        let (old, new) = (&old.watched, &settings.watched);
+        if (&old.path, old.kind) == (&new.path, new.kind) {
+            let other_info = old.info_file != new.info_file;
+            if let Some(Reading { level, info }) = self.reading.clone() {
+                let info = info.filter(|_| !other_info);
+                self.seen(Reading { level, info }, at, out);
+            }
+            self.read &= !other_info;
+            return;
+        }
+        if self.deadline().is_some() {
+            let why = "the site has another file for it".into();
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why }));
+        }
+        let fresh = Self::new(Arc::clone(settings), self.armed).with(self.bugs);
+        *self = Self { done: std::mem::take(&mut self.done), ..fresh };
     }
 
     /// When it wants [`Self::due`].
@@ -168,17 +208,21 @@ impl SemaphoreSlot {
         (now, wall): (Instant, WallTime),
         out: &mut Vec<SemaphoreEffect>,
     ) {
-        let first = matches!(self.state, SemaphoreState::Unseen);
+        let first = !self.met && !self.bugs.serve_what_is_old;
+        let is_certain = matches!(reading.level, Level::Clear | Level::Raised { .. });
+        self.met |= is_certain;
         self.forget_what_is_over(&reading, first, now);
+        self.read |= is_certain;
         let verdict = self.judge(&reading);
         self.reading = Some(reading);
         match verdict {
             Verdict::Nothing => self.is_clear(first, out),
-            Verdict::Asked(key) => self.is_asked(key, (now, wall), out),
+            Verdict::Asked(key) => self.is_asked(key, first, (now, wall), out),
             Verdict::Refused(why) => {
                 let record = SemaphoreNews::Refused { why: Arc::clone(&why) };
                 self.turn(SemaphoreState::Refused(why), record, out);
             }
+            Verdict::Unknown(_) if self.bugs.act_on_unknown && self.deadline().is_some() => {}
             Verdict::Unknown(why) => {
                 let record = SemaphoreNews::Unknown { why: Arc::clone(&why) };
                 self.turn(SemaphoreState::Unknown(why), record, out);
@@ -206,8 +250,10 @@ impl SemaphoreSlot {
     }
 
     /// Somebody cancels what is asked for.
-    pub fn cancel(&mut self, by: &str, out: &mut Vec<SemaphoreEffect>) {
-        self.serve();
+    pub fn cancel(&mut self, by: &str, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        if !self.bugs.forget_the_cancel {
+            self.serve(now);
+        }
         let (file, info) = self.files();
         let was = matches!(self.state, SemaphoreState::Pending { .. });
         if was {
@@ -230,6 +276,9 @@ impl SemaphoreSlot {
     }
 
     fn is_clear(&mut self, first: bool, out: &mut Vec<SemaphoreEffect>) {
+        if self.bugs.act_although_cleared && self.deadline().is_some() {
+            return;
+        }
         match std::mem::replace(&mut self.state, SemaphoreState::Clear) {
             SemaphoreState::Pending { .. } => {
                 let why = "it is no longer raised".into();
@@ -252,6 +301,7 @@ impl SemaphoreSlot {
     fn is_asked(
         &mut self,
         key: RequestKey,
+        first: bool,
         (now, wall): (Instant, WallTime),
         out: &mut Vec<SemaphoreEffect>,
     ) {
@@ -260,7 +310,7 @@ impl SemaphoreSlot {
             RequestKey::Info(info) => self.served_info == Some(info),
         };
         if served {
-            if matches!(self.state, SemaphoreState::Unseen) {
+            if first {
                 out.push(SemaphoreEffect::Record(SemaphoreNews::Stale));
             }
             // Seen again after a moment in which it could not be told.
@@ -291,15 +341,18 @@ impl SemaphoreSlot {
     /// When a request that stands since then is done, and what it waits for last.
     fn time_of(&self, since: Instant, now: Instant) -> (Instant, Hold) {
         let settings = &self.settings;
-        let mut found = (since + settings.debounce, Hold::Debounce);
+        let held = if self.bugs.act_at_once { Duration::ZERO } else { settings.debounce };
+        let mut found = (since + held, Hold::Debounce);
         let mut later = |at: Instant, why: Hold| {
             if at > found.0 {
                 found = (at, why);
             }
         };
-        later(since + settings.debounce + settings.delay, Hold::Delay);
-        later(self.armed + settings.min_uptime, Hold::Uptime);
-        if let Some(limit) = settings.rate_limit {
+        later(since + held + settings.delay, Hold::Delay);
+        if !self.bugs.ignore_uptime {
+            later(self.armed + settings.min_uptime, Hold::Uptime);
+        }
+        if let Some(limit) = settings.rate_limit.filter(|_| !self.bugs.ignore_rate) {
             let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
                 later(*oldest + limit.interval, Hold::Rate);
@@ -309,7 +362,9 @@ impl SemaphoreSlot {
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
-        self.serve();
+        if !self.bugs.serve_again {
+            self.serve(now);
+        }
         self.state = SemaphoreState::Served { at: now };
         self.done.push_back(now);
         let burst = self.settings.rate_limit.map_or(1, burst);
@@ -327,7 +382,8 @@ impl SemaphoreSlot {
     }
 
     /// What is there now is served: it is no request again.
-    fn serve(&mut self) {
+    fn serve(&mut self, now: Instant) {
+        self.over = Some(now);
         let (file, _) = self.files();
         self.served_file = file.or(self.served_file);
         self.served_info = self.info().map(written).or(self.served_info);
@@ -344,19 +400,17 @@ impl SemaphoreSlot {
     /// Notes what of the past no longer counts, and which info file belongs to it.
     fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) {
         let info = reading.info.as_deref().map(written);
-        let served = |at: Instant| now.since(at) < TRAIL;
+        let lately = self.over.is_some_and(|at| now.since(at) < TRAIL);
         let trails = match (&self.state, &reading.level) {
             // Written before we looked: it is no request.
-            (SemaphoreState::Unseen, _) => first,
+            _ if first || !self.read => true,
             // Still held, or just let go: the signaller has now written what he had to say.
-            (SemaphoreState::Served { .. }, Level::Raised { file, .. }) => {
-                self.served_file == Some(*file)
-            }
-            (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
-            (SemaphoreState::Clear, Level::Clear) => self.done_last().is_some_and(served),
-            _ => false,
+            (_, Level::Raised { file, .. }) => self.served_file == Some(*file),
+            (SemaphoreState::Pending { .. }, _) => false,
+            (SemaphoreState::Served { .. }, Level::Clear) => lately || self.served_file.is_some(),
+            _ => lately,
         };
-        if trails && info.is_some() {
+        if trails && info.is_some() && !(self.bugs.serve_what_trails && !first) {
             self.served_info = info;
         }
         match (&reading.level, self.settings.watched.kind) {
@@ -367,10 +421,6 @@ impl SemaphoreSlot {
             }
             _ => {}
         }
-    }
-
-    fn done_last(&self) -> Option<Instant> {
-        self.done.back().copied()
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
@@ -384,8 +434,8 @@ impl SemaphoreSlot {
                     SemaphoreKind::File => permitted.refusal_of_owner(*owner),
                 };
                 match refusal {
-                    Some(why) => Verdict::Refused(why),
-                    None => Verdict::Asked(RequestKey::File(*file)),
+                    Some(why) if !self.bugs.serve_strangers => Verdict::Refused(why),
+                    Some(_) | None => Verdict::Asked(RequestKey::File(*file)),
                 }
             }
             Level::Clear => self.judge_info(reading.info.as_deref(), &permitted),
@@ -445,43 +495,4 @@ fn written(info: &Info) -> Written {
 fn in_words(info: &Info) -> String {
     let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
     fields.collect::<Vec<_>>().join(", ")
-}
-
-/// Who may raise it.
-struct Permitted<'a>(&'a Who);
-
-impl Permitted<'_> {
-    fn user(&self, uid: u32) -> bool {
-        self.0.users.contains(&uid)
-    }
-
-    /// Attribution may refuse, and never grants: whoever could open the file is asked for his name.
-    fn refusal(&self, holders: &[Holder]) -> Option<Arc<str>> {
-        if holders.is_empty() {
-            let why = "nobody can be named for it: the holder is gone or in another PID namespace";
-            return Some(why.into());
-        }
-        let stranger = holders.iter().find(|holder| !self.holder(holder))?;
-        let [real, effective, ..] = stranger.uids;
-        let as_whom = if real == effective {
-            format!("uid {real}")
-        } else {
-            format!("uid {real} as uid {effective}")
-        };
-        Some(format!("{as_whom} may not (pid {}: {})", stranger.pid, stranger.command).into())
-    }
-
-    fn holder(&self, holder: &Holder) -> bool {
-        let [real, ..] = holder.uids;
-        // Whoever has some of another user has run something setuid with the lock open.
-        let of_group = || {
-            holder.uids.iter().all(|uid| *uid == real)
-                && holder.gids.iter().any(|gid| self.0.groups.contains(gid))
-        };
-        holder.uids.iter().all(|uid| self.user(*uid)) || of_group()
-    }
-
-    fn refusal_of_owner(&self, uid: u32) -> Option<Arc<str>> {
-        (!self.user(uid)).then(|| format!("uid {uid} may not").into())
-    }
 }

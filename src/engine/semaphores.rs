@@ -19,7 +19,7 @@ impl Engine {
 
     pub(super) fn add_semaphores(&mut self, site: &Site, now: Instant) {
         for (name, settings) in &site.semaphores {
-            let slot = SemaphoreSlot::new(Arc::clone(settings), now);
+            let slot = SemaphoreSlot::new(Arc::clone(settings), now).with(self.bugs);
             self.semaphores.insert(name.clone(), slot);
         }
     }
@@ -41,20 +41,30 @@ impl Engine {
         }
         for (name, settings) in &site.semaphores {
             let watched = &settings.watched;
-            match self.semaphores.get_mut(name) {
-                Some(slot) if slot.settings.watched == *watched => slot.renew(settings),
-                Some(_) | None => {
-                    let slot = SemaphoreSlot::new(Arc::clone(settings), at.now);
-                    self.semaphores.insert(name.clone(), slot);
-                    out.push(Action::Watch(name.clone(), Arc::clone(watched)));
-                }
+            let mut effects = Vec::new();
+            let same = if let Some(slot) = self.semaphores.get_mut(name) {
+                let same = slot.settings.watched == *watched;
+                slot.renew(settings, (at.now, at.wall), &mut effects);
+                same
+            } else {
+                let slot = SemaphoreSlot::new(Arc::clone(settings), at.now).with(self.bugs);
+                self.semaphores.insert(name.clone(), slot);
+                false
+            };
+            if !same {
+                out.push(Action::Watch(name.clone(), Arc::clone(watched)));
             }
+            self.carry_over(name, effects, at, out);
         }
     }
 
     /// Nothing is done for a semaphore while the site stops.
+    fn serves(&self) -> bool {
+        self.phase == Phase::Up || self.bugs.act_in_shutdown
+    }
+
     pub(super) fn semaphore_deadline(&self) -> Option<Instant> {
-        let up = self.phase == Phase::Up;
+        let up = self.serves();
         up.then(|| self.semaphores.values().filter_map(SemaphoreSlot::deadline).min())?
     }
 
@@ -65,7 +75,7 @@ impl Engine {
         at: At,
         out: &mut Actions,
     ) {
-        if self.phase != Phase::Up {
+        if !self.serves() {
             return;
         }
         let mut effects = Vec::new();
@@ -76,7 +86,7 @@ impl Engine {
     }
 
     pub(super) fn semaphores_due(&mut self, at: At, out: &mut Actions) {
-        if self.phase != Phase::Up {
+        if !self.serves() {
             return;
         }
         let due = |slot: &SemaphoreSlot| slot.deadline().is_some_and(|due| due <= at.now);
@@ -107,7 +117,8 @@ impl Engine {
             return out.reply(id, refusal);
         };
         let mut effects = Vec::new();
-        slot.cancel(&format!("asked by uid {}, pid {}", peer.uid, peer.pid), &mut effects);
+        let by = format!("asked by uid {}, pid {}", peer.uid, peer.pid);
+        slot.cancel(&by, at.now, &mut effects);
         out.record(Record::site(What::Asked {
             peer,
             verb: "semaphore clear".into(),

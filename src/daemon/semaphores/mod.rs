@@ -16,7 +16,14 @@ mod directories;
 mod one;
 mod watcher;
 
-use std::{fmt, io, sync::Arc, thread};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use crossbeam_channel::{Sender, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -26,11 +33,15 @@ use crate::model::{Name, Seen, Watched};
 /// What the thread tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// The first reading of a semaphore, or one that differs from that before.
-    Seen(Seen),
+    /// The first reading of a semaphore, or one that differs from that before; by which watch.
+    Seen(Seen, WatchId),
     /// A trouble of the watching itself, in words; told once.
     Notice(Arc<str>),
 }
+
+/// Tells the present watch of a semaphore from an earlier one, perhaps of another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchId(u64);
 
 /// The way to the thread. Nothing here blocks; the thread ends with its last handle.
 #[derive(Clone, Debug)]
@@ -39,10 +50,11 @@ pub struct SemaphoreHandle(Arc<Way>);
 struct Way {
     commands: Sender<Command>,
     wake: Arc<EventFd>,
+    watches: AtomicU64,
 }
 
 enum Command {
-    Watch(Name, Box<Watched>),
+    Watch(Name, Box<Watched>, WatchId),
     Forget(Name),
     Look(Name),
     End,
@@ -58,14 +70,17 @@ pub fn start(deliver: impl Fn(Told) + Send + 'static) -> io::Result<SemaphoreHan
     let wake = Arc::new(EventFd::from_flags(flags)?);
     let mut watcher = watcher::Watcher::new(receiver, Arc::clone(&wake), Box::new(deliver));
     thread::Builder::new().name("semaphores".into()).spawn(move || watcher.run())?;
-    Ok(SemaphoreHandle(Arc::new(Way { commands, wake })))
+    Ok(SemaphoreHandle(Arc::new(Way { commands, wake, watches: AtomicU64::new(0) })))
 }
 
 impl SemaphoreHandle {
     /// Watches this semaphore, instead of an earlier one of that name. Its first reading is
-    /// delivered as soon as it is certain, within milliseconds.
-    pub fn watch(&self, name: Name, what: Watched) {
-        self.0.send(Command::Watch(name, Box::new(what)));
+    /// delivered as soon as it is certain, within milliseconds. One of the earlier may still be on
+    /// its way: it has another id.
+    pub fn watch(&self, name: Name, what: Watched) -> WatchId {
+        let id = WatchId(self.0.watches.fetch_add(1, Ordering::Relaxed));
+        self.0.send(Command::Watch(name, Box::new(what), id));
+        id
     }
 
     /// Watches it no more. A reading may still be on its way.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::WatchId;
 use crate::{
     model::{FileId, Info, InfoFile, Instant, Level, Mode, Reading, SemaphoreKind, Watched},
     sys::{
@@ -34,6 +35,7 @@ const ROUNDS: usize = 8;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct One {
+    pub(super) id: WatchId,
     pub(super) watched: Watched,
     /// When to look next; `None`: when the kernel tells.
     pub(super) due: Option<Instant>,
@@ -67,8 +69,9 @@ struct Kept {
 }
 
 impl One {
-    pub(super) fn new(watched: Watched, now: Instant) -> Self {
+    pub(super) fn new(watched: Watched, id: WatchId, now: Instant) -> Self {
         Self {
+            id,
             watched,
             due: Some(now),
             unwatched: false,

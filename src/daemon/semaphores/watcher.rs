@@ -53,8 +53,8 @@ impl Watcher {
             while let Ok(command) = self.commands.try_recv() {
                 let now = clock::monotonic();
                 match command {
-                    Command::Watch(name, what) => {
-                        self.all.insert(name, One::new(*what, now));
+                    Command::Watch(name, what, id) => {
+                        self.all.insert(name, One::new(*what, id, now));
                         self.tidy();
                     }
                     Command::Forget(name) => {
@@ -110,7 +110,7 @@ impl Watcher {
                 })
             };
             if let Some(reading) = one.look(now, &quiet) {
-                deliver(Told::Seen((name.clone(), reading)));
+                deliver(Told::Seen((name.clone(), reading), one.id));
             }
         }
         if failed.is_none() && !all.values().any(|one| one.unwatched) {

@@ -65,7 +65,7 @@ impl Bench {
     fn next(&self) -> (Reading, Instant) {
         let (told, at) = self.told.recv_timeout(SOON).expect("a reading");
         match told {
-            Told::Seen((_, reading)) => (reading, at),
+            Told::Seen((_, reading), _) => (reading, at),
             Told::Notice(text) => panic!("{text}"),
         }
     }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use mini_supervisor::model::*;
 
-use super::shm::draw_rule;
+use super::{
+    semaphores::{change_semaphores, draw_semaphores},
+    shm::draw_rule,
+};
 use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
@@ -105,6 +108,9 @@ pub(super) fn draw_site(chance: &mut Chance) -> Site {
         site.shm.insert(name("s"), draw_rule(chance));
     }
     only_what_ends(&mut site);
+    if chance.is(40) {
+        draw_semaphores(&mut site, chance);
+    }
     site
 }
 
@@ -295,5 +301,8 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
         new.shm = std::iter::once((name("s"), draw_rule(chance))).collect();
     }
     only_what_ends(&mut new);
+    if !new.semaphores.is_empty() || chance.is(3) {
+        change_semaphores(&mut new, chance);
+    }
     new
 }

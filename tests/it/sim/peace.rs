@@ -18,6 +18,7 @@ impl World {
     pub(super) fn converge(&mut self) {
         self.faults = Faults::NONE;
         self.peace = true;
+        self.let_go();
         let begin = self.now + CALM;
         self.settle_until(begin, 400);
         if self.exit.is_none() && self.stopping.is_none() {

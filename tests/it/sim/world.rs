@@ -10,9 +10,10 @@ use std::{
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, Record, Role, RunId, Surroundings, What,
+        Action, Actions, Bugs, ChildEvent, Engine, Event, Record, Role, RunId, SemaphoreNews,
+        Surroundings, What,
     },
-    model::{Instant, Name, Site, WallTime},
+    model::{Instant, Name, ShmMoment, Site, WallTime},
     plan::ProgramId,
 };
 
@@ -20,6 +21,7 @@ use super::{
     draw::{Chance, Faults, draw_site},
     known::Known,
     procs::Proc,
+    semaphores::Locks,
 };
 
 /// What has to be over at some time.
@@ -45,8 +47,9 @@ pub(super) struct World {
     pub(super) jumps: bool,
     pub(super) site: Arc<Site>,
     pub(super) procs: BTreeMap<RunId, Proc>,
-    /// Whoever removes files from /dev/shm, and of which program.
-    pub(super) sweeps: BTreeMap<RunId, Option<ProgramId>>,
+    /// Whoever removes files from /dev/shm, of which program, before a start or after an end.
+    pub(super) sweeps: BTreeMap<RunId, (Option<ProgramId>, ShmMoment)>,
+    pub(super) locks: Locks,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
     pub(super) finished: VecDeque<(ProgramId, RunId)>,
     /// The latest two waits for the world of each program: the earlier is old.
@@ -102,6 +105,7 @@ impl World {
             site: Arc::new(site),
             procs: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            locks: Locks::default(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -169,6 +173,7 @@ impl World {
                 self.before_child(*run, what);
             }
             Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
+            Event::Seen((name, _)) => self.before_seen(name),
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
         }
@@ -219,6 +224,9 @@ impl World {
             Action::Record(Record { program: None, what }) => match what {
                 What::SupervisorStopping { .. } => self.site_stops(),
                 What::SupervisorKilling { .. } => self.forced = true,
+                What::Semaphore { name, news: SemaphoreNews::Acted { deed } } => {
+                    self.semaphore_acts(&name, &deed);
+                }
                 _ => {}
             },
             Action::Reply(id, _) => {
@@ -254,13 +262,15 @@ impl World {
                 self.exit = Some(code);
             }
             Action::Forget(name) => self.forgotten(&name),
+            Action::Watch(name, watched) => self.watched(&name, &watched),
+            Action::Unwatch(name) => drop(self.locks.books.remove(&name)),
+            Action::Acknowledge { watched, file, info } => {
+                self.acknowledged(&watched, file, info);
+            }
             Action::AwaitNothing(_)
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
             | Action::Reconfigure(_)
-            | Action::Watch(..)
-            | Action::Unwatch(_)
-            | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
             | Action::ReopenLogs => {}
