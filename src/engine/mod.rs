@@ -12,6 +12,7 @@ mod down;
 mod event;
 mod forking;
 mod gate;
+mod locks;
 mod machine;
 mod news;
 mod outcome;

@@ -4,15 +4,29 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Hold;
-use crate::model::{Human, LogLevel};
+use crate::model::{Human, Info, LogLevel};
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its `debounce`.
+    Debounce,
+    /// Its `delay`.
+    Delay,
+    /// The supervisor's `min_uptime`.
+    Uptime,
+    /// Its `rate_limit`.
+    Rate,
+}
 
 /// What happened to a semaphore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields' words are those of the texts below")]
 pub enum SemaphoreNews {
     /// Somebody asks by it.
-    Raised { by: Arc<str>, info: Arc<str>, hold: Option<(Hold, Duration)> },
+    Raised { by: Arc<str>, info: Option<Arc<Info>>, hold: Option<(Hold, Duration)> },
+    /// And says this.
+    Said { info: Arc<Info> },
     /// What it asks for is done.
     Acted { deed: Arc<str> },
     /// What it asks for cannot be done.
@@ -38,6 +52,7 @@ impl SemaphoreNews {
     pub(super) fn event(&self) -> &'static str {
         match self {
             Self::Raised { .. } => "semaphore.raised",
+            Self::Said { .. } => "semaphore.said",
             Self::Acted { .. } => "semaphore.acted",
             Self::NotDone { .. } => "semaphore.failed",
             Self::Cancelled { .. } => "semaphore.cancelled",
@@ -50,12 +65,28 @@ impl SemaphoreNews {
         }
     }
 
+    /// The news without what the signaller says, and that line by line.
+    pub(super) fn in_parts(&self) -> (Self, Vec<String>) {
+        let lines = |info: &Info| -> Vec<String> {
+            info.fields.iter().map(|(key, value)| format!("{key}: {value}")).collect()
+        };
+        if let Self::Raised { by, info: Some(info), hold } = self {
+            return (Self::Raised { by: Arc::clone(by), info: None, hold: *hold }, lines(info));
+        }
+        if let Self::Said { info } = self {
+            let silent = Info { fields: Vec::new(), ..Info::clone(info) };
+            return (Self::Said { info: Arc::new(silent) }, lines(info));
+        }
+        (self.clone(), Vec::new())
+    }
+
     /// How important it is.
     pub(super) fn level(&self) -> LogLevel {
         match self {
             Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
             Self::Armed
+            | Self::Said { .. }
             | Self::Acted { .. }
             | Self::Cancelled { .. }
             | Self::Cleared
@@ -69,14 +100,16 @@ impl fmt::Display for SemaphoreNews {
         match self {
             Self::Raised { by, info, hold } => {
                 write!(f, "raised by {by}")?;
-                if !info.is_empty() {
-                    write!(f, ": {info}")?;
+                if let Some(info) = info.as_ref().filter(|info| !info.fields.is_empty()) {
+                    write!(f, ": {}", in_words(info))?;
                 }
                 match hold {
                     Some((why, left)) => write!(f, "; acts in {} ({why})", Human(*left)),
                     None => Ok(()),
                 }
             }
+            Self::Said { info } if info.fields.is_empty() => f.write_str("who has raised it says"),
+            Self::Said { info } => write!(f, "who has raised it says {}", in_words(info)),
             Self::Acted { deed } => write!(f, "does {deed}"),
             Self::NotDone { deed, why } => write!(f, "cannot do {deed}: {why}"),
             Self::Cancelled { why } => write!(f, "cancelled: {why}"),
@@ -88,6 +121,12 @@ impl fmt::Display for SemaphoreNews {
             Self::Foreign { why } => write!(f, "nothing is done, as it is no longer ours: {why}"),
         }
     }
+}
+
+/// `name=Tigro, node_id=!a1`.
+fn in_words(info: &Info) -> String {
+    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
+    fields.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Hold {

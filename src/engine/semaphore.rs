@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bugs, SemaphoreNews, permitted::Permitted};
+use super::{Bugs, Hold, SemaphoreNews, permitted::Permitted};
 use crate::model::{
     Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
     WallTime,
@@ -67,19 +67,6 @@ pub enum SemaphoreState {
     Foreign(Arc<str>),
 }
 
-/// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hold {
-    /// Its `debounce`.
-    Debounce,
-    /// Its `delay`.
-    Delay,
-    /// The supervisor's `min_uptime`.
-    Uptime,
-    /// Its `rate_limit`.
-    Rate,
-}
-
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SemaphoreSlot {
@@ -100,6 +87,8 @@ pub struct SemaphoreSlot {
     served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
     served_info: Option<Written>,
+    /// The info file that was looked at for what the signaller says.
+    heard: Option<Written>,
     /// When something was served or cancelled last.
     over: Option<Instant>,
     /// The times it was done lately, for the rate limit.
@@ -146,6 +135,7 @@ impl SemaphoreSlot {
             read: false,
             served_file: None,
             served_info: None,
+            heard: None,
             over: None,
             done: VecDeque::new(),
             bugs: Bugs::default(),
@@ -211,6 +201,7 @@ impl SemaphoreSlot {
         let first = !self.met && !self.bugs.serve_what_is_old;
         let is_certain = matches!(reading.level, Level::Clear | Level::Raised { .. });
         self.met |= is_certain;
+        let old = first || !self.read;
         self.forget_what_is_over(&reading, first, now);
         self.read |= is_certain;
         let verdict = self.judge(&reading);
@@ -231,6 +222,20 @@ impl SemaphoreSlot {
                 let record = SemaphoreNews::Foreign { why: Arc::clone(&why) };
                 self.turn(SemaphoreState::Foreign(why), record, out);
             }
+        }
+        self.hear(old, out);
+    }
+
+    /// Notes what the signaller says after he has raised it.
+    fn hear(&mut self, old: bool, out: &mut Vec<SemaphoreEffect>) {
+        let Some(info) = self.reading.as_ref().and_then(|reading| reading.info.clone()) else {
+            return;
+        };
+        let this = Some(written(&info));
+        let news = std::mem::replace(&mut self.heard, this) != this && !info.fields.is_empty();
+        let pending = self.deadline().is_some();
+        if news && !old && (pending || self.served_info == this) {
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Said { info }));
         }
     }
 
@@ -324,14 +329,11 @@ impl SemaphoreSlot {
         }
         self.last_raised = Some(wall);
         let by = self.who();
-        let info = self.info().map(in_words).unwrap_or_default();
+        let info = self.reading.as_ref().and_then(|reading| reading.info.clone());
+        self.heard = info.as_deref().map(written);
         let (at, why) = self.time_of(now, now);
         let hold = (at > now).then(|| (why, at.since(now)));
-        out.push(SemaphoreEffect::Record(SemaphoreNews::Raised {
-            by: by.into(),
-            info: info.into(),
-            hold,
-        }));
+        out.push(SemaphoreEffect::Record(SemaphoreNews::Raised { by: by.into(), info, hold }));
         self.state = SemaphoreState::Pending { since: now, at, why };
         if at <= now {
             self.act(now, out);
@@ -489,10 +491,4 @@ fn burst(limit: RateLimit) -> usize {
 
 fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
-}
-
-/// `name=Tigro, node_id=!a1`.
-fn in_words(info: &Info) -> String {
-    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
-    fields.collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,30 @@ use crate::{
     model::{Holder, Human, Instant, Level},
 };
 
+/// What a semaphore is for programs that are not to run while it is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freedom {
+    /// Nobody who may raise it does.
+    Free,
+    /// Somebody holds it.
+    Held,
+    /// It cannot be told: nothing starts, and nothing is stopped.
+    Unknown,
+}
+
 impl SemaphoreSlot {
+    /// Whether somebody who may holds the lock, or the file is there. An info file alone holds
+    /// nothing.
+    pub(super) fn freedom(&self) -> Freedom {
+        let refused = matches!(self.state, SemaphoreState::Refused(_));
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Clear) => Freedom::Free,
+            Some(Level::Raised { .. }) if refused => Freedom::Free,
+            Some(Level::Raised { .. }) => Freedom::Held,
+            Some(Level::Unknown(_) | Level::Foreign(_)) | None => Freedom::Unknown,
+        }
+    }
+
     /// As a status shows it.
     #[must_use]
     pub fn status(&self, now: Instant) -> SemaphoreStatus {

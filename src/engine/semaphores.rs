@@ -11,6 +11,9 @@ use crate::{
     model::{Deed, Instant, Name, Reading, Site},
 };
 
+/// What comes of new settings, by semaphore.
+pub(super) type Effects = Vec<(Name, Vec<SemaphoreEffect>)>;
+
 impl Engine {
     /// The semaphores, by name.
     pub fn semaphores(&self) -> impl Iterator<Item = &SemaphoreSlot> {
@@ -31,14 +34,16 @@ impl Engine {
         }
     }
 
-    /// Takes those of a new site; what is the same file stays as it is.
-    pub(super) fn renew_semaphores(&mut self, site: &Site, at: At, out: &mut Actions) {
+    /// Takes those of a new site; what is the same file stays as it is. What comes of it is for
+    /// [`Self::semaphores_renewed`].
+    pub(super) fn renew_semaphores(&mut self, site: &Site, at: At, out: &mut Actions) -> Effects {
         let gone: Vec<Name> =
             self.semaphores.keys().filter(|n| !site.semaphores.contains_key(*n)).cloned().collect();
         for name in gone {
             self.semaphores.remove(&name);
             out.push(Action::Unwatch(name));
         }
+        let mut all = Vec::new();
         for (name, settings) in &site.semaphores {
             let watched = &settings.watched;
             let mut effects = Vec::new();
@@ -54,7 +59,16 @@ impl Engine {
             if !same {
                 out.push(Action::Watch(name.clone(), Arc::clone(watched)));
             }
-            self.carry_over(name, effects, at, out);
+            all.push((name.clone(), effects));
+        }
+        all
+    }
+
+    /// Does what the new settings ask for, and lets start and stop what they do.
+    pub(super) fn semaphores_renewed(&mut self, effects: Effects, at: At, out: &mut Actions) {
+        for (name, effects) in effects {
+            self.carry_over(&name, effects, at, out);
+            self.look_at_lock(&name, at, out);
         }
     }
 
@@ -79,10 +93,14 @@ impl Engine {
             return;
         }
         let mut effects = Vec::new();
+        let before = self.freedom(name);
         // Of one that is no longer in the site: it was on its way.
         let Some(slot) = self.semaphores.get_mut(name) else { return };
         slot.seen(reading, (at.now, at.wall), &mut effects);
         self.carry_over(name, effects, at, out);
+        if self.freedom(name) != before {
+            self.look_at_lock(name, at, out);
+        }
     }
 
     pub(super) fn semaphores_due(&mut self, at: At, out: &mut Actions) {
@@ -125,6 +143,7 @@ impl Engine {
             names: which.name.as_str().into(),
         }));
         self.carry_over(&name, effects, at, out);
+        self.look_at_lock(&name, at, out);
         out.reply(id, Reply::Done);
     }
 

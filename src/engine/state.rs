@@ -70,6 +70,8 @@ pub enum StopWhy {
     Restart,
     /// Something that it requires is down.
     Requirement(ProgramId),
+    /// A semaphore that has to be free is raised.
+    Lock,
     /// The supervisor stops.
     Shutdown,
     /// A reload removed it.
@@ -92,6 +94,7 @@ impl StopWhy {
             Self::Asked
             | Self::Restart
             | Self::Requirement(_)
+            | Self::Lock
             | Self::Shutdown
             | Self::Removed
             | Self::Changed => false,

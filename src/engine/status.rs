@@ -100,6 +100,7 @@ impl Engine {
             },
             super::StopWhy::Asked
             | super::StopWhy::Restart
+            | super::StopWhy::Lock
             | super::StopWhy::Shutdown
             | super::StopWhy::Removed
             | super::StopWhy::Changed

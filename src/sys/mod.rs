@@ -13,6 +13,7 @@ pub mod directory;
 mod error;
 pub mod files;
 pub mod foreign_file;
+pub mod local_time;
 pub mod lockfile;
 pub mod locks;
 pub mod memory;

@@ -41,6 +41,7 @@ mod oracle;
 mod outside;
 mod packaging;
 mod semaphore;
+mod semaphore_over;
 mod semaphores;
 mod sim;
 mod site_builder;

@@ -72,7 +72,12 @@ impl World {
         let known = self.known.get(id.index())?;
         let of = known.settings.as_ref()?;
         let never = known.given_up && known.retry_at.is_none();
-        let stays = known.member && of.enabled && known.wanted && !known.rests && !never;
+        let stays = known.member
+            && self.locked(id).is_none()
+            && of.enabled
+            && known.wanted
+            && !known.rests
+            && !never;
         if !stays || of.max_runtime != Limit::Never || !of.wait_for.is_empty() {
             return None;
         }

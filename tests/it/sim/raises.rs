@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use mini_supervisor::model::{Deed, Instant, Name, RateLimit, Semaphore, SemaphoreKind, Watched};
+use mini_supervisor::engine::State;
+use mini_supervisor::model::{
+    Deed, Dependency, Instant, Name, RateLimit, Semaphore, SemaphoreKind, Target, Watched,
+};
+use mini_supervisor::plan::ProgramId;
 
 use super::{
     semaphores::{Sample, Somebody},
@@ -143,12 +147,71 @@ impl World {
         if let Some(book) = self.locks.books.get_mut(key) {
             book.take(of.as_deref(), sample, self.now);
         }
+        self.bound_by(key);
+    }
+
+    /// Those that cannot run beside it are stopped, and start again for a good reason.
+    fn bound_by(&mut self, key: &Name) {
+        if self.is_held(key) {
+            let bound: Vec<ProgramId> =
+                self.ids.values().filter(|id| self.requires_lock(**id, key)).copied().collect();
+            self.excuse(bound);
+        }
+    }
+
+    fn requires_lock(&self, id: ProgramId, key: &Name) -> bool {
+        let target = Target::Semaphore(key.clone());
+        self.settings(id).is_some_and(|of| of.requires.iter().any(|d| d.target == target))
+    }
+
+    fn is_held(&self, key: &Name) -> bool {
+        let Some(of) = self.site.semaphores.get(key) else { return false };
+        let last = self.locks.books.get(key).and_then(|book| book.last.as_ref());
+        last.is_some_and(|last| matches!(asks(of, last), Some(Ask::Raise(_))))
     }
 
     /// Somebody cancels it by hand.
     pub(super) fn cancelled(&mut self, key: &Name) {
         if let Some(book) = self.locks.books.get_mut(key) {
             book.settle(self.now);
+        }
+    }
+
+    /// The semaphore that has to be free for it, and is not: the first.
+    pub(super) fn locked(&self, id: ProgramId) -> Option<Name> {
+        let of = self.settings(id)?;
+        of.requires.iter().find_map(|d| match &d.target {
+            Target::Semaphore(key) => (!self.is_free(key)).then(|| key.clone()),
+            _ => None,
+        })
+    }
+
+    /// Whether it has to do with a semaphore at all.
+    pub(super) fn has_lock(&self, id: ProgramId) -> bool {
+        let lock = |d: &Dependency| matches!(d.target, Target::Semaphore(_));
+        self.settings(id).is_some_and(|of| of.requires.iter().chain(&of.wants).any(lock))
+    }
+
+    /// Whether nobody who may holds it, as far as that was told; one that is gone is free.
+    fn is_free(&self, key: &Name) -> bool {
+        let Some(of) = self.site.semaphores.get(key) else { return true };
+        let Some(last) = self.locks.books.get(key).and_then(|book| book.last.as_ref()) else {
+            return false;
+        };
+        last.certain && !matches!(asks(of, last), Some(Ask::Raise(_)))
+    }
+
+    /// I-22: who requires a semaphore that is raised is told to stop.
+    pub(super) fn judge_locks(&mut self, key: &Name) {
+        let goes_on = |id: &&ProgramId| {
+            let slot = self.engine.slot(**id);
+            let runs = slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }));
+            runs && self.requires_lock(**id, key)
+        };
+        let held = self.is_held(key);
+        let found = self.ids.values().find(goes_on).copied().filter(|_| held);
+        if self.stopping.is_none() {
+            self.hold(22, found.is_none(), || format!("{found:?} runs beside {key}"));
         }
     }
 
@@ -163,6 +226,10 @@ impl World {
                 book.limit = limit;
             }
             book.ask(of, now);
+        }
+        let keys: Vec<Name> = self.site.semaphores.keys().cloned().collect();
+        for key in keys {
+            self.bound_by(&key);
         }
     }
 

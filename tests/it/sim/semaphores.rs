@@ -181,6 +181,16 @@ pub(super) fn draw_semaphores(site: &mut Site, chance: &mut Chance) {
         let one = draw_semaphore(n, &programs, chance);
         site.semaphores.insert(one.name.clone(), Arc::new(one));
     }
+    for program in site.programs.values_mut() {
+        if !chance.is(20) {
+            continue;
+        }
+        let target = Target::Semaphore(name(&format!("l{}", chance.below(2))));
+        let lock = Dependency { target, condition: Condition::Ready };
+        let of = Arc::make_mut(program);
+        let list = if chance.is(70) { &mut of.requires } else { &mut of.wants };
+        *list = list.iter().cloned().chain([lock]).collect();
+    }
 }
 
 /// What a new version of the file may say of them; none names a program that is not there.

@@ -100,7 +100,9 @@ impl World {
             };
             out.as_slice().iter().any(of)
         };
-        let asked = self.bound_to(self.asked_by_semaphores(&before.site, out));
+        let mut asked = self.asked_by_semaphores(&before.site, out);
+        asked.extend(self.ids.values().filter(|id| self.has_lock(**id)));
+        let asked = self.bound_to(asked);
         for (id, run) in before.apart.iter().filter(|(id, _)| !asked.contains(id)) {
             let same = self.engine.slot(*id).is_some_and(
                 |slot| matches!(slot.state, State::Running { life } if life.run == *run),

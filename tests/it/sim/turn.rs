@@ -77,7 +77,7 @@ impl World {
             State::Running { .. } | State::Waiting { wait_until: Some(_), .. } => false,
             State::Waiting { wait_until: None, .. } => {
                 let known = &self.known[slot.id.index()];
-                alone(known) && self.missing(slot.id).is_none()
+                alone(known) && self.missing(slot.id).is_none() && !self.has_lock(slot.id)
             }
             _ => slot.is_live() || slot.deadline().is_some(),
         });
@@ -342,7 +342,8 @@ impl World {
         let down = down && self.sweep_of(id).is_none();
         let free = member && of.enabled && down && self.stopping.is_none();
         let alone = known.wants.is_empty() && known.after.is_empty() && of.wait_for.is_empty();
-        let ready = self.missing(id).is_none() && !known.requires.iter().any(ending);
+        let ready =
+            self.missing(id).is_none() && !self.has_lock(id) && !known.requires.iter().any(ending);
         let recent = |k: &super::known::Known| {
             k.flapped.is_some_and(|at| self.now - at < Duration::from_secs(60))
         };

@@ -165,7 +165,7 @@ impl World {
             }
             self.story.push_back(format!("{:?} {event:?}", self.now));
         }
-        let mut subject = None;
+        let (mut subject, mut seen) = (None, None);
         let mut reload = None;
         match &event {
             Event::Child { program, run, what } => {
@@ -173,7 +173,10 @@ impl World {
                 self.before_child(*run, what);
             }
             Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
-            Event::Seen((name, _)) => self.before_seen(name),
+            Event::Seen((name, _)) => {
+                self.before_seen(name);
+                seen = Some(name.clone());
+            }
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
         }
@@ -204,6 +207,9 @@ impl World {
         }
         if let Some((program, run, _)) = subject {
             self.look_at(program, run);
+        }
+        if let Some(name) = seen {
+            self.judge_locks(&name);
         }
     }
 

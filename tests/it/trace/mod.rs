@@ -3,7 +3,8 @@
 //! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`.
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
-//! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web.
+//! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
+//! `seen` is a reading of a semaphore.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +19,7 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod locks;
 mod order;
 mod reload;
 mod shm;
@@ -213,6 +215,7 @@ impl Story {
                 self.child(who, ChildEvent::Reaped);
                 self.child(who, ChildEvent::TreeEmpty);
             }
+            ["seen", which, what] => self.give(Event::Seen((name(which), locks::reading(what)))),
             ["tidied", who] => {
                 let run = self.runs[&format!("{who} shm")];
                 let program = self.engine.names().get(*who).copied();
