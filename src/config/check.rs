@@ -337,8 +337,7 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
     }
     key.later
         || (key.name == "type" && matches!(value.text(), Some("notify")))
-        || (key.name == "action"
-            && matches!(value.text(), Some("safe-mode" | "reboot" | "poweroff")))
+        || (key.name == "action" && matches!(value.text(), Some("safe-mode")))
 }
 
 /// Names that no account can have are not even looked up (`0day`, ` root`, `-1`).

@@ -75,6 +75,13 @@ impl LoadOptions {
         self.state_home().join("mini-supervisor").join(name.as_str()).join("log")
     }
 
+    /// What the site `name` keeps over a reboot, unless it says otherwise.
+    #[must_use]
+    pub fn state_directory(&self, name: &Name) -> PathBuf {
+        let base = if self.uid == 0 { PathBuf::from("/var/lib") } else { self.state_home() };
+        base.join("mini-supervisor").join(name.as_str())
+    }
+
     fn state_home(&self) -> PathBuf {
         let given = self.environment.get("XDG_STATE_HOME").map(PathBuf::from);
         let home = || self.account.as_ref().map_or(Path::new("/"), |a| &a.home);

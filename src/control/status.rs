@@ -74,6 +74,8 @@ pub enum SemaphoreWord {
     Raised,
     /// Somebody asks, and it is done in a while.
     Pending,
+    /// Somebody has asked, and it is being done.
+    Acting,
     /// Somebody asks who may not.
     Refused,
     /// It cannot be told: nothing is done.
@@ -88,6 +90,7 @@ impl SemaphoreWord {
             Self::Clear => "CLEAR",
             Self::Raised => "RAISED",
             Self::Pending => "PENDING",
+            Self::Acting => "ACTING",
             Self::Refused => "REFUSED",
             Self::Unknown => "UNKNOWN",
         }

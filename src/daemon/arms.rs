@@ -39,6 +39,10 @@ impl Shell {
                 }
             }
         }
+        let settings = self.engine.semaphores().find(|slot| slot.settings.name == name);
+        if let Some(settings) = settings.map(|slot| Arc::clone(&slot.settings)) {
+            self.look_at_methods(&settings);
+        }
         if let Some(eyes) = &mut self.semaphores {
             let id = eyes.thread.watch(name.clone(), (**watched).clone());
             eyes.present.insert(name, id);

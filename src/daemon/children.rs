@@ -313,7 +313,7 @@ fn ids(user: &RunAs) -> (u32, u32) {
     }
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnFailure> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnFailure> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(no_room)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(no_room)?;

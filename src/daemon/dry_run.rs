@@ -20,7 +20,12 @@ pub(super) fn describe(site: &Site) -> String {
         // Writing to a string cannot be refused.
         writeln!(text, "{line}").ok();
     };
-    let around = Surroundings { seed: 0, is_init: false, bugs: crate::engine::Bugs::default() };
+    let around = Surroundings {
+        seed: 0,
+        is_init: false,
+        is_contained: false,
+        bugs: crate::engine::Bugs::default(),
+    };
     let now = (Instant(1), WallTime(0));
     let mut engine = Engine::new(site, around, now);
     let mut events = std::collections::VecDeque::from([Event::Boot]);
@@ -68,6 +73,9 @@ pub(super) fn describe(site: &Site) -> String {
                 | Action::Load { .. }
                 | Action::Reconfigure(_)
                 | Action::Forget(_)
+                | Action::Remember { .. }
+                | Action::EndHost { .. }
+                | Action::EndHostNoMore(_)
                 | Action::ReopenLogs
                 | Action::Exit(_) => {}
             }

@@ -79,6 +79,9 @@ impl Shell {
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledge(&watched, (file, info));
             }
+            Action::Remember { semaphore, at, keep } => self.remember(&semaphore, at, keep),
+            Action::EndHost { run, method, end } => self.end_host(run, method, &end),
+            Action::EndHostNoMore(run) => self.leave_host(run),
             Action::ReopenLogs => self.logs.reopen(),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -307,6 +310,9 @@ impl Shell {
 
     /// A child of ours has ended and is not reaped yet: its group can still be signalled.
     fn ended(&mut self, run: RunId, peeked: Peeked) {
+        if self.host_command_ended(run, peeked) {
+            return;
+        }
         if self.unreported.contains_key(&run) {
             // It has said why it could not be executed, or was killed before.
             self.read_report(run);

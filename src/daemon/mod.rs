@@ -17,12 +17,14 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
+mod host_end;
 mod input;
 mod journal;
 mod last_words;
 mod leftovers;
 mod loader;
 pub mod logs;
+mod memory;
 mod notify;
 mod place;
 mod requests;
@@ -83,6 +85,9 @@ struct Shell {
     stillborn: BTreeSet<RunId>,
     /// Runs whose daemon is looked for, or was found.
     sought: BTreeMap<RunId, forking::Sought>,
+    /// Commands that are to end the host.
+    asked: BTreeMap<RunId, host_end::Asked>,
+    memory: memory::Memory,
     nursery: Nursery,
     cgroups: cgroups::Cgroups,
     mounts: HangingMounts,
@@ -126,6 +131,7 @@ impl Shell {
             waiting = self.end_leftovers(inputs);
         }
         if self.exit.is_none() {
+            self.recall();
             self.feed(Event::Boot);
         }
         for input in waiting {

@@ -128,7 +128,7 @@ impl Shell {
         names: &[String],
         now: Instant,
     ) -> Result<(Vec<SemaphoreStatus>, Option<Vec<String>>), Reply> {
-        let all = || self.engine.semaphores().map(|slot| slot.status(now));
+        let all = || self.engine.semaphore_statuses(now);
         if names.is_empty() {
             return Ok((all().collect(), Some(Vec::new())));
         }

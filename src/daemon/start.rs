@@ -35,7 +35,7 @@ use crate::{
     engine::{Actions, Bugs, Engine, Record, Surroundings, What},
     model::{LogLevel, Site, Supervisor},
     sys::{
-        SysError, child::Children, clock, memory, mountinfo::HangingMounts, random, rlimit,
+        SysError, child::Children, clock, memory, mountinfo::HangingMounts, random, reboot, rlimit,
         signals, socket, stdio, subreaper, tree::Trees,
     },
 };
@@ -352,7 +352,8 @@ fn shell(
         &site.supervisor.log,
         (loader.options.journal, stdio::stderr_is_terminal()),
     );
-    let around = Surroundings { seed, is_init: subreaper::is_init(), bugs: Bugs::default() };
+    let (is_init, is_contained) = (subreaper::is_init(), reboot::is_contained());
+    let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let mut shell = Shell {
         engine: Engine::new(site, around, started),
         results: VecDeque::new(),
@@ -366,6 +367,8 @@ fn shell(
         unreported: BTreeMap::new(),
         stillborn: BTreeSet::new(),
         sought: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        memory: super::memory::Memory::default(),
         trees: Trees::new(&nursery.instance),
         nursery,
         cgroups: Cgroups::default(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Reply, RequestId},
     engine::{Record, RunId},
-    model::{Exit, FileId, Name, ShmMoment, Signal, Watched},
+    model::{Exit, FileId, HostEnd, Method, Name, ShmMoment, Signal, WallTime, Watched},
     plan::ProgramId,
 };
 
@@ -94,6 +94,26 @@ pub enum Action {
         /// The info file.
         info: Option<FileId>,
     },
+    /// Keep on disk that this semaphore was served now, and the latest `keep` times of it.
+    Remember {
+        /// Which.
+        semaphore: Name,
+        /// When.
+        at: WallTime,
+        /// How many times matter.
+        keep: usize,
+    },
+    /// Ask this method to end the host. Answered by `HostAnswered`, if there is time for it.
+    EndHost {
+        /// To be given back.
+        run: RunId,
+        /// Which of its methods.
+        method: Method,
+        /// Everything about it.
+        end: Arc<HostEnd>,
+    },
+    /// The answer of this method is no longer waited for: kill its command.
+    EndHostNoMore(RunId),
     /// Close and open log files.
     ReopenLogs,
     /// Every program is down (or given up on): end with this code.

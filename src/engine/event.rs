@@ -77,6 +77,8 @@ pub enum Event {
         /// As in the action.
         run: RunId,
     },
+    /// What a method to end the host has come to: it will, or why it will not.
+    HostAnswered(RunId, Result<(), Arc<str>>),
     /// A semaphore was looked at.
     Seen(Seen),
     /// A signal to the supervisor.

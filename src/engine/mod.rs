@@ -12,6 +12,8 @@ mod down;
 mod event;
 mod forking;
 mod gate;
+mod host_end;
+mod host_news;
 mod locks;
 mod machine;
 mod news;
@@ -22,6 +24,7 @@ mod reload;
 mod requests;
 pub mod restart;
 mod semaphore;
+mod semaphore_deed;
 mod semaphore_view;
 mod semaphores;
 mod site;
@@ -44,6 +47,7 @@ pub use action::*;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
+pub use host_news::*;
 pub use news::*;
 pub use record::*;
 pub use semaphore::*;
@@ -82,7 +86,10 @@ pub struct Engine {
     tidying: Option<SiteTidy>,
     tidied_last: bool,
     is_init: bool,
+    is_contained: bool,
     semaphores: BTreeMap<Name, SemaphoreSlot>,
+    /// A reboot, or a power-off, that is under way.
+    going_down: Option<host_end::GoingDown>,
     next_run: u64,
     random: u64,
     bugs: Bugs,
@@ -120,6 +127,8 @@ pub struct Surroundings {
     pub seed: u64,
     /// Whether we are PID 1: a shorter budget, another default of `exit_when`.
     pub is_init: bool,
+    /// Whether we are that in a container: its end is the only reboot that is ours to give.
+    pub is_contained: bool,
     /// Test faults.
     pub bugs: Bugs,
 }
@@ -143,7 +152,9 @@ impl Engine {
             tidying: None,
             tidied_last: false,
             is_init: around.is_init,
+            is_contained: around.is_contained,
             semaphores: BTreeMap::new(),
+            going_down: None,
             next_run: 0,
             random: around.seed,
             bugs: around.bugs,
@@ -186,6 +197,7 @@ impl Engine {
             }
             Event::Tidied { program: None, run } => self.site_tidied(run),
             Event::Told(told) => self.told(told, at, out),
+            Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
             Event::Seen((name, reading)) => self.semaphore_seen(&name, reading, at, out),
         }
         self.settle(at, out);
@@ -198,6 +210,7 @@ impl Engine {
         let operations = self.operations.values().filter_map(|op| op.until).min();
         let own = earlier(self.phase.deadline(), self.tidy_deadline());
         let others = earlier(operations, self.semaphore_deadline());
+        let own = earlier(own, self.host_deadline());
         earlier(earlier(programs, others), own)
     }
 
@@ -279,7 +292,8 @@ impl Engine {
             slot.armed = deadline;
         }
         self.touched.push(id);
-        if let Some((why, code)) = ends_site {
+        // What was stopped for the host has not ended by itself.
+        if let Some((why, code)) = ends_site.filter(|_| !self.stopped_for_host()) {
             self.end_site(why, code, at, out);
         }
     }
@@ -310,6 +324,7 @@ impl Engine {
             self.tell_everyone(out);
         }
         self.finish_operations(at, out);
+        self.look_at_host(at, out);
         self.look_at_site(at, out);
     }
 
@@ -431,6 +446,7 @@ impl Engine {
         self.operations_due(at, out);
         self.tidy_due(at, out);
         self.semaphores_due(at, out);
+        self.host_due(at, out);
     }
 
     fn forget(&mut self, id: ProgramId, out: &mut Actions) {

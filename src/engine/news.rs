@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::HostNews;
 use crate::model::{Human, Info, LogLevel};
 
 /// What a request waits for.
@@ -17,6 +18,8 @@ pub enum Hold {
     Uptime,
     /// Its `rate_limit`.
     Rate,
+    /// The info file, by which a case is chosen.
+    Info,
 }
 
 /// What happened to a semaphore.
@@ -45,6 +48,8 @@ pub enum SemaphoreNews {
     Unknown { why: Arc<str> },
     /// In its place stands something else.
     Foreign { why: Arc<str> },
+    /// The host is to go down, or is not after all.
+    Host(HostNews),
 }
 
 impl SemaphoreNews {
@@ -62,6 +67,7 @@ impl SemaphoreNews {
             Self::Refused { .. } => "semaphore.refused",
             Self::Unknown { .. } => "semaphore.unknown",
             Self::Foreign { .. } => "semaphore.foreign",
+            Self::Host(news) => news.event(),
         }
     }
 
@@ -83,6 +89,7 @@ impl SemaphoreNews {
     /// How important it is.
     pub(super) fn level(&self) -> LogLevel {
         match self {
+            Self::Host(news) => news.level(),
             Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
             Self::Armed
@@ -118,6 +125,7 @@ impl fmt::Display for SemaphoreNews {
             Self::Stale => f.write_str("left over from before the start: no request"),
             Self::Refused { why } => write!(f, "refused: {why}"),
             Self::Unknown { why } => write!(f, "nothing is done, as it cannot be told: {why}"),
+            Self::Host(news) => news.fmt(f),
             Self::Foreign { why } => write!(f, "nothing is done, as it is no longer ours: {why}"),
         }
     }
@@ -136,6 +144,7 @@ impl fmt::Display for Hold {
             Self::Delay => "delay",
             Self::Uptime => "min_uptime",
             Self::Rate => "rate_limit",
+            Self::Info => "waits for the info file",
         })
     }
 }

@@ -108,6 +108,10 @@ pub enum SiteStop {
     Limit,
     /// A fault of our own.
     Fault,
+    /// In a container, instead of a reboot.
+    Reboot,
+    /// In a container, instead of switching off.
+    PowerOff,
 }
 
 impl Record {
@@ -333,6 +337,7 @@ impl fmt::Display for StopWhy {
             Self::Requirement(_) => f.write_str("something it requires is down"),
             Self::Lock => f.write_str("a semaphore that has to be free is raised"),
             Self::Shutdown => f.write_str("shutdown"),
+            Self::HostEnd => f.write_str("the host goes down"),
             Self::Removed => f.write_str("removed from the site"),
             Self::Changed => f.write_str("its settings changed"),
             Self::MaxRuntime => f.write_str("ran longer than max_runtime"),
@@ -364,6 +369,8 @@ impl fmt::Display for SiteStop {
             Self::AllExited => "no program runs or will run again",
             Self::Limit => "a program has hit its start limit",
             Self::Fault => "a fault of the supervisor",
+            Self::Reboot => "a reboot was asked for",
+            Self::PowerOff => "a power-off was asked for",
         })
     }
 }

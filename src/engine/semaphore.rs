@@ -18,16 +18,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bugs, Hold, SemaphoreNews, permitted::Permitted};
 use crate::model::{
-    Deed, FileId, Holder, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
-    WallTime,
+    Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind, WallTime,
 };
 
 /// How long an info file that is written belongs to the raise that was just served: signallers
 /// take the lock first.
 const TRAIL: Duration = Duration::from_secs(5);
 
+/// How long the info file is waited for where it decides what is done: signallers write it after
+/// they have taken the lock, and not always at once.
+const INFO_WAIT: Duration = Duration::from_secs(1);
+
 /// What was written, and when.
-type Written = (FileId, i128);
+pub(super) type Written = (FileId, i128);
 
 /// By what a request is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,10 @@ pub enum SemaphoreState {
     Foreign(Arc<str>),
 }
 
+/// What a semaphore asks for was begun, for this file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Begun(pub(super) Option<FileId>);
+
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SemaphoreSlot {
@@ -84,15 +91,17 @@ pub struct SemaphoreSlot {
     met: bool,
     read: bool,
     /// The file whose lock was served, until it is seen free.
-    served_file: Option<FileId>,
+    pub(super) served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
-    served_info: Option<Written>,
+    pub(super) served_info: Option<Written>,
     /// The info file that was looked at for what the signaller says.
-    heard: Option<Written>,
+    pub(super) heard: Option<Written>,
     /// When something was served or cancelled last.
     over: Option<Instant>,
-    /// The times it was done lately, for the rate limit.
-    done: VecDeque<Instant>,
+    /// What counts for the rate limit: until when each time that it was done does.
+    pub(super) counted: VecDeque<Instant>,
+    /// What it asks for was begun, and is accepted or given up later; the file that asked.
+    pub(super) acting: Option<Begun>,
     bugs: Bugs,
 }
 
@@ -137,7 +146,8 @@ impl SemaphoreSlot {
             served_info: None,
             heard: None,
             over: None,
-            done: VecDeque::new(),
+            counted: VecDeque::new(),
+            acting: None,
             bugs: Bugs::default(),
         }
     }
@@ -174,7 +184,7 @@ impl SemaphoreSlot {
             out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why }));
         }
         let fresh = Self::new(Arc::clone(settings), self.armed).with(self.bugs);
-        *self = Self { done: std::mem::take(&mut self.done), ..fresh };
+        *self = Self { counted: std::mem::take(&mut self.counted), ..fresh };
     }
 
     /// When it wants [`Self::due`].
@@ -226,19 +236,6 @@ impl SemaphoreSlot {
         self.hear(old, out);
     }
 
-    /// Notes what the signaller says after he has raised it.
-    fn hear(&mut self, old: bool, out: &mut Vec<SemaphoreEffect>) {
-        let Some(info) = self.reading.as_ref().and_then(|reading| reading.info.clone()) else {
-            return;
-        };
-        let this = Some(written(&info));
-        let news = std::mem::replace(&mut self.heard, this) != this && !info.fields.is_empty();
-        let pending = self.deadline().is_some();
-        if news && !old && (pending || self.served_info == this) {
-            out.push(SemaphoreEffect::Record(SemaphoreNews::Said { info }));
-        }
-    }
-
     /// A deadline is due.
     pub fn due(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
         let SemaphoreState::Pending { since, at, .. } = self.state else { return };
@@ -259,6 +256,7 @@ impl SemaphoreSlot {
         if !self.bugs.forget_the_cancel {
             self.serve(now);
         }
+        self.acting = None;
         let (file, info) = self.files();
         let was = matches!(self.state, SemaphoreState::Pending { .. });
         if was {
@@ -324,6 +322,11 @@ impl SemaphoreSlot {
             }
             return;
         }
+        if let SemaphoreState::Pending { since, why: Hold::Info, .. } = self.state {
+            let (at, why) = self.time_of(since, now);
+            self.state = SemaphoreState::Pending { since, at, why };
+            return self.due(now, out);
+        }
         if matches!(self.state, SemaphoreState::Pending { .. }) {
             return;
         }
@@ -354,32 +357,34 @@ impl SemaphoreSlot {
         if !self.bugs.ignore_uptime {
             later(self.armed + settings.min_uptime, Hold::Uptime);
         }
+        if !settings.cases.is_empty() && self.case().is_none() {
+            later(since + INFO_WAIT, Hold::Info);
+        }
         if let Some(limit) = settings.rate_limit.filter(|_| !self.bugs.ignore_rate) {
-            let recent = self.done.iter().rev().filter(|at| **at + limit.interval > now);
+            let recent = self.counted.iter().rev().filter(|until| **until > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
-                later(*oldest + limit.interval, Hold::Rate);
+                later(*oldest, Hold::Rate);
             }
         }
         found
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        let deed = self.case().map_or(&self.settings.deed, |case| &case.deed).clone();
+        self.acting = Some(Begun(self.files().0));
         if !self.bugs.serve_again {
             self.serve(now);
         }
         self.state = SemaphoreState::Served { at: now };
-        self.done.push_back(now);
-        let burst = self.settings.rate_limit.map_or(1, burst);
-        while self.done.len() > burst {
-            self.done.pop_front();
+        if let Some(limit) = self.settings.rate_limit {
+            self.count(now + limit.interval, burst(limit));
         }
-        let deed = self.settings.deed.clone();
         let text = deed.to_string().into();
         out.push(SemaphoreEffect::Record(SemaphoreNews::Acted { deed: text }));
+        let later = matches!(deed, Deed::EndHost(_));
         out.push(SemaphoreEffect::Do(deed));
-        if self.settings.removes {
-            let (file, info) = self.files();
-            out.push(SemaphoreEffect::Acknowledge { file, info });
+        if !later {
+            self.accepted(out);
         }
     }
 
@@ -458,7 +463,7 @@ impl SemaphoreSlot {
         }
     }
 
-    fn is_fresh(&self, info: &Info) -> bool {
+    pub(super) fn is_fresh(&self, info: &Info) -> bool {
         self.served_info != Some(written(info))
     }
 
@@ -467,28 +472,12 @@ impl SemaphoreSlot {
     pub fn info(&self) -> Option<&Info> {
         self.reading.as_ref()?.info.as_deref()
     }
-
-    /// Who asks, in words.
-    #[must_use]
-    pub fn who(&self) -> String {
-        match self.reading.as_ref().map(|reading| &reading.level) {
-            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
-                let one = |holder: &Holder| {
-                    let [uid, ..] = holder.uids;
-                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
-                };
-                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
-            }
-            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
-            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
-        }
-    }
 }
 
-fn burst(limit: RateLimit) -> usize {
+pub(super) fn burst(limit: RateLimit) -> usize {
     usize::try_from(limit.burst.max(1)).unwrap_or(usize::MAX)
 }
 
-fn written(info: &Info) -> Written {
+pub(super) fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
 }

@@ -72,6 +72,22 @@ impl SemaphoreSlot {
         }
     }
 
+    /// Who asks, in words.
+    #[must_use]
+    pub fn who(&self) -> String {
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Raised { holders, .. }) if !holders.is_empty() => {
+                let one = |holder: &Holder| {
+                    let [uid, ..] = holder.uids;
+                    format!("{} (pid {}, uid {uid})", holder.command, holder.pid)
+                };
+                holders.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
+            }
+            Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
+            _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
+        }
+    }
+
     fn holders(&self) -> &[Holder] {
         match self.reading.as_ref().map(|reading| &reading.level) {
             Some(Level::Raised { holders, .. }) => holders,

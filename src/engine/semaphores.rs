@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Action, Actions, At, Engine, Record, SemaphoreEffect, SemaphoreNews, SemaphoreSlot, What,
-    site::Phase,
+    site::{HOST_GOES_DOWN, Phase},
 };
 use crate::{
-    control::{Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName},
-    model::{Deed, Instant, Name, Reading, Site},
+    control::{
+        Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName, SemaphoreStatus, SemaphoreWord,
+    },
+    model::{Deed, Instant, Name, Reading, Site, WallTime},
 };
 
 /// What comes of new settings, by semaphore.
@@ -18,6 +20,19 @@ impl Engine {
     /// The semaphores, by name.
     pub fn semaphores(&self) -> impl Iterator<Item = &SemaphoreSlot> {
         self.semaphores.values()
+    }
+
+    /// The same as a status shows them.
+    pub fn semaphore_statuses(&self, now: Instant) -> impl Iterator<Item = SemaphoreStatus> {
+        self.semaphores.iter().map(move |(name, slot)| {
+            let mut status = slot.status(now);
+            if let Some((reason, left)) = self.host_end_of(name, now) {
+                status.state = SemaphoreWord::Acting;
+                status.reason = reason;
+                status.next_in_s = Some(left.as_secs_f64());
+            }
+            status
+        })
     }
 
     pub(super) fn add_semaphores(&mut self, site: &Site, now: Instant) {
@@ -144,6 +159,7 @@ impl Engine {
         }));
         self.carry_over(&name, effects, at, out);
         self.look_at_lock(&name, at, out);
+        self.cancel_host_end(&name, at, out);
         out.reply(id, Reply::Done);
     }
 
@@ -169,12 +185,45 @@ impl Engine {
         for effect in effects {
             match effect {
                 SemaphoreEffect::Record(news) => Self::tell(name, news, out),
-                SemaphoreEffect::Do(deed) => self.carry_out(name, &deed, at, out),
-                SemaphoreEffect::Acknowledge { file, info } => {
-                    let Some(slot) = self.semaphores.get(name) else { continue };
-                    let watched = Arc::clone(&slot.settings.watched);
-                    out.push(Action::Acknowledge { watched, file, info });
+                SemaphoreEffect::Do(deed) => {
+                    self.remember(name, at, out);
+                    self.carry_out(name, &deed, at, out);
                 }
+                SemaphoreEffect::Acknowledge { .. } => {
+                    self.acknowledge(name, vec![effect], out);
+                }
+            }
+        }
+    }
+
+    /// What ends the host ends us and what we know: its rate limit is to outlive that.
+    fn remember(&self, name: &Name, at: At, out: &mut Actions) {
+        let Some(slot) = self.semaphores.get(name) else { return };
+        if let Some(limit) = slot.settings.outlives() {
+            let keep = usize::try_from(limit.burst).unwrap_or(usize::MAX);
+            out.push(Action::Remember { semaphore: name.clone(), at: at.wall, keep });
+        }
+    }
+
+    /// A semaphore was served at these times before we were started.
+    pub fn recall(&mut self, name: &Name, times: &[WallTime], now: (Instant, WallTime)) {
+        if let Some(slot) = self.semaphores.get_mut(name) {
+            slot.recall(times, now);
+        }
+    }
+
+    /// Has the files of a request removed.
+    pub(super) fn acknowledge(
+        &self,
+        name: &Name,
+        effects: Vec<SemaphoreEffect>,
+        out: &mut Actions,
+    ) {
+        let Some(slot) = self.semaphores.get(name) else { return };
+        for effect in effects {
+            if let SemaphoreEffect::Acknowledge { file, info } = effect {
+                let watched = Arc::clone(&slot.settings.watched);
+                out.push(Action::Acknowledge { watched, file, info });
             }
         }
     }
@@ -184,8 +233,16 @@ impl Engine {
     }
 
     fn carry_out(&mut self, name: &Name, deed: &Deed, at: At, out: &mut Actions) {
+        if let Deed::EndHost(end) = deed {
+            return self.end_host(name, end, at, out);
+        }
+        if self.host_goes_down() {
+            let (deed, why) = (deed.to_string().into(), HOST_GOES_DOWN.into());
+            return Self::tell(name, SemaphoreNews::NotDone { deed, why }, out);
+        }
         let program = match deed {
             Deed::Restart(program) | Deed::Stop(program) => program,
+            Deed::EndHost(_) => return,
             Deed::Reload => {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
                 return;
@@ -201,7 +258,7 @@ impl Engine {
         match deed {
             Deed::Restart(_) => self.restart_by_hand(vec![id], false, at, out),
             Deed::Stop(_) => self.stop_by_hand(&[id], false, at, out),
-            Deed::Reload => {}
+            Deed::Reload | Deed::EndHost(_) => {}
         }
     }
 }

@@ -53,6 +53,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Why nothing new is begun.
 const IS_STOPPING: &str = "the supervisor is stopping";
 
+pub(super) const HOST_GOES_DOWN: &str = "the host is about to go down";
+
 impl Engine {
     pub(super) fn boot(&mut self, at: At, out: &mut Actions) {
         let programs = self.names.len();
@@ -78,7 +80,7 @@ impl Engine {
     pub(super) fn start_all(&mut self, mut ids: Vec<ProgramId>, at: At, out: &mut Actions) {
         ids.sort_unstable();
         ids.dedup();
-        if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
+        if (self.phase != Phase::Up || self.host_goes_down()) && !self.bugs.start_in_shutdown {
             return;
         }
         let any = self.bugs.start_the_disabled;
@@ -132,6 +134,10 @@ impl Engine {
             (Told::Reload, Phase::Up) if self.supervisor.stop_on_hangup => {
                 self.end_site(SiteStop::Signal, 0, at, out);
             }
+            (Told::Reload, Phase::Up) if self.host_goes_down() => {
+                let why = Arc::from(HOST_GOES_DOWN);
+                out.record(Record::site(What::NotReloaded { why }));
+            }
             (Told::Reload, Phase::Up) => {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
             }
@@ -156,7 +162,7 @@ impl Engine {
     }
 
     /// The whole budget of an orderly stop.
-    fn budget(&self) -> Duration {
+    pub(super) fn budget(&self) -> Duration {
         let default = if self.is_init { 8 } else { 90 };
         self.supervisor.shutdown_timeout.unwrap_or(Duration::from_secs(default))
     }
@@ -222,7 +228,7 @@ impl Engine {
     }
 
     /// The part of the budget that is for what has to be killed.
-    fn last_wait(&self) -> Duration {
+    pub(super) fn last_wait(&self) -> Duration {
         LAST_WAIT.min(self.budget() / 4)
     }
 
@@ -231,6 +237,7 @@ impl Engine {
         if self.phase != Phase::Up {
             return;
         }
+        self.forget_host_end();
         let budget = self.budget();
         let kill_at = at.now + budget.saturating_sub(self.last_wait());
         self.phase = Phase::Draining { kill_at, code };
@@ -325,7 +332,8 @@ impl Engine {
     /// `exit_when: all-exited`: nothing runs and nothing is scheduled. What waits for a program
     /// that is down for good is part of that.
     fn look_for_end(&mut self, at: At, out: &mut Actions) {
-        if self.supervisor.exit_when != Some(ExitWhen::AllExited) || self.tidying.is_some() {
+        let busy = self.tidying.is_some() || self.stopped_for_host();
+        if self.supervisor.exit_when != Some(ExitWhen::AllExited) || busy {
             return;
         }
         let over = |slot: &super::Slot| {
@@ -341,13 +349,15 @@ impl Engine {
 
     /// Refuses what would start something while the site stops.
     pub(super) fn refusal_while_stopping(&self) -> Option<Reply> {
-        (self.phase != Phase::Up && !self.bugs.start_in_shutdown).then(|| {
-            Reply::Error(Refusal {
-                code: RefusalCode::ShuttingDown,
-                message: IS_STOPPING.to_owned(),
-                hint: None,
-            })
-        })
+        let message = if self.host_goes_down() {
+            HOST_GOES_DOWN
+        } else if self.phase != Phase::Up && !self.bugs.start_in_shutdown {
+            IS_STOPPING
+        } else {
+            return None;
+        };
+        let (code, message) = (RefusalCode::ShuttingDown, message.to_owned());
+        Some(Reply::Error(Refusal { code, message, hint: None }))
     }
 
     /// `up` or `stopping`.

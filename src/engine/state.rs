@@ -74,6 +74,8 @@ pub enum StopWhy {
     Lock,
     /// The supervisor stops.
     Shutdown,
+    /// The host goes down.
+    HostEnd,
     /// A reload removed it.
     Removed,
     /// A reload changed it.
@@ -96,6 +98,7 @@ impl StopWhy {
             | Self::Requirement(_)
             | Self::Lock
             | Self::Shutdown
+            | Self::HostEnd
             | Self::Removed
             | Self::Changed => false,
         }

@@ -102,6 +102,7 @@ impl Engine {
             | super::StopWhy::Restart
             | super::StopWhy::Lock
             | super::StopWhy::Shutdown
+            | super::StopWhy::HostEnd
             | super::StopWhy::Removed
             | super::StopWhy::Changed
             | super::StopWhy::MaxRuntime

@@ -26,7 +26,8 @@ impl Engine {
             };
         }
         let running = counted.iter().filter(|slot| slot.is_ready()).count();
-        let mut parts = vec![format!("{running}/{} running", counted.len())];
+        let mut parts: Vec<String> = self.host_end_in_words(now).into_iter().collect();
+        parts.push(format!("{running}/{} running", counted.len()));
         for (word, kind) in [
             ("fatal", StateWord::Fatal),
             ("backoff", StateWord::Backoff),

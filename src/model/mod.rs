@@ -1,6 +1,7 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
 mod exit;
+mod host;
 mod info;
 mod name;
 mod policy;
@@ -13,6 +14,7 @@ mod size;
 mod time;
 
 pub use exit::*;
+pub use host::*;
 pub use info::*;
 pub use name::*;
 pub use policy::*;

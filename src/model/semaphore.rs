@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Name, RateLimit};
+use super::{HostEnd, Mode, Name, RateLimit};
 
 /// What to look at, and what of it matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +132,26 @@ pub struct Semaphore {
     pub rate_limit: Option<RateLimit>,
     /// The lock and the info file are removed once the request is accepted.
     pub removes: bool,
+    /// What is done instead, by what the info file says: the first that fits.
+    pub cases: Box<[Case]>,
+    /// What is done.
+    pub deed: Deed,
+}
+
+impl Semaphore {
+    /// Its rate limit, where that has to outlive the host's end.
+    #[must_use]
+    pub fn outlives(&self) -> Option<RateLimit> {
+        let mut deeds = self.cases.iter().map(|case| &case.deed).chain([&self.deed]);
+        self.rate_limit.filter(|_| deeds.any(|deed| matches!(deed, Deed::EndHost(_))))
+    }
+}
+
+/// An item of `cases`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Fields of the info file, by our names, and what they must say; all of them. Never empty.
+    pub when: Box<[(Box<str>, Box<str>)]>,
     /// What is done.
     pub deed: Deed,
 }
@@ -154,6 +174,8 @@ pub enum Deed {
     Stop(Name),
     /// The site file is read again.
     Reload,
+    /// The host goes down.
+    EndHost(Arc<HostEnd>),
 }
 
 impl std::fmt::Display for Deed {
@@ -162,6 +184,7 @@ impl std::fmt::Display for Deed {
             Self::Restart(name) => write!(f, "restart:{name}"),
             Self::Stop(name) => write!(f, "stop:{name}"),
             Self::Reload => f.write_str("reload"),
+            Self::EndHost(end) => write!(f, "{}", end.goal),
         }
     }
 }

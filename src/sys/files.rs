@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, fchown, lchown},
@@ -119,6 +119,28 @@ pub fn replace_file(path: &Path, text: &[u8], mode: u32) -> Result<(), SysError>
         directory.sync_all().ok();
     }
     Ok(())
+}
+
+/// The text of a file that is ours, at most `most` bytes of it; `None` when there is none.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or others may have written it.
+pub fn read_own(path: &Path, most: u64) -> Result<Option<Vec<u8>>, SysError> {
+    let fail = |e| SysError::new(shown("read", path), e);
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = match fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(fail)?,
+    };
+    let meta = file.metadata().map_err(fail)?;
+    let own = [0, nix::unistd::geteuid().as_raw()].contains(&meta.uid());
+    if !meta.is_file() || !own || meta.mode() & 0o022 != 0 {
+        let why = "others may have written it, or it is no file";
+        return Err(SysError::refused(shown("read", path), why));
+    }
+    let mut text = Vec::new();
+    file.take(most).read_to_end(&mut text).map_err(fail)?;
+    Ok(Some(text))
 }
 
 /// Removes a Unix socket that nobody listens on. Whether one was removed.

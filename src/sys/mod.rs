@@ -22,6 +22,7 @@ pub mod notify;
 mod pid;
 pub mod pidfile;
 pub mod random;
+pub mod reboot;
 pub mod resolve;
 pub mod rlimit;
 pub mod shm;

@@ -36,7 +36,8 @@ struct World {
 
 impl World {
     fn new(programs: impl IntoIterator<Item = Program>) -> Self {
-        let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+        let around =
+            Surroundings { seed: 1, is_init: false, is_contained: false, bugs: Bugs::default() };
         Self {
             engine: Engine::new(&site(programs), around, (Instant(0), WallTime(0))),
             now: Instant(0),

@@ -112,8 +112,8 @@ fn keys(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
             path => format!("{path}.{name}"),
         };
         found.insert(full.clone());
-        // What stands in `defaults` stands in a program.
-        if full != "defaults" {
+        // What stands in `defaults` stands in a program; a case has the action of a semaphore.
+        if !["defaults", "semaphores.cases.action"].contains(&full.as_str()) {
             keys(value, &full, found);
         }
     }

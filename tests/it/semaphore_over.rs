@@ -36,6 +36,7 @@ fn what_trails_behind_a_served_raise_is_no_request_though_it_cannot_be_told_for_
             1s DO reload
             1s remove Some(1) None
             2s nothing is done, as it cannot be told: EACCES
+            2s who has raised it says name=Tigro
             3s clear
         "#]],
     );
@@ -68,6 +69,7 @@ fn what_trails_behind_a_cancelled_raise_is_no_request() {
             1s raised by bot (pid 77, uid 1000); acts in 1m (delay)
             2s cancelled: somebody
             2s remove Some(1) None
+            4s who has raised it says name=Tigro
         "#]],
     );
 }

@@ -45,7 +45,9 @@ impl View {
     fn paint_semaphore(self, state: SemaphoreWord, text: &str) -> String {
         let colour = match state {
             SemaphoreWord::Clear => StateWord::Stopped,
-            SemaphoreWord::Raised | SemaphoreWord::Pending => StateWord::Waiting,
+            SemaphoreWord::Raised | SemaphoreWord::Pending | SemaphoreWord::Acting => {
+                StateWord::Waiting
+            }
             SemaphoreWord::Refused | SemaphoreWord::Unknown => StateWord::Fatal,
         };
         self.paint(colour, text)

@@ -28,7 +28,9 @@ fn words(one: &SemaphoreStatus, now: WallTime) -> String {
             format!("{}, last raised {}", one.reason, moment(at, now))
         }
         (SemaphoreWord::Raised | SemaphoreWord::Pending, _) => format!("by {}", one.reason),
-        (SemaphoreWord::Refused | SemaphoreWord::Unknown, _) => one.reason.clone(),
+        (SemaphoreWord::Acting | SemaphoreWord::Refused | SemaphoreWord::Unknown, _) => {
+            one.reason.clone()
+        }
     }
 }
 

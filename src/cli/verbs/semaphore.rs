@@ -32,7 +32,7 @@ fn status(name: &str, context: &Context, out: &mut Out) -> Result<u8, Failure> {
         out.print(&render::semaphore(semaphore, out.view()));
     }
     Ok(match semaphore.state {
-        SemaphoreWord::Raised | SemaphoreWord::Pending => 0,
+        SemaphoreWord::Raised | SemaphoreWord::Pending | SemaphoreWord::Acting => 0,
         SemaphoreWord::Clear => CLEAR,
         SemaphoreWord::Refused | SemaphoreWord::Unknown => UNKNOWN,
     })

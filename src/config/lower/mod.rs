@@ -2,6 +2,7 @@
 
 pub(crate) mod cycle;
 mod host;
+mod host_end;
 mod logging;
 mod policy;
 mod program;

@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Context, absolute,
+    host_end::host_end,
     program::{group_id, lookup, user_id},
     read::{self, Flag},
     supervisor::rate,
 };
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
-    model::{Deed, Mode, Name, Semaphore, SemaphoreKind, Watched, Who},
+    model::{Case, Deed, HostGoal, Mode, Name, Semaphore, SemaphoreKind, Watched, Who},
 };
 
 /// Looked at so often where the kernel tells of no change.
@@ -54,7 +55,14 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         owner: if is_file { None } else { owner(node, &who, context) },
         mode: read::mode(node, "mode").unwrap_or(Mode(0o600)),
     };
-    let deed = deed(name, node, context)?;
+    let key = format!("semaphores.{name}");
+    let cases = cases(&key, node, context);
+    let deed = deed(&format!("{key}.action"), node.get("action")?, context)?;
+    if matches!(deed, Deed::EndHost(_)) && node.get("min_uptime").is_none() {
+        let text = "whoever asks at each start of the host has it reboot for ever";
+        let found = Diagnostic::error("no-min-uptime", node.place, text).warning();
+        context.found.push(found.key(key).hint("add `min_uptime: 5m`, and a `rate_limit`"));
+    }
     let time = |key: &str| read::duration(node, key).unwrap_or_default();
     let latches = if watched.info_file.is_some() { Flag::On } else { Flag::Off };
     Some(Semaphore {
@@ -67,6 +75,7 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         min_uptime: time("min_uptime"),
         rate_limit: node.get("rate_limit").and_then(rate),
         removes: node.get("acknowledge").and_then(Node::text) != Some("keep"),
+        cases,
         deed,
         watched: Arc::new(watched),
     })
@@ -105,8 +114,49 @@ fn owner(node: &Node, who: &Who, context: &Context<'_>) -> Option<(u32, u32)> {
     account.map(|account| (account.uid, account.gid))
 }
 
-fn deed(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Deed> {
-    let action = node.get("action")?;
+/// What is done instead of `action`, by fields of the info file.
+fn cases(key: &str, node: &Node, context: &mut Context<'_>) -> Box<[Case]> {
+    let mut cases = Vec::new();
+    let list = node.get("cases");
+    for (index, item) in list.map(Node::items).unwrap_or_default().iter().enumerate() {
+        let key = format!("{key}.cases[{index}]");
+        let mut when = Vec::new();
+        for (field, value) in item.get("when").map(Node::entries).unwrap_or_default() {
+            let Some(name) = field.text.strip_prefix("info.").filter(|name| !name.is_empty())
+            else {
+                let text = format!("`{}` cannot be asked for", field.text);
+                let found = Diagnostic::error("bad-value", field.place, text);
+                let found = found.key(format!("{key}.when"));
+                context.found.push(found.hint("expected `info.` and a key: `info.name`"));
+                continue;
+            };
+            when.push((name.into(), value.text().unwrap_or_default().into()));
+        }
+        if let Some(node) = item.get("when").filter(|when| when.entries().is_empty()) {
+            let text = "expected at least one field of the info file";
+            let found = Diagnostic::error("bad-value", node.place, text);
+            context.found.push(found.key(format!("{key}.when")));
+        }
+        let action = item.get("action");
+        let deed = action.and_then(|node| deed(&format!("{key}.action"), node, context));
+        cases.extend(deed.map(|deed| Case { when: when.into(), deed }));
+    }
+    if let Some(list) = list.filter(|_| node.get("info_file").is_none()) {
+        let text = "`cases` go by the info file, and there is none";
+        let found = Diagnostic::error("missing-key", list.place, text);
+        context.found.push(found.key(format!("{key}.cases")).hint("add `info_file`"));
+    }
+    cases.into()
+}
+
+fn deed(key: &str, action: &Node, context: &mut Context<'_>) -> Option<Deed> {
+    for goal in [HostGoal::Reboot, HostGoal::PowerOff] {
+        let settings = action.get(goal.as_str());
+        if settings.is_some() || action.text() == Some(goal.as_str()) {
+            let key = format!("{key}.{goal}");
+            return Some(Deed::EndHost(Arc::new(host_end(goal, settings, &key, context))));
+        }
+    }
     let text = action.text()?;
     let (verb, program) = text.split_once(':').map_or((text, None), |(v, p)| (v, Some(p)));
     match (verb, program.map(Name::new)) {
@@ -115,8 +165,7 @@ fn deed(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Deed> {
             if let Some(instances) = context.instances.get(program.as_str()) {
                 let one = instances.first().map_or("NAME", Name::as_str);
                 let text = format!("{program} has several instances");
-                let found = Diagnostic::error("bad-value", action.place, text);
-                let found = found.key(format!("semaphores.{name}.action"));
+                let found = Diagnostic::error("bad-value", action.place, text).key(key);
                 context.found.push(found.hint(format!("name one of them: {verb}:{one}")));
                 return None;
             }

@@ -58,16 +58,30 @@ pub(crate) const SEMAPHORE: Object = one_of(
         key("delay", Kind::Duration),
         key("window", Kind::Duration).later(),
         key("acknowledge", Kind::Word(&["remove", "keep"])),
-        key("cases", Kind::List(&Kind::Object(&CASE))).later(),
+        key("cases", Kind::List(&Kind::Object(&CASE))),
         key("task", Kind::Task).later(),
-        key("action", Kind::Action),
+        key("action", ACTION),
     ]],
     &["task", "action"],
 );
 
-const CASE: Object = object(
+const CASE: Object = one_of(
     "an item of `cases`",
-    &[&[key("when", Kind::Map(&Kind::Text)).required(), key("task", Kind::Task).required()]],
+    &[&[
+        key("when", Kind::Map(&Kind::Text)).required(),
+        key("task", Kind::Task).later(),
+        key("action", ACTION),
+    ]],
+    &["task", "action"],
+);
+
+/// What a semaphore does without a task.
+const ACTION: Kind = Kind::OneOf(&[Kind::Action, Kind::Object(&END_HOST)]);
+
+const END_HOST: Object = one_of(
+    "`action`",
+    &[&[key("reboot", Kind::Object(&REBOOT)), key("poweroff", Kind::Object(&POWEROFF))]],
+    &["reboot", "poweroff"],
 );
 
 /// An item of `mounts`.
@@ -246,7 +260,7 @@ const ACTIONS: &[Key] = &[
     key("wait_for", Kind::Object(&WAIT_FOR)),
     key("notify", Kind::OneOf(&[Kind::Text, Kind::Object(&NOTIFY)])),
     key("reboot", Kind::Object(&REBOOT)),
-    key("poweroff", Kind::Object(&REBOOT)),
+    key("poweroff", Kind::Object(&POWEROFF)),
 ];
 
 const WHEN_STATE: Kind = Kind::Word(&["running", "stopped"]);
@@ -336,25 +350,26 @@ const WAIT_FOR: Object = object(
     ]],
 );
 
-const REBOOT: Object = object(
-    "`reboot`",
-    &[&[
-        key(
-            "methods",
-            Kind::List(&Kind::Word(&[
-                "systemctl",
-                "shutdown",
-                "reboot",
-                "poweroff",
-                "syscall",
-                "sysrq",
-            ])),
-        ),
-        key("timeout", Kind::Duration),
-        key("grace", Kind::Duration),
-        key("sysrq", Kind::Object(&SYSRQ)),
-    ]],
+const REBOOT: Object = object("`reboot`", &[&[REBOOT_METHODS], HOST_END]);
+const POWEROFF: Object = object("`poweroff`", &[&[POWEROFF_METHODS], HOST_END]);
+
+const REBOOT_METHODS: Key = key(
+    "methods",
+    Kind::List(&Kind::Word(&["systemctl", "shutdown", "reboot", "syscall", "sysrq"])),
 );
+const POWEROFF_METHODS: Key = key(
+    "methods",
+    Kind::List(&Kind::Word(&["systemctl", "shutdown", "poweroff", "syscall", "sysrq"])),
+);
+
+const HOST_END: &[Key] = &[
+    key("timeout", Kind::Duration),
+    key("grace", Kind::Duration),
+    key("retry", Kind::Object(&object("`retry`", &[&[key("delay", Kind::Duration)]]))),
+    key("sysrq", Kind::Object(&SYSRQ)),
+    key("stop_programs", Kind::Bool),
+    key("dry_run", Kind::Bool),
+];
 
 const SYSRQ: Object =
     object("`sysrq`", &[&[key("sequence", Kind::Line), key("wait", Kind::Duration)]]);

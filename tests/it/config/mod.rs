@@ -3,6 +3,7 @@
 mod cycles;
 mod examples;
 mod files;
+mod host_end;
 mod hostile;
 mod mistakes;
 mod reload;

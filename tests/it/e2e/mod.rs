@@ -27,6 +27,7 @@ mod forking;
 mod hangs;
 pub(crate) mod harness;
 mod host;
+mod host_end;
 mod init;
 mod install;
 mod instance;

@@ -73,7 +73,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(site: &Site, bugs: Bugs) -> Self {
-        let around = Surroundings { seed: 1, is_init: false, bugs };
+        let around = Surroundings { seed: 1, is_init: false, is_contained: false, bugs };
         let mut world = Self {
             engine: Engine::new(site, around, (Instant(0), WallTime(0))),
             now: Instant(0),

@@ -170,6 +170,7 @@ fn draw_semaphore(n: u64, programs: &[Name], chance: &mut Chance) -> Semaphore {
             interval: Duration::from_secs(1 + chance.below(200)),
         }),
         removes: chance.is(60),
+        cases: Box::default(),
         deed,
     }
 }

@@ -121,7 +121,7 @@ impl World {
                 ..
             }) => match &site.semaphores.get(name)?.deed {
                 Deed::Restart(program) | Deed::Stop(program) => self.ids.get(program).copied(),
-                Deed::Reload => None,
+                Deed::Reload | Deed::EndHost(_) => None,
             },
             _ => None,
         };

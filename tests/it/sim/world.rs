@@ -92,7 +92,7 @@ impl World {
         let mut chance = Chance(seed);
         let faults = Faults::draw(&mut chance);
         let site = draw_site(&mut chance);
-        let around = Surroundings { seed, is_init: chance.is(20), bugs };
+        let around = Surroundings { seed, is_init: chance.is(20), is_contained: false, bugs };
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
         let mut world = Self {
             chance,
@@ -279,6 +279,10 @@ impl World {
             | Action::Reconfigure(_)
             // No program of the simulation forks.
             | Action::FindMain { .. }
+            // No semaphore of it ends the host.
+            | Action::EndHost { .. }
+            | Action::Remember { .. }
+            | Action::EndHostNoMore(_)
             | Action::ReopenLogs => {}
         }
     }

@@ -51,6 +51,7 @@ fn backup() -> Semaphore {
         min_uptime: Duration::ZERO,
         rate_limit: None,
         removes: false,
+        cases: Box::default(),
         deed: Deed::Reload,
     }
 }
@@ -77,9 +78,28 @@ fn db() -> Program {
 fn a_program_waits_until_the_lock_is_free_and_goes_while_somebody_holds_it() {
     check(
         [db()],
-        "boot; 1s seen backup free; 5s seen backup held; 6s end db TERM; 7s state; \
-         9s seen backup free; 10s state",
-        &expect![[r#"TODO"#]],
+        "boot; 1s lock backup free; 5s lock backup held; 6s end db TERM; 7s state; \
+         9s lock backup free; 10s state",
+        &expect![[r#"
+            0s supervising 1 program
+            0s   watch semaphore:backup
+            0s db: waiting for semaphore:backup (it cannot be told)
+            1s semaphore:backup: armed
+            1s   spawn db command
+            1s db: started (pid 1)
+            1s db: ready
+            5s semaphore:backup: raised by backup (pid 77, uid 0); acts in 16m40s (delay)
+            5s db: stopping (a semaphore that has to be free is raised)
+            5s   SIGTERM to main of db
+            6s   SIGKILL to tree of db
+            6s db: waiting for semaphore:backup (raised by backup (pid 77, uid 0))
+            7s db WAITING
+            9s semaphore:backup: cancelled: it is no longer raised
+            9s   spawn db command
+            9s db: started (pid 2)
+            9s db: ready
+            10s db RUNNING
+        "#]],
     );
 }
 
@@ -87,8 +107,8 @@ fn a_program_waits_until_the_lock_is_free_and_goes_while_somebody_holds_it() {
 fn what_needs_it_goes_first_and_comes_back_behind_it() {
     check(
         [db(), with(program("web"), |p| p.requires = Box::new([on("db")]))],
-        "boot; seen backup free; 5s seen backup held; 6s end web TERM; end db TERM; \
-         9s seen backup free",
+        "boot; lock backup free; 5s lock backup held; 6s end web TERM; end db TERM; \
+         9s lock backup free",
         &expect![[r#"
             0s supervising 2 programs
             0s   watch semaphore:backup
@@ -125,8 +145,8 @@ fn what_needs_it_goes_first_and_comes_back_behind_it() {
 fn nothing_starts_and_nothing_is_stopped_while_it_cannot_be_told() {
     check(
         [db()],
-        "boot; seen backup unknown; 1s state; 2s seen backup free; 3s seen backup unknown; \
-         4s state; 5s end db 1; 9s state; 10s seen backup free",
+        "boot; lock backup unknown; 1s state; 2s lock backup free; 3s lock backup unknown; \
+         4s state; 5s end db 1; 9s state; 10s lock backup free",
         &expect![[r#"
             0s supervising 1 program
             0s   watch semaphore:backup
@@ -154,7 +174,16 @@ fn nothing_starts_and_nothing_is_stopped_while_it_cannot_be_told() {
 
 #[test]
 fn whoever_may_not_raise_it_holds_nobody_back() {
-    check([db()], "boot; seen backup stranger; 1s state", &expect![[r#"TODO"#]]);
+    check([db()], "boot; lock backup stranger; 1s state", &expect![[r#"
+        0s supervising 1 program
+        0s   watch semaphore:backup
+        0s db: waiting for semaphore:backup (it cannot be told)
+        0s semaphore:backup: refused: uid 4711 may not (pid 77: backup)
+        0s   spawn db command
+        0s db: started (pid 1)
+        0s db: ready
+        1s db RUNNING
+    "#]]);
 }
 
 #[test]
@@ -162,8 +191,21 @@ fn who_only_wants_it_free_waits_for_its_start_timeout_and_is_not_stopped() {
     let web = with(program("web"), |p| p.wants = Box::new([free()]));
     check(
         [web],
-        "boot; seen backup held; 1s state; 91s state; 92s seen backup free; seen backup held; state",
-        &expect![[r#"TODO"#]],
+        "boot; lock backup held; 1s state; 91s state; 92s lock backup free; lock backup held; state",
+        &expect![[r#"
+            0s supervising 1 program
+            0s   watch semaphore:backup
+            0s web: waiting for semaphore:backup (it cannot be told)
+            0s semaphore:backup: raised by backup (pid 77, uid 0); acts in 16m40s (delay)
+            1s web WAITING
+            90s   spawn web command
+            90s web: started (pid 1)
+            90s web: ready
+            91s web RUNNING
+            92s semaphore:backup: cancelled: it is no longer raised
+            92s semaphore:backup: raised by backup (pid 77, uid 0); acts in 16m40s (delay)
+            92s web RUNNING
+        "#]],
     );
 }
 
@@ -171,7 +213,7 @@ fn who_only_wants_it_free_waits_for_its_start_timeout_and_is_not_stopped() {
 fn a_held_lock_does_not_hold_up_whoever_waits_for_the_site() {
     check(
         [db(), program("web")],
-        "boot; summary; 1s seen backup held; summary",
+        "boot; summary; 1s lock backup held; summary",
         &expect![[r#"
             0s supervising 2 programs
             0s   watch semaphore:backup
@@ -188,11 +230,26 @@ fn a_held_lock_does_not_hold_up_whoever_waits_for_the_site() {
 
 #[test]
 fn a_reload_binds_a_program_that_runs() {
-    let then = expect![[r#"TODO"#]];
+    let then = expect![[r#"
+        0s supervising 1 program
+        0s   watch semaphore:backup
+        0s   spawn db command
+        0s db: started (pid 1)
+        0s db: ready
+        0s semaphore:backup: raised by backup (pid 77, uid 0); acts in 16m40s (delay)
+        1s   reconfigure db
+        1s reloaded: 0 added, 0 removed, 0 restarted, 1 changed
+        1s   reply 100: { added: [], removed: [], restarted: [], next_start: [], live: [("db", ["requires"])], supervisor: [], dry_run: false, warnings: [] }
+        1s db: stopping (a semaphore that has to be free is raised)
+        1s   SIGTERM to main of db
+        2s   SIGKILL to tree of db
+        2s db: waiting for semaphore:backup (raised by backup (pid 77, uid 0))
+        3s db WAITING
+    "#]];
     let sites = vec![of([program("db")]), of([db()])];
     then.assert_eq(&play_sites(
         sites,
-        "boot; seen backup held; 1s load 1; 2s end db TERM; 3s state",
+        "boot; lock backup held; 1s load 1; 2s end db TERM; 3s state",
     ));
 }
 
@@ -200,8 +257,28 @@ fn a_reload_binds_a_program_that_runs() {
 fn a_site_that_ends_with_its_programs_does_not_end_while_one_waits_for_a_lock() {
     let mut site = of([with(db(), |p| p.kind = ProgramType::Oneshot { remain: false })]);
     site.supervisor.exit_when = Some(ExitWhen::AllExited);
-    let then = expect![[r#"TODO"#]];
-    let script = "boot; seen backup free; 1s seen backup held; 2s end db TERM; 3s seen backup free; \
+    let then = expect![[r#"
+        0s supervising 1 program
+        0s   watch semaphore:backup
+        0s db: waiting for semaphore:backup (it cannot be told)
+        0s semaphore:backup: armed
+        0s   spawn db command
+        0s db: started (pid 1)
+        1s semaphore:backup: raised by backup (pid 77, uid 0); acts in 16m40s (delay)
+        1s db: stopping (a semaphore that has to be free is raised)
+        1s   SIGTERM to main of db
+        2s   SIGKILL to tree of db
+        2s db: waiting for semaphore:backup (raised by backup (pid 77, uid 0))
+        3s semaphore:backup: cancelled: it is no longer raised
+        3s   spawn db command
+        3s db: started (pid 2)
+        4s db: exit 0 after 1s
+        4s   SIGKILL to tree of db
+        4s db: completed
+        4s stopping the site (no program runs or will run again)
+        4s   EXIT 0
+    "#]];
+    let script = "boot; lock backup free; 1s lock backup held; 2s end db TERM; 3s lock backup free; \
                   4s end db 0";
     then.assert_eq(&play_sites(vec![site], script));
 }

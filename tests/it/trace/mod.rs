@@ -4,7 +4,7 @@
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
 //! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
-//! `seen` is a reading of a semaphore.
+//! `lock` is a reading of a lock.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -19,6 +19,7 @@ mod ends;
 mod forks;
 mod found;
 mod hooks;
+mod host;
 mod locks;
 mod order;
 mod reload;
@@ -31,7 +32,10 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use mini_supervisor::{
-    control::{Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, Shutdown, Targets},
+    control::{
+        Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName, Shutdown,
+        Targets,
+    },
     engine::{
         Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
         Surroundings, Told,
@@ -60,7 +64,13 @@ pub(crate) fn play(programs: impl IntoIterator<Item = Program>, script: &str) ->
 
 /// The same; `load N` reads the N-th site.
 pub(crate) fn play_sites(sites: Vec<Site>, script: &str) -> String {
-    let around = Surroundings { seed: 1, is_init: false, bugs: Bugs::default() };
+    play_in(false, sites, script)
+}
+
+/// The same as process 1 of a container.
+fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
+    let (seed, is_init) = (1, is_contained);
+    let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let engine = Engine::new(&sites[0], around, (Instant(0), WallTime(0)));
     let mut story = Story {
         engine,
@@ -173,6 +183,14 @@ impl Story {
                 format!("  acknowledge {}", watched.path.display())
             }
             Action::FindMain { program, .. } => format!("  find {}", of(self, program)),
+            Action::EndHost { run, method, end } => {
+                self.runs.insert("host".to_owned(), run);
+                format!("  {} by {}", end.goal, method.as_str(end.goal))
+            }
+            Action::EndHostNoMore(_) => "  no more of that method".to_owned(),
+            Action::Remember { semaphore, keep, .. } => {
+                format!("  remember semaphore:{semaphore}, {keep} times")
+            }
             Action::Progress(..) | Action::RemoveRuntime(_) => return,
         };
         self.line(&line);
@@ -208,6 +226,13 @@ impl Story {
             ["main", who, pid] => {
                 self.child(who, ChildEvent::Main { pid: pid.parse().unwrap() });
             }
+            ["works"] => self.give(Event::HostAnswered(self.runs["host"], Ok(()))),
+            ["refuses", why] => {
+                self.give(Event::HostAnswered(self.runs["host"], Err((*why).into())));
+            }
+            ["seen", who, rest @ ..] => {
+                self.give(Event::Seen((name(who), crate::semaphore::reading(rest))));
+            }
             ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
             ["end", who, how] => {
@@ -215,7 +240,7 @@ impl Story {
                 self.child(who, ChildEvent::Reaped);
                 self.child(who, ChildEvent::TreeEmpty);
             }
-            ["seen", which, what] => self.give(Event::Seen((name(which), locks::reading(what)))),
+            ["lock", which, what] => self.give(Event::Seen((name(which), locks::reading(what)))),
             ["tidied", who] => {
                 let run = self.runs[&format!("{who} shm")];
                 let program = self.engine.names().get(*who).copied();
@@ -289,6 +314,9 @@ impl Story {
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
             "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
+            "clear" => {
+                Request::ClearSemaphore(SemaphoreName { name: words.first().unwrap().to_string() })
+            }
             "shutdown" => Request::Shutdown(Shutdown { force: change.force }),
             other => panic!("no word of a script: {other}"),
         };
