@@ -53,7 +53,7 @@ use crate::{
     sys::{
         Pid,
         child::Children,
-        clock,
+        clock, local_time,
         lockfile::InstanceLock,
         mountinfo::HangingMounts,
         signals::{self, Arrived},
@@ -321,6 +321,10 @@ impl Shell {
             let reload = matches!(event, Event::Loaded { dry_run: false, .. });
             let reload = reload || matches!(event, Event::NotLoaded { .. });
             let mut actions = std::mem::take(&mut self.actions);
+            if self.engine.lacks_zone(clock::wall()) {
+                let zone = Event::Zone(std::sync::Arc::new(local_time::zone(clock::wall())));
+                self.engine.handle(zone, clock::monotonic(), clock::wall(), &mut actions);
+            }
             self.engine.handle(event, clock::monotonic(), clock::wall(), &mut actions);
             for action in actions.drain() {
                 self.execute(action);

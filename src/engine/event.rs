@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Seen, Site},
+    model::{Exit, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -81,6 +81,8 @@ pub enum Event {
     HostAnswered(RunId, Result<(), Arc<str>>),
     /// A semaphore was looked at.
     Seen(Seen),
+    /// How local time goes, where the engine has to know it.
+    Zone(Arc<Zone>),
     /// A signal to the supervisor.
     Told(Told),
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::HostNews;
-use crate::model::{Human, Info, LogLevel};
+use crate::model::{Human, Info, LogLevel, MinuteOfDay};
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub enum Hold {
     Rate,
     /// The info file, by which a case is chosen.
     Info,
+    /// Its `window`, which opens then.
+    Window(MinuteOfDay),
 }
 
 /// What happened to a semaphore.
@@ -140,6 +142,7 @@ fn in_words(info: &Info) -> String {
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Window(opens) => return write!(f, "its window opens at {opens}"),
             Self::Debounce => "debounce",
             Self::Delay => "delay",
             Self::Uptime => "min_uptime",

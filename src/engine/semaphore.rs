@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Bugs, Hold, SemaphoreNews, permitted::Permitted};
 use crate::model::{
     Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind, WallTime,
+    Zone,
 };
 
 /// How long an info file that is written belongs to the raise that was just served: signallers
@@ -28,6 +29,9 @@ const TRAIL: Duration = Duration::from_secs(5);
 /// How long the info file is waited for where it decides what is done: signallers write it after
 /// they have taken the lock, and not always at once.
 const INFO_WAIT: Duration = Duration::from_secs(1);
+
+/// A clock that was set is noticed after so long at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What was written, and when.
 pub(super) type Written = (FileId, i128);
@@ -102,6 +106,10 @@ pub struct SemaphoreSlot {
     pub(super) counted: VecDeque<Instant>,
     /// What it asks for was begun, and is accepted or given up later; the file that asked.
     pub(super) acting: Option<Begun>,
+    /// Local time, for its windows, and when it is looked at again while it waits for one: the
+    /// clock may be set, and stands still in suspend.
+    pub(super) zone: Arc<Zone>,
+    pub(super) again: Instant,
     bugs: Bugs,
 }
 
@@ -148,13 +156,15 @@ impl SemaphoreSlot {
             over: None,
             counted: VecDeque::new(),
             acting: None,
+            zone: Arc::default(),
+            again: now,
             bugs: Bugs::default(),
         }
     }
 
-    /// With test faults.
-    pub(super) fn with(self, bugs: Bugs) -> Self {
-        Self { bugs, ..self }
+    /// With local time, and test faults.
+    pub(super) fn with(self, zone: &Arc<Zone>, bugs: Bugs) -> Self {
+        Self { zone: Arc::clone(zone), bugs, ..self }
     }
 
     /// Other settings from now on. Of another file nothing is known; of the same one what was
@@ -183,7 +193,7 @@ impl SemaphoreSlot {
             let why = "the site has another file for it".into();
             out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why }));
         }
-        let fresh = Self::new(Arc::clone(settings), self.armed).with(self.bugs);
+        let fresh = Self::new(Arc::clone(settings), self.armed).with(&self.zone, self.bugs);
         *self = Self { counted: std::mem::take(&mut self.counted), ..fresh };
     }
 
@@ -191,6 +201,7 @@ impl SemaphoreSlot {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
+            SemaphoreState::Pending { at, why: Hold::Window(_), .. } => Some(at.min(self.again)),
             SemaphoreState::Pending { at, .. } => Some(at),
             SemaphoreState::Unseen
             | SemaphoreState::Clear
@@ -216,6 +227,7 @@ impl SemaphoreSlot {
         self.read |= is_certain;
         let verdict = self.judge(&reading);
         self.reading = Some(reading);
+        self.hear(old, out);
         match verdict {
             Verdict::Nothing => self.is_clear(first, out),
             Verdict::Asked(key) => self.is_asked(key, first, (now, wall), out),
@@ -233,17 +245,17 @@ impl SemaphoreSlot {
                 self.turn(SemaphoreState::Foreign(why), record, out);
             }
         }
-        self.hear(old, out);
     }
 
     /// A deadline is due.
-    pub fn due(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
-        let SemaphoreState::Pending { since, at, .. } = self.state else { return };
-        if at > now {
+    pub fn due(&mut self, at: (Instant, WallTime), out: &mut Vec<SemaphoreEffect>) {
+        let SemaphoreState::Pending { since, .. } = self.state else { return };
+        let now = at.0;
+        if self.deadline().is_none_or(|due| due > now) {
             return;
         }
         // What held it back may do so again: two requests, one of them served meanwhile.
-        let (at, why) = self.time_of(since, now);
+        let (at, why) = self.time_of(since, at);
         if at > now {
             self.state = SemaphoreState::Pending { since, at, why };
             return;
@@ -323,9 +335,9 @@ impl SemaphoreSlot {
             return;
         }
         if let SemaphoreState::Pending { since, why: Hold::Info, .. } = self.state {
-            let (at, why) = self.time_of(since, now);
+            let (at, why) = self.time_of(since, (now, wall));
             self.state = SemaphoreState::Pending { since, at, why };
-            return self.due(now, out);
+            return self.due((now, wall), out);
         }
         if matches!(self.state, SemaphoreState::Pending { .. }) {
             return;
@@ -334,7 +346,7 @@ impl SemaphoreSlot {
         let by = self.who();
         let info = self.reading.as_ref().and_then(|reading| reading.info.clone());
         self.heard = info.as_deref().map(written);
-        let (at, why) = self.time_of(now, now);
+        let (at, why) = self.time_of(now, (now, wall));
         let hold = (at > now).then(|| (why, at.since(now)));
         out.push(SemaphoreEffect::Record(SemaphoreNews::Raised { by: by.into(), info, hold }));
         self.state = SemaphoreState::Pending { since: now, at, why };
@@ -344,8 +356,8 @@ impl SemaphoreSlot {
     }
 
     /// When a request that stands since then is done, and what it waits for last.
-    fn time_of(&self, since: Instant, now: Instant) -> (Instant, Hold) {
-        let settings = &self.settings;
+    fn time_of(&mut self, since: Instant, (now, wall): (Instant, WallTime)) -> (Instant, Hold) {
+        let settings = Arc::clone(&self.settings);
         let held = if self.bugs.act_at_once { Duration::ZERO } else { settings.debounce };
         let mut found = (since + held, Hold::Debounce);
         let mut later = |at: Instant, why: Hold| {
@@ -366,7 +378,8 @@ impl SemaphoreSlot {
                 later(*oldest, Hold::Rate);
             }
         }
-        found
+        self.again = now + LOOK_AGAIN;
+        self.window_of(found, (now, wall))
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
@@ -417,7 +430,8 @@ impl SemaphoreSlot {
             (SemaphoreState::Served { .. }, Level::Clear) => lately || self.served_file.is_some(),
             _ => lately,
         };
-        if trails && info.is_some() && !(self.bugs.serve_what_trails && !first) {
+        let forgets = self.bugs.serve_what_trails && !first;
+        if trails && info.is_some() && !forgets {
             self.served_info = info;
         }
         match (&reading.level, self.settings.watched.kind) {

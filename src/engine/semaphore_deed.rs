@@ -3,13 +3,29 @@
 use std::time::Duration;
 
 use super::{
-    SemaphoreEffect, SemaphoreNews, SemaphoreSlot,
+    Hold, SemaphoreEffect, SemaphoreNews, SemaphoreSlot,
     permitted::Permitted,
     semaphore::{Begun, burst, written},
 };
-use crate::model::{Case, Instant, WallTime};
+use crate::model::{Case, Instant, WallTime, Window};
 
 impl SemaphoreSlot {
+    /// The first moment from `found` on that is in one of its windows.
+    pub(super) fn window_of(
+        &self,
+        found: (Instant, Hold),
+        (now, wall): (Instant, WallTime),
+    ) -> (Instant, Hold) {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let at = WallTime(wall.0.saturating_add(ms(found.0.since(now))));
+        let opens = Window::next_in(&self.settings.windows, &self.zone, at);
+        if opens <= at {
+            return found;
+        }
+        let wait = u64::try_from(opens.0.saturating_sub(wall.0)).unwrap_or(0);
+        (now + Duration::from_millis(wait), Hold::Window(self.zone.minute(opens)))
+    }
+
     /// Notes what the signaller says after he has raised it.
     pub(super) fn hear(&mut self, old: bool, out: &mut Vec<SemaphoreEffect>) {
         let Some(info) = self.reading.as_ref().and_then(|reading| reading.info.clone()) else {

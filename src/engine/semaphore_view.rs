@@ -1,6 +1,6 @@
 //! A semaphore as a status shows it.
 
-use super::{SemaphoreSlot, SemaphoreState};
+use super::{Hold, SemaphoreSlot, SemaphoreState};
 use crate::{
     control::{HolderStatus, SemaphoreStatus, SemaphoreWord},
     model::{Holder, Human, Instant, Level},
@@ -34,7 +34,11 @@ impl SemaphoreSlot {
     #[must_use]
     pub fn status(&self, now: Instant) -> SemaphoreStatus {
         let (state, reason) = self.in_words(now);
-        let next = self.deadline().map(|at| at.since(now).as_secs_f64());
+        let next = if let SemaphoreState::Pending { at, .. } = self.state {
+            Some(at.since(now).as_secs_f64())
+        } else {
+            None
+        };
         let watched = &self.settings.watched;
         let own = |text: &str| text.to_owned();
         let fields = self.info().map(|info| info.fields.as_slice()).unwrap_or_default();
@@ -58,6 +62,11 @@ impl SemaphoreSlot {
         match &self.state {
             SemaphoreState::Unseen => (SemaphoreWord::Unknown, "not looked at yet".into()),
             SemaphoreState::Clear => (SemaphoreWord::Clear, "armed".into()),
+            SemaphoreState::Pending { at, why: Hold::Window(opens), .. } => {
+                let (who, left) = (self.who(), Human(at.since(now)));
+                let text = format!("{who}; waits for its window at {opens}, in {left}");
+                (SemaphoreWord::Pending, text)
+            }
             SemaphoreState::Pending { at, why, .. } => {
                 let left = Human(at.since(now));
                 (SemaphoreWord::Pending, format!("{}; acts in {left} ({why})", self.who()))

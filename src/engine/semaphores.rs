@@ -10,7 +10,7 @@ use crate::{
     control::{
         Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName, SemaphoreStatus, SemaphoreWord,
     },
-    model::{Deed, Instant, Name, Reading, Site, WallTime},
+    model::{Deed, Instant, Name, Reading, Site, WallTime, Zone},
 };
 
 /// What comes of new settings, by semaphore.
@@ -37,8 +37,22 @@ impl Engine {
 
     pub(super) fn add_semaphores(&mut self, site: &Site, now: Instant) {
         for (name, settings) in &site.semaphores {
-            let slot = SemaphoreSlot::new(Arc::clone(settings), now).with(self.bugs);
+            let slot = SemaphoreSlot::new(Arc::clone(settings), now).with(&self.zone, self.bugs);
             self.semaphores.insert(name.clone(), slot);
+        }
+    }
+
+    /// Whether local time matters and is not known at that moment: [`super::Event::Zone`] is due.
+    #[must_use]
+    pub fn lacks_zone(&self, wall: WallTime) -> bool {
+        let has_window = |slot: &SemaphoreSlot| !slot.settings.windows.is_empty();
+        !self.zone.knows(wall) && self.semaphores.values().any(has_window)
+    }
+
+    pub(super) fn zone_is(&mut self, zone: &Arc<Zone>) {
+        self.zone = Arc::clone(zone);
+        for slot in self.semaphores.values_mut() {
+            slot.zone = Arc::clone(zone);
         }
     }
 
@@ -67,7 +81,8 @@ impl Engine {
                 slot.renew(settings, (at.now, at.wall), &mut effects);
                 same
             } else {
-                let slot = SemaphoreSlot::new(Arc::clone(settings), at.now).with(self.bugs);
+                let slot =
+                    SemaphoreSlot::new(Arc::clone(settings), at.now).with(&self.zone, self.bugs);
                 self.semaphores.insert(name.clone(), slot);
                 false
             };
@@ -128,7 +143,7 @@ impl Engine {
         for name in names {
             let mut effects = Vec::new();
             if let Some(slot) = self.semaphores.get_mut(&name) {
-                slot.due(at.now, &mut effects);
+                slot.due((at.now, at.wall), &mut effects);
             }
             self.carry_over(&name, effects, at, out);
         }

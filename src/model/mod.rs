@@ -12,6 +12,7 @@ mod signal;
 mod site;
 mod size;
 mod time;
+mod window;
 
 pub use exit::*;
 pub use host::*;
@@ -25,3 +26,4 @@ pub use signal::*;
 pub use site::*;
 pub use size::*;
 pub use time::*;
+pub use window::*;

@@ -47,6 +47,7 @@ mod sim;
 mod site_builder;
 mod sys_binary;
 mod sys_files;
+mod sys_local_time;
 mod sys_notify;
 mod sys_signals;
 mod sys_spawn;

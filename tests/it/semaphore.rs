@@ -42,6 +42,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut Semaphore)) -> Semaphore {
         min_uptime: Duration::ZERO,
         rate_limit: None,
         removes: true,
+        windows: Box::default(),
         cases: Box::default(),
         deed: Deed::Reload,
     };
@@ -136,7 +137,7 @@ fn play(semaphore: Semaphore, script: &str) -> String {
         let words: Vec<&str> = part.split_whitespace().collect();
         let now = seconds(words[0]);
         while let Some(at) = slot.deadline().filter(|at| *at <= now) {
-            slot.due(at, &mut effects);
+            slot.due((at, WallTime(0)), &mut effects);
             tell(at, &mut effects);
         }
         match words[1] {
@@ -495,24 +496,4 @@ pub(crate) fn as_file(semaphore: &mut Semaphore) {
         ..(*semaphore.watched).clone()
     });
     semaphore.latch = false;
-}
-
-#[test]
-fn what_was_done_before_the_start_counts_and_a_clock_that_was_set_makes_it_no_older() {
-    let limited = |wall: i64| {
-        let settings = settings(|s| {
-            s.rate_limit = Some(RateLimit { burst: 2, interval: Duration::from_secs(100) });
-        });
-        let mut slot = SemaphoreSlot::new(Arc::new(settings), Instant(0));
-        let done = [30_000, 60_000].map(WallTime);
-        let (now, wall) = (Instant(0), WallTime(wall));
-        slot.recall(&done, (now, wall));
-        let mut effects = Vec::new();
-        slot.seen(reading(&["free"]), (now, wall), &mut effects);
-        slot.seen(reading(&["held", "1000"]), (now, wall), &mut effects);
-        slot.deadline().map(|at| at.since(now).as_secs())
-    };
-    assert_eq!(limited(70_000), Some(60), "the older one is 40s old");
-    assert_eq!(limited(131_000), None, "only one of them still counts");
-    assert_eq!(limited(10_000), Some(100), "both are of the future: they count from now on");
 }

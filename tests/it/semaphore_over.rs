@@ -1,11 +1,14 @@
 //! Stories of `semaphore`: what is over is no request again, whatever comes between.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use expect_test::expect;
-use mini_supervisor::model::RateLimit;
+use mini_supervisor::{
+    engine::SemaphoreSlot,
+    model::{Instant, RateLimit, WallTime},
+};
 
-use super::semaphore::{as_file, check, settings};
+use super::semaphore::{as_file, check, reading, settings};
 
 #[test]
 fn a_file_that_could_not_be_looked_at_first_is_no_request_either() {
@@ -35,8 +38,8 @@ fn what_trails_behind_a_served_raise_is_no_request_though_it_cannot_be_told_for_
             1s does reload
             1s DO reload
             1s remove Some(1) None
-            2s nothing is done, as it cannot be told: EACCES
             2s who has raised it says name=Tigro
+            2s nothing is done, as it cannot be told: EACCES
             3s clear
         "#]],
     );
@@ -53,8 +56,8 @@ fn an_info_file_that_is_written_in_two_steps_is_one_request() {
             1s does reload
             1s DO reload
             1s remove None Some(900)
-            1.1s clear
             1.1s who has raised it says name=Tigro
+            1.1s clear
         "#]],
     );
 }
@@ -131,4 +134,24 @@ fn another_path_does_not_get_around_the_rate_limit() {
             200s clear
         "#]],
     );
+}
+
+#[test]
+fn what_was_done_before_the_start_counts_and_a_clock_that_was_set_makes_it_no_older() {
+    let limited = |wall: i64| {
+        let settings = settings(|s| {
+            s.rate_limit = Some(RateLimit { burst: 2, interval: Duration::from_secs(100) });
+        });
+        let mut slot = SemaphoreSlot::new(Arc::new(settings), Instant(0));
+        let done = [30_000, 60_000].map(WallTime);
+        let (now, wall) = (Instant(0), WallTime(wall));
+        slot.recall(&done, (now, wall));
+        let mut effects = Vec::new();
+        slot.seen(reading(&["free"]), (now, wall), &mut effects);
+        slot.seen(reading(&["held", "1000"]), (now, wall), &mut effects);
+        slot.deadline().map(|at| at.since(now).as_secs())
+    };
+    assert_eq!(limited(70_000), Some(60), "the older one is 40s old");
+    assert_eq!(limited(131_000), None, "only one of them still counts");
+    assert_eq!(limited(10_000), Some(100), "both are of the future: they count from now on");
 }

@@ -77,6 +77,7 @@ impl SemaphoreHandle {
     /// Watches this semaphore, instead of an earlier one of that name. Its first reading is
     /// delivered as soon as it is certain, within milliseconds. One of the earlier may still be on
     /// its way: it has another id.
+    #[expect(clippy::must_use_candidate, reason = "it watches whether or not the id is asked for")]
     pub fn watch(&self, name: Name, what: Watched) -> WatchId {
         let id = WatchId(self.0.watches.fetch_add(1, Ordering::Relaxed));
         self.0.send(Command::Watch(name, Box::new(what), id));

@@ -25,15 +25,37 @@ print('held', flush=True)
 sys.stdin.read()
 ";
 
+/// Fifty processes that lock at once; one of them has it, and holds on.
+const FIFTY: &str = "
+import fcntl, os, sys
+for _ in range(50):
+    if os.fork() == 0:
+        fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os._exit(0)
+        print('held', flush=True)
+        sys.stdin.read()
+        os._exit(0)
+sys.stdin.read()
+for _ in range(50):
+    os.wait()
+";
+
 struct Signaller(Child);
 
 impl Signaller {
     /// Holds the lock until it is dropped.
     fn hold(site: &Site, lock: &str, info: &str) -> Self {
+        Self::run(SIGNALLER, site, lock, info)
+    }
+
+    fn run(script: &str, site: &Site, lock: &str, info: &str) -> Self {
         use std::io::BufRead as _;
         let info = if info.is_empty() { String::new() } else { text(site, info) };
         let mut child = Command::new("python3")
-            .args(["-c", SIGNALLER, &text(site, lock), &info])
+            .args(["-c", script, &text(site, lock), &info])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -149,6 +171,32 @@ fn the_log_in_text_has_what_the_signaller_says_on_lines_of_their_own() {
 }
 
 #[test]
+fn what_is_asked_for_waits_for_its_window_in_local_time() {
+    // Two hours ahead of UTC, and a window that opens in two hours.
+    let minute = (clock::wall().0 / 60_000 + 240).rem_euclid(1440);
+    let hhmm = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let (from, until) = (hhmm(minute), hhmm((minute + 30) % 1440));
+    let text = format!(
+        "  web: {{command: [sleep, '1000']}}\nsemaphores:\n  ask: {{path: DIR/lock, action: \
+         'stop:web', window: '{from}-{until}', acknowledge: keep}}"
+    );
+    let mut site = Plan::new(&text).env("TZ", "UTC-2").start();
+    site.all_running();
+    let signaller = Signaller::hold(&site, "lock", "");
+    let waits = format!("; waits for its window at {from}, in ");
+    site.wait_for("it waits", |status| {
+        let ask = &status.semaphores[0];
+        let soon = ask.next_in_s.is_some_and(|left| (7100.0..=7200.0).contains(&left));
+        word(status) == SemaphoreWord::Pending && ask.reason.contains(&waits) && soon
+    });
+    let clear = Request::ClearSemaphore(SemaphoreName { name: "ask".into() });
+    assert_eq!(site.ask(&clear), Reply::Done);
+    site.wait_for("it is cancelled", |status| word(status) != SemaphoreWord::Pending);
+    signaller.let_go();
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
 fn a_program_does_not_run_while_somebody_holds_its_lock() {
     let text = "  web: {command: [sleep, '1000'], requires: ['semaphore:backup']}\nsemaphores:\n  \
                 backup: {path: DIR/lock, action: reload, delay: 1h, acknowledge: keep}";
@@ -159,6 +207,25 @@ fn a_program_does_not_run_while_somebody_holds_its_lock() {
     assert!(web.waiting_for[0].starts_with("semaphore:backup (raised by "), "{web:?}");
     signaller.let_go();
     site.wait_state("web", StateWord::Running);
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn fifty_who_signal_at_once_are_one_request() {
+    let mut site = site("action: 'restart:web', acknowledge: keep");
+    site.wait_for("it is armed", |status| word(status) == SemaphoreWord::Clear);
+    let before = site.main_pid("web");
+    let all = Signaller::run(FIFTY, &site, "lock", "");
+    site.wait_for("a new life", |status| {
+        let web = program(status, "web");
+        web.state == StateWord::Running && web.pid.is_some_and(|pid| pid != before)
+    });
+    let now = site.main_pid("web");
+    all.let_go();
+    site.wait_for("it is clear", |status| word(status) == SemaphoreWord::Clear);
+    assert_eq!(site.main_pid("web"), now, "one raise was served twice");
+    let acted = site.happened(&["semaphore.acted"]);
+    assert_eq!(acted.len(), 1, "{acted:?}");
     assert_eq!(site.end(), 0);
 }
 

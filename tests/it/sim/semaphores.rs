@@ -170,6 +170,7 @@ fn draw_semaphore(n: u64, programs: &[Name], chance: &mut Chance) -> Semaphore {
             interval: Duration::from_secs(1 + chance.below(200)),
         }),
         removes: chance.is(60),
+        windows: Box::default(),
         cases: Box::default(),
         deed,
     }
@@ -178,7 +179,7 @@ fn draw_semaphore(n: u64, programs: &[Name], chance: &mut Chance) -> Semaphore {
 /// Semaphores for a site, or for its next version.
 pub(super) fn draw_semaphores(site: &mut Site, chance: &mut Chance) {
     let programs: Vec<Name> = site.programs.keys().cloned().collect();
-    for n in 0..1 + chance.below(2) {
+    for n in 0..=chance.below(2) {
         let one = draw_semaphore(n, &programs, chance);
         site.semaphores.insert(one.name.clone(), Arc::new(one));
     }
@@ -214,10 +215,10 @@ pub(super) fn change_semaphores(site: &mut Site, chance: &mut Chance) {
         }
     }
     for one in site.semaphores.values_mut() {
-        if let Deed::Restart(program) | Deed::Stop(program) = &one.deed {
-            if !site.programs.contains_key(program) {
-                Arc::make_mut(one).deed = Deed::Reload;
-            }
+        if let Deed::Restart(program) | Deed::Stop(program) = &one.deed
+            && !site.programs.contains_key(program)
+        {
+            Arc::make_mut(one).deed = Deed::Reload;
         }
     }
     if chance.is(3) {
@@ -308,7 +309,7 @@ impl World {
             let request = Request::ClearSemaphore(SemaphoreName { name: key.to_string() });
             return self.ask(request, Some(Duration::ZERO), false);
         }
-        for _ in 0..1 + self.chance.below(2) {
+        for _ in 0..=self.chance.below(2) {
             self.happens(&watched.path);
         }
         if !self.chance.is(15) && self.locks.books.contains_key(&key) {

@@ -163,7 +163,7 @@ impl World {
             }
             if !new.enabled {
                 (known.wanted, known.done, known.rests) = (false, false, false);
-            } else if restarts && known.given_up {
+            } else if restarts && known.given_up && known.retry_at.is_none_or(|at| at > self.now) {
                 (known.failures, known.given_up) = (0, false);
                 starting.push(*id);
             }

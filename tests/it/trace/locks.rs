@@ -30,7 +30,7 @@ pub(super) fn reading(what: &str) -> Reading {
     Reading { level, info: None }
 }
 
-fn backup() -> Semaphore {
+pub(super) fn backup() -> Semaphore {
     let watched = Watched {
         kind: SemaphoreKind::Flock,
         path: "/dev/shm/backup.lock".into(),
@@ -51,6 +51,7 @@ fn backup() -> Semaphore {
         min_uptime: Duration::ZERO,
         rate_limit: None,
         removes: false,
+        windows: Box::default(),
         cases: Box::default(),
         deed: Deed::Reload,
     }
@@ -174,7 +175,10 @@ fn nothing_starts_and_nothing_is_stopped_while_it_cannot_be_told() {
 
 #[test]
 fn whoever_may_not_raise_it_holds_nobody_back() {
-    check([db()], "boot; lock backup stranger; 1s state", &expect![[r#"
+    check(
+        [db()],
+        "boot; lock backup stranger; 1s state",
+        &expect![[r#"
         0s supervising 1 program
         0s   watch semaphore:backup
         0s db: waiting for semaphore:backup (it cannot be told)
@@ -183,7 +187,8 @@ fn whoever_may_not_raise_it_holds_nobody_back() {
         0s db: started (pid 1)
         0s db: ready
         1s db RUNNING
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
 //! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
-//! `lock` is a reading of a lock.
+//! `lock` is a reading of a lock; after `clock` the wall clock goes with the other one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,6 +26,7 @@ mod reload;
 mod shm;
 mod stops;
 mod summary;
+mod windows;
 mod wishes;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
@@ -52,6 +53,7 @@ struct Story {
     runs: BTreeMap<String, RunId>,
     pids: u32,
     manual: bool,
+    clock: bool,
     requests: u64,
     sites: Vec<Site>,
     text: String,
@@ -79,6 +81,7 @@ fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
         runs: BTreeMap::new(),
         pids: 0,
         manual: false,
+        clock: false,
         requests: 0,
         sites,
         text: String::new(),
@@ -121,7 +124,8 @@ impl Story {
         let mut events = vec![event];
         while !events.is_empty() {
             let mut out = Actions::new();
-            self.engine.handle(events.remove(0), self.now, WallTime(self.wall), &mut out);
+            let wall = if self.clock { self.wall_time() } else { WallTime(self.wall) };
+            self.engine.handle(events.remove(0), self.now, wall, &mut out);
             for action in out.drain() {
                 self.act(action, &mut events);
             }
@@ -203,6 +207,13 @@ impl Story {
             ["quit"] => self.give(Event::Told(Told::Quit)),
             ["hup"] => self.give(Event::Told(Told::Reload)),
             ["wall", hours] => self.wall += hours.parse::<i64>().unwrap() * 3_600_000,
+            ["clock"] => self.clock = true,
+            ["zone"] => self.give(Event::Zone(Arc::new(windows::zone()))),
+            ["asks"] => {
+                let all: Vec<String> =
+                    self.engine.semaphore_statuses(self.now).map(|s| s.reason).collect();
+                self.line(&all.join("; "));
+            }
             ["manual"] => self.manual = true,
             ["auto"] => self.manual = false,
             ["spawned", who] => {
