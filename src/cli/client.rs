@@ -27,6 +27,7 @@ use crate::control::{
     paths::{self, Surroundings},
     wire::{self, Id, Message},
 };
+use crate::model::Name;
 
 /// How long a supervisor may take to accept a connection, in seconds.
 const CONNECT_SECONDS: i64 = 5;
@@ -280,7 +281,12 @@ fn running(surroundings: &Surroundings) -> Vec<PathBuf> {
     }
     for base in paths::searched(surroundings) {
         let Ok(entries) = fs::read_dir(&base) else { continue };
-        all.extend(entries.flatten().map(|entry| entry.path().join(paths::SOCKET)));
+        // What has no name of a site is something else: the locks of programs.
+        let is_site = |entry: &fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| Name::new(name).is_ok())
+        };
+        let sites = entries.flatten().filter(is_site);
+        all.extend(sites.map(|entry| entry.path().join(paths::SOCKET)));
     }
     all.sort();
     all.dedup();

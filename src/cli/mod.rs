@@ -205,25 +205,45 @@ impl Context {
     /// Where the socket of the site in `file` can be. A file that cannot be read now may still have
     /// a supervisor that runs: its name is guessed then.
     fn sockets_of(&self, file: &std::path::Path, surroundings: &Surroundings) -> Vec<PathBuf> {
-        let Whereabouts { socket, name, dir } = match site::load(self, file, true) {
+        let Whereabouts { socket, name, dir } = self.whereabouts_of(file);
+        if let Some(socket) = socket {
+            return vec![socket];
+        }
+        let dirs = Self::dirs(file, name, dir.as_deref(), surroundings);
+        dirs.into_iter().map(|dir| dir.join(paths::SOCKET)).collect()
+    }
+
+    fn whereabouts_of(&self, file: &std::path::Path) -> Whereabouts {
+        match site::load(self, file, true) {
             Ok(loaded) => Whereabouts {
                 socket: loaded.site.supervisor.control.socket.clone(),
                 name: Some(loaded.site.supervisor.name.to_string()),
                 dir: loaded.site.supervisor.runtime_dir.clone(),
             },
             Err(_) => whereabouts(file),
-        };
-        if let Some(socket) = socket {
-            return vec![socket];
         }
+    }
+
+    /// Where the runtime directory of the site in `file` can be.
+    fn runtime_dirs_of(&self, file: &std::path::Path) -> Vec<PathBuf> {
+        let surroundings = self.surroundings();
+        let Whereabouts { name, dir, .. } = self.whereabouts_of(file);
+        Self::dirs(file, name, dir.as_deref(), &surroundings)
+    }
+
+    fn dirs(
+        file: &std::path::Path,
+        name: Option<String>,
+        dir: Option<&std::path::Path>,
+        surroundings: &Surroundings,
+    ) -> Vec<PathBuf> {
         let name = name.unwrap_or_else(|| paths::site_name(file));
-        let dir = dir.as_deref();
         let mut dirs = paths::runtime_dirs(dir, &name, surroundings);
         if dir.is_none() {
             dirs.push(std::path::Path::new("/run").join(paths::PRODUCT).join(&name));
         }
         dirs.dedup();
-        dirs.into_iter().map(|dir| dir.join(paths::SOCKET)).collect()
+        dirs
     }
 }
 

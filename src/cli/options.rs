@@ -177,6 +177,8 @@ pub(super) enum Verb {
         #[arg(value_parser = NonEmpty::new())]
         name: Option<String>,
     },
+    /// Show the processes of the programs, and what these have left behind
+    Ps(PsArgs),
     /// Show lines of the programs' output
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),
@@ -196,6 +198,12 @@ pub(super) enum Verb {
         /// Kill at once
         #[arg(long)]
         force: bool,
+    },
+    /// Stop all programs and end what they have left behind: lists them first and asks
+    KillAll {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Make the users, directories and systemd unit of the site
     Install(InstallArgs),
@@ -252,6 +260,22 @@ pub(super) struct Names {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct PsArgs {
+    /// Names, `'glob*'`, `tag:T` or `all`
+    #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(super) names: Vec<String>,
+    /// Only what belongs to no living instance of its program
+    #[arg(long)]
+    pub(super) orphans: bool,
+    /// Show them again and again, measured in between
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// Measure the processor for so long; 0: say what each has used in its whole life
+    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "500ms")]
+    pub(super) interval: Duration,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// Names, `'glob*'`, `tag:T` or `all`
     #[arg(value_name = "NAME", value_parser = NonEmpty::new())]
@@ -286,6 +310,9 @@ pub(super) struct StartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -307,6 +334,9 @@ pub(super) struct RestartArgs {
     /// Start this variant
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Further arguments of the variant, where it allows them
+    #[arg(last = true, value_name = "ARG", requires = "variant")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -39,6 +39,8 @@ pub fn actions(request: &Request) -> Vec<Action> {
         Request::Logs(query) => each("logs", &query.names),
         Request::Reload(_) => vec![bare("reload")],
         Request::ClearSemaphore(which) => vec![on("clear", &which.name)],
+        Request::Processes(query) => each("ps", &query.names),
+        Request::KillAll(_) => vec![bare("kill-all")],
         Request::Shutdown(_) => vec![bare("shutdown")],
         Request::Start(change) => each("start", &change.names),
         Request::Stop(change) => each("stop", &change.names),

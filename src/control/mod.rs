@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod paths;
+mod processes;
 mod status;
 pub mod wire;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use processes::*;
 pub use status::*;
 
 use crate::model::{Signal, WallTime};
@@ -57,6 +59,11 @@ pub enum Request {
     Events(EventsQuery),
     /// Cancel what a semaphore asks for, and remove its files.
     ClearSemaphore(SemaphoreName),
+    /// The processes of the programs, and those that they have left behind.
+    /// Reply: [`Reply::Processes`].
+    Processes(ProcessesQuery),
+    /// Stop all programs and end what they have left behind. Reply: [`Reply::Killed`].
+    KillAll(KillAll),
     /// Stop the site and end. Reply when it begins.
     Shutdown(Shutdown),
     /// Version, pid, name.
@@ -79,6 +86,8 @@ impl Request {
             Self::Logs(_) => "logs",
             Self::Events(_) => "events",
             Self::ClearSemaphore(_) => "clear_semaphore",
+            Self::Processes(_) => "processes",
+            Self::KillAll(_) => "kill_all",
             Self::Shutdown(_) => "shutdown",
             Self::Version(_) => "version",
         }
@@ -90,12 +99,17 @@ impl Request {
         match self {
             Self::Start(change) | Self::Stop(change) | Self::Restart(change) => !change.dry_run,
             Self::Reload(reload) => !reload.dry_run,
+            Self::KillAll(order) => !order.dry_run,
             Self::ReloadProgram(_)
             | Self::Signal(_)
             | Self::Reset(_)
             | Self::ClearSemaphore(_)
             | Self::Shutdown(_) => true,
-            Self::Status(_) | Self::Logs(_) | Self::Events(_) | Self::Version(_) => false,
+            Self::Status(_)
+            | Self::Logs(_)
+            | Self::Events(_)
+            | Self::Processes(_)
+            | Self::Version(_) => false,
         }
     }
 }
@@ -253,6 +267,10 @@ pub enum Reply {
     Done,
     /// To version.
     Version(VersionInfo),
+    /// To processes.
+    Processes(Box<ProcessList>),
+    /// To a `kill_all`: what became of everybody.
+    Killed(Box<KillReport>),
     /// One or more lines, log or event; more may follow.
     Lines(Vec<LogLine>),
     /// It was refused or could not be done.

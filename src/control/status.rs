@@ -219,6 +219,36 @@ pub struct ProgramStatus {
     /// For how long a log file of it has not been written although it should have been, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_stuck_s: Option<f64>,
+    /// The lock of a program that runs once at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockStatus>,
+}
+
+/// The lock of a program that runs once at the most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockStatus {
+    /// The lock file.
+    pub path: String,
+    /// Who has it.
+    pub state: LockWord,
+    /// Whoever has it, if it is not this program and can be seen.
+    pub holder: Option<HolderStatus>,
+    /// Where its pid is written.
+    pub pid_file: Option<String>,
+}
+
+/// Who has the lock of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockWord {
+    /// This program.
+    Held,
+    /// Nobody.
+    Free,
+    /// Somebody else.
+    Taken,
+    /// It cannot be looked at.
+    Unknown,
 }
 
 /// How a run ended.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
-    Change, Empty, EventsQuery, LogLine, LogsQuery, ProgramStatus, Refusal, RefusalCode,
-    ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, Targets,
+    Change, Empty, EventsQuery, KillAll, LogLine, LogsQuery, ProcessesQuery, ProgramStatus,
+    Refusal, RefusalCode, ReloadSite, Reply, Request, SemaphoreName, SendSignal, Shutdown, Targets,
 };
 
 /// The longest request, in bytes, its line end not counted.
@@ -27,7 +27,7 @@ pub const NO_SUCH_METHOD: i32 = -32601;
 pub const INVALID_PARAMS: i32 = -32602;
 
 /// The verbs that a request can name.
-pub const METHODS: [&str; 12] = [
+pub const METHODS: [&str; 15] = [
     "status",
     "start",
     "stop",
@@ -38,6 +38,9 @@ pub const METHODS: [&str; 12] = [
     "reset",
     "logs",
     "events",
+    "clear_semaphore",
+    "processes",
+    "kill_all",
     "shutdown",
     "version",
 ];
@@ -178,6 +181,8 @@ fn parse(method: &str, line: &[u8]) -> Option<serde_json::Result<Request>> {
         "logs" => optional::<LogsQuery>(line).map(Request::Logs),
         "events" => optional::<EventsQuery>(line).map(Request::Events),
         "clear_semaphore" => required::<SemaphoreName>(line).map(Request::ClearSemaphore),
+        "processes" => optional::<ProcessesQuery>(line).map(Request::Processes),
+        "kill_all" => optional::<KillAll>(line).map(Request::KillAll),
         "shutdown" => optional::<Shutdown>(line).map(Request::Shutdown),
         "version" => optional::<Empty>(line).map(Request::Version),
         _ => return None,

@@ -304,7 +304,7 @@ fn identity(user: &RunAs) -> Option<Identity> {
 }
 
 /// Owner and group of what is made for it.
-fn ids(user: &RunAs) -> (u32, u32) {
+pub(super) fn ids(user: &RunAs) -> (u32, u32) {
     match user {
         RunAs::Supervisor { .. } => {
             (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
@@ -324,7 +324,7 @@ fn copy(fd: Option<&OwnedFd>) -> Result<Option<OwnedFd>, SpawnFailure> {
     fd.map(|fd| fd.try_clone().map_err(no_room)).transpose()
 }
 
-fn no_room(cause: impl Into<std::io::Error>) -> SpawnFailure {
+pub(super) fn no_room(cause: impl Into<std::io::Error>) -> SpawnFailure {
     let text = format!("making a pipe: {}", cause.into()).into();
     SpawnFailure { text, class: FailureClass::Resources, code: 126 }
 }

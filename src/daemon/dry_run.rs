@@ -3,23 +3,14 @@
 use std::fmt::Write;
 
 use crate::{
-    engine::{Action, ChildEvent, Engine, Event, Role, Spawn, Surroundings},
+    engine::{Action, ChildEvent, Claimed, Engine, Event, Role, Spawn, Surroundings},
     model::{Exit, Instant, Program, ProgramType, Site, WallTime},
 };
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
 pub(super) fn describe(site: &Site) -> String {
-    let mut text = String::new();
-    let directories = site.directories.iter().filter(|(_, directory)| directory.at_start);
-    for (path, directory) in directories {
-        // Writing to a string cannot be refused.
-        writeln!(text, "would make directory {} ({})", path.display(), directory.mode).ok();
-    }
+    let mut text = made_at_start(site);
     text.push_str("would start, in this order:\n");
-    let mut log = |line: std::fmt::Arguments<'_>| {
-        // Writing to a string cannot be refused.
-        writeln!(text, "{line}").ok();
-    };
     let around = Surroundings {
         seed: 0,
         is_init: false,
@@ -36,52 +27,97 @@ pub(super) fn describe(site: &Site) -> String {
         let Some(event) = events.pop_front() else { break };
         engine.handle(event, now.0, now.1, &mut out);
         for action in out.drain() {
-            match action {
-                Action::Spawn(spawn) => {
-                    let Some(program) = engine.program(spawn.program) else { continue };
-                    log(format_args!("  {}: {}", program.name, in_words(&spawn, &program)));
-                    pid += 1;
-                    events.extend(lives(&spawn, &program, pid));
-                }
-                Action::Await { program, attempt, index } => {
-                    events.push_back(Event::Condition { program, attempt, index });
-                }
-                Action::Tidy { program, run, moment } => {
-                    let own = program.and_then(|id| engine.program(id));
-                    let who = own.map(|program| format!("{}: ", program.name)).unwrap_or_default();
-                    for line in super::shm::describe(&engine, program, moment).lines() {
-                        log(format_args!("  {who}{line}"));
-                    }
-                    events.push_back(Event::Tidied { program, run });
-                }
-                Action::Watch(name, watched) => {
-                    log(format_args!("  semaphore:{name}: looks at {}", watched.path.display()));
-                }
-                Action::FindMain { program, run } => {
-                    let what = ChildEvent::Main { pid };
-                    events.push_back(Event::Child { program, run, what });
-                }
-                Action::TidyNoMore(_)
-                | Action::Signal { .. }
-                | Action::Unwatch(_)
-                | Action::Acknowledge { .. }
-                | Action::AwaitNothing(_)
-                | Action::RemoveRuntime(_)
-                | Action::Record(_)
-                | Action::Reply(..)
-                | Action::Progress(..)
-                | Action::Load { .. }
-                | Action::Reconfigure(_)
-                | Action::Forget(_)
-                | Action::Remember { .. }
-                | Action::EndHost { .. }
-                | Action::EndHostNoMore(_)
-                | Action::ReopenLogs
-                | Action::Exit(_) => {}
-            }
+            let mut world = World { engine: &engine, pid, said: String::new() };
+            events.extend(world.answer(action));
+            pid = world.pid;
+            text.push_str(&world.said);
         }
     }
     text
+}
+
+/// What the machine acts upon.
+struct World<'a> {
+    engine: &'a Engine,
+    /// The latest that was given to a process.
+    pid: u32,
+    said: String,
+}
+
+impl World<'_> {
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot be refused.
+        writeln!(self.said, "{line}").ok();
+    }
+
+    /// Says what an action does, and gives what comes of it.
+    fn answer(&mut self, action: Action) -> Vec<Event> {
+        match action {
+            Action::Spawn(spawn) => {
+                let program = self.engine.program(spawn.program);
+                let Some(program) = program else { return Vec::new() };
+                self.say(format_args!("  {}: {}", program.name, in_words(&spawn, &program)));
+                self.pid += 1;
+                lives(&spawn, &program, self.pid)
+            }
+            Action::Await { program, attempt, index } => {
+                vec![Event::Condition { program, attempt, index }]
+            }
+            Action::Tidy { program, run, moment } => {
+                let own = program.and_then(|id| self.engine.program(id));
+                let who = own.map(|program| format!("{}: ", program.name)).unwrap_or_default();
+                for line in super::shm::describe(self.engine, program, moment).lines() {
+                    self.say(format_args!("  {who}{line}"));
+                }
+                vec![Event::Tidied { program, run }]
+            }
+            Action::Watch(name, watched) => {
+                self.say(format_args!("  semaphore:{name}: looks at {}", watched.path.display()));
+                Vec::new()
+            }
+            Action::FindMain { program, run } => {
+                let what = ChildEvent::Main { pid: self.pid };
+                vec![Event::Child { program, run, what }]
+            }
+            Action::Claim { program, run } => {
+                if let Some(line) = super::single::describe(self.engine, program) {
+                    self.say(format_args!("  {line}"));
+                }
+                let what = Claimed::Free;
+                vec![Event::Claimed { program, run, what }]
+            }
+            Action::TidyNoMore(_)
+            | Action::EndCopies { .. }
+            | Action::Sign { .. }
+            | Action::Unclaim(_)
+            | Action::Signal { .. }
+            | Action::Unwatch(_)
+            | Action::Acknowledge { .. }
+            | Action::AwaitNothing(_)
+            | Action::RemoveRuntime(_)
+            | Action::Record(_)
+            | Action::Reply(..)
+            | Action::Progress(..)
+            | Action::Load { .. }
+            | Action::Reconfigure(_)
+            | Action::Forget(_)
+            | Action::KillAllBegins(_)
+            | Action::EndTheRest(_)
+            | Action::Remember { .. }
+            | Action::EndHost { .. }
+            | Action::EndHostNoMore(_)
+            | Action::ReopenLogs
+            | Action::Exit(_) => Vec::new(),
+        }
+    }
+}
+
+fn made_at_start(site: &Site) -> String {
+    let directories = site.directories.iter().filter(|(_, directory)| directory.at_start);
+    let line = |(path, directory): (&std::path::PathBuf, &crate::model::Directory)| {
+        format!("would make directory {} ({})\n", path.display(), directory.mode)
+    };
+    directories.map(line).collect()
 }
 
 fn in_words(spawn: &Spawn, program: &Program) -> String {

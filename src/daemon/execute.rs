@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Shell, children, input::Input, journal};
 use crate::{
     control::{LogLine, Reply, RequestId},
-    engine::{Action, ChildEvent, Event, Record, RunId, Scope, Slot, Spawn, What},
+    engine::{Action, ChildEvent, Event, Record, Role, RunId, Scope, Slot, Spawn, What},
     model::{LogLevel, Signal},
     plan::ProgramId,
     sys::{
@@ -53,6 +53,10 @@ impl Shell {
             Action::RemoveRuntime(program) => self.remove_runtime(program),
             Action::Tidy { program, run, moment } => self.tidy(program, run, moment),
             Action::TidyNoMore(run) => self.tidy_no_more(run),
+            Action::Claim { program, run } => self.claim(program, run),
+            Action::EndCopies { program, run, signal } => self.end_copies(program, run, signal),
+            Action::Sign { program, pid } => self.sign(program, pid),
+            Action::Unclaim(program) => self.unclaim(program),
             Action::Record(record) => {
                 let reloaded = matches!(record.what, What::Reloaded { .. });
                 self.record(record);
@@ -79,6 +83,8 @@ impl Shell {
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledge(&watched, (file, info));
             }
+            Action::KillAllBegins(id) => self.kill_all_begins(id),
+            Action::EndTheRest(id) => self.end_the_rest(id),
             Action::Remember { semaphore, at, keep } => self.remember(&semaphore, at, keep),
             Action::EndHost { run, method, end } => self.end_host(run, method, &end),
             Action::EndHostNoMore(run) => self.leave_host(run),
@@ -138,6 +144,16 @@ impl Shell {
             Ok(ready) => ready,
             Err(failure) => return self.child_event(id, run, ChildEvent::SpawnFailed(failure)),
         };
+        if order.role == Role::Main {
+            // Should we be killed, it goes on, and nobody else may start it.
+            match self.claims.inherited(id) {
+                Ok(lock) => ready.spec.extra.extend(lock),
+                Err(why) => {
+                    let failure = children::no_room(why);
+                    return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+                }
+            }
+        }
         ready.spec.cgroup = self.cgroup_for(id, &program.name);
         let prepared = match Prepared::new(ready.spec) {
             Ok(prepared) => prepared,
@@ -164,6 +180,7 @@ impl Shell {
         let pid = child.pid().number();
         self.children.insert(children::key(run), child);
         self.runs.insert(run, id);
+        self.names_of_runs.insert(run, program.name.clone());
         self.capture(&program, order, ready.pipes);
         match pipe {
             None => self.child_event(id, run, ChildEvent::Spawned { pid }),
@@ -319,6 +336,7 @@ impl Shell {
         }
         if self.stillborn.remove(&run) {
             self.runs.remove(&run);
+            self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
             self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
@@ -363,6 +381,7 @@ impl Shell {
             self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             self.forget_main(run);
+            self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });
             }

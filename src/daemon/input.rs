@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{conditions::Met, control::ControlEvent, logs::LogReport};
 use crate::{
+    control::RequestId,
     engine::{Event, Record, RunId},
     plan::ProgramId,
     sys::signals,
@@ -44,10 +45,26 @@ pub(super) enum Input {
         /// What it has to say.
         records: Vec<Record>,
     },
+    /// The lock of a program, and copies of it, were looked at.
+    Claimed {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+    },
+    /// Copies of a program that were to end are gone.
+    CopiesEnded {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+    },
     /// A semaphore was looked at.
     Semaphore(super::semaphores::Told),
     /// From the loader.
     Event(Box<Event>),
+    /// What a thread has done for a `kill-all`.
+    KillAll(RequestId, super::kill_all::Step),
     /// What a supervisor before us has left has ended, or its time is over.
     LeftoversEnded,
     /// A thread that we cannot be without has ended.

@@ -20,6 +20,7 @@ mod forking;
 mod host_end;
 mod input;
 mod journal;
+mod kill_all;
 mod last_words;
 mod leftovers;
 mod loader;
@@ -27,9 +28,11 @@ pub mod logs;
 mod memory;
 mod notify;
 mod place;
+mod processes;
 mod requests;
 pub mod semaphores;
 mod shm;
+mod single;
 mod start;
 
 use std::{
@@ -42,6 +45,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 pub use accounts::Host;
+pub use processes::process_info;
 pub use start::{RunOptions, run};
 
 use self::{children::Nursery, execute::Unreported, input::Input};
@@ -73,6 +77,9 @@ struct Shell {
     trees: Trees,
     /// Which program a run is of, until its tree is empty.
     runs: BTreeMap<RunId, ProgramId>,
+    /// The names of those programs: a run may outlive its program, and the id of that be given
+    /// again.
+    names_of_runs: BTreeMap<RunId, Name>,
     /// Runs whose main process has ended and whose tree may not be empty.
     dying: BTreeSet<RunId>,
     /// Runs whose whole tree is to die.
@@ -106,6 +113,10 @@ struct Shell {
     loader: loader::Loader,
     /// Threads that look for what is stale in /dev/shm.
     sweeps: shm::Sweeps,
+    /// What is being ended because somebody wants everything ended.
+    killings: kill_all::Killings,
+    /// Locks of programs that run once at the most.
+    claims: single::Claims,
     /// Clients that follow the events.
     followers: BTreeSet<RequestId>,
     /// Who was refused lately: said once a minute.
@@ -211,8 +222,11 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Claimed { program, run } => self.looked(program, run),
+            Input::CopiesEnded { program, run } => self.copies_ended(program, run),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
+            Input::KillAll(id, step) => self.kill_all_step(id, step),
             // Of a wait that a stop has cut short.
             Input::LeftoversEnded => {}
             Input::ThreadLost(name) => {

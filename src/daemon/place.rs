@@ -15,6 +15,7 @@ use crate::{
     sys::{
         Pid, SysError,
         lockfile::{InstanceLock, LockError, PidFile},
+        rlimit,
     },
 };
 
@@ -68,6 +69,20 @@ impl Place {
         let warning = format!("no runtime directory, so no control socket and no lock: {why}");
         Ok(Self { paths: None, lock: None, warning: Some(warning) })
     }
+}
+
+/// What to say when so few files may be open that some programs will not start.
+pub(super) fn too_few_files(limit: rlimit::Pair, site: &Site) -> Option<String> {
+    // Our own, and room for clients and for the one that is being started; two pipes a program.
+    let programs = site.programs.len();
+    let needed = u64::try_from(programs.saturating_mul(2).saturating_add(32)).unwrap_or(u64::MAX);
+    (limit.hard < needed).then(|| {
+        format!(
+            "only {} files may be open, and {programs} programs need about {needed}: raise the \
+             hard limit (ulimit -Hn, LimitNOFILE=)",
+            limit.hard
+        )
+    })
 }
 
 /// What processes of ours are known by.

@@ -103,6 +103,8 @@ impl Shell {
                 });
                 self.reply(id, reply);
             }
+            Request::Processes(query) => self.processes_request(id, &query),
+            Request::KillAll(order) => self.kill_all(id, peer, order),
             Request::Start(_)
             | Request::Stop(_)
             | Request::Restart(_)
@@ -165,6 +167,9 @@ impl Shell {
                 let (out, err) = (account.stdout, account.stderr);
                 status.log_lost_bytes = out.dropped.saturating_add(err.dropped);
                 status.log_stuck_s = account.stuck.map(|stuck| stuck.as_secs_f64());
+            }
+            if ids.len() == 1 {
+                status.lock = self.lock_status(slot.id);
             }
             programs.push(status);
         }

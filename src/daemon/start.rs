@@ -263,6 +263,7 @@ fn lifetime(shell: &mut Shell, inputs: &Receiver<Input>) -> u8 {
         let code = shell.run(inputs);
         let code = shell.code_of_the_command(code);
         shell.end_orphans(inputs);
+        shell.all_are_killed();
         shell.record(Record::site(What::SupervisorStopped { code }));
         code
     }));
@@ -361,6 +362,8 @@ fn shell(
         queue: queue.clone(),
         children: Children::new(),
         runs: BTreeMap::new(),
+        names_of_runs: BTreeMap::new(),
+        killings: super::kill_all::Killings::default(),
         dying: BTreeSet::new(),
         doomed: BTreeSet::new(),
         after_reap: BTreeMap::new(),
@@ -385,6 +388,7 @@ fn shell(
         config: Some(loader.name()),
         loader,
         sweeps: super::shm::Sweeps::default(),
+        claims: super::single::Claims::default(),
         followers: BTreeSet::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,
@@ -393,6 +397,17 @@ fn shell(
         passed_over: false,
         exit: None,
     };
+    say_what_is_missing(&mut shell, place, open_files, site);
+    listen(&mut shell, &site.supervisor, place, queue);
+    Ok(shell)
+}
+
+fn say_what_is_missing(
+    shell: &mut Shell,
+    place: &Place,
+    open_files: Option<rlimit::Pair>,
+    site: &Site,
+) {
     if let Some(warning) = &place.warning {
         shell.note(LogLevel::Warn, warning.as_str());
     }
@@ -400,28 +415,12 @@ fn shell(
         let text = "no usable /proc: processes that leave the group of their program are not found";
         shell.note(LogLevel::Warn, text);
     }
-    if let Some(text) = open_files.and_then(|limit| too_few_files(limit, site)) {
+    if let Some(text) = open_files.and_then(|limit| place::too_few_files(limit, site)) {
         shell.note(LogLevel::Warn, text);
     }
     if let Some(text) = shell.engine.warning_of_budget() {
         shell.note(LogLevel::Warn, text);
     }
-    listen(&mut shell, &site.supervisor, place, queue);
-    Ok(shell)
-}
-
-/// What to say when so few files may be open that some programs will not start.
-fn too_few_files(limit: rlimit::Pair, site: &Site) -> Option<String> {
-    // Our own, and room for clients and for the one that is being started; two pipes a program.
-    let programs = site.programs.len();
-    let needed = u64::try_from(programs.saturating_mul(2).saturating_add(32)).unwrap_or(u64::MAX);
-    (limit.hard < needed).then(|| {
-        format!(
-            "only {} files may be open, and {programs} programs need about {needed}: raise the \
-             hard limit (ulimit -Hn, LimitNOFILE=)",
-            limit.hard
-        )
-    })
 }
 
 fn log_thread(

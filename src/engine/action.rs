@@ -61,6 +61,33 @@ pub enum Action {
     },
     /// Whoever removes files for this is to remove no more of them, from now on.
     TidyNoMore(RunId),
+    /// Take the lock of this program, and look for copies of it that somebody else has started.
+    /// Answered by `Claimed`.
+    Claim {
+        /// Of which program.
+        program: ProgramId,
+        /// To be given back.
+        run: RunId,
+    },
+    /// Signal the copies that were found, and what they have started. Answered by `Claimed` when
+    /// they are gone.
+    EndCopies {
+        /// Of which program.
+        program: ProgramId,
+        /// As in `Claim`.
+        run: RunId,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Write down who the program is, for its lock and its PID file.
+    Sign {
+        /// Which program.
+        program: ProgramId,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Nothing of this program is alive, or about to be: give its lock back.
+    Unclaim(ProgramId),
     /// Write down what happened.
     Record(Record),
     /// Answer a client for good.
@@ -94,6 +121,11 @@ pub enum Action {
         /// The info file.
         info: Option<FileId>,
     },
+    /// A client wants everything ended: note who is there.
+    KillAllBegins(RequestId),
+    /// For that client the programs are down, or cannot be had down: end what they have left
+    /// behind, and answer.
+    EndTheRest(RequestId),
     /// Keep on disk that this semaphore was served now, and the latest `keep` times of it.
     Remember {
         /// Which.

@@ -200,6 +200,7 @@ impl Slot {
             }
             (Next::Main, Some(halt)) => {
                 self.main = Some(life.run);
+                self.sign(life.pid, cx);
                 cx.out.record(Record::of(self, What::Started { pid: life.pid }));
                 if halt.kill {
                     return self.begin_kill(life, halt.why, cx);

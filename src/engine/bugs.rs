@@ -128,6 +128,16 @@ pub struct Bugs {
     pub serve_what_trails: bool,
     /// Serves semaphores while the site stops.
     pub act_in_shutdown: bool,
+    /// Starts a program before it is known to be the only one.
+    pub start_before_claimed: bool,
+    /// Does not take the lock of a program.
+    pub start_without_the_lock: bool,
+    /// Starts a program whose lock somebody else has.
+    pub start_without_asking: bool,
+    /// Keeps the lock of a program that is down.
+    pub keep_the_lock: bool,
+    /// Gives a lock back while processes of its program live.
+    pub let_go_of_the_living: bool,
 }
 
 impl Bugs {

@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Action, Again, Cause, ChildEvent, Ended, EndedAs, Goal, Life, Record, Role, RunId, Scope,
-    ServiceResult, Side, SiteStop, Slot, Spawn, State, StopWhy, What,
+    Action, Again, Cause, ChildEvent, Ended, EndedAs, Life, Record, Role, RunId, Scope,
+    ServiceResult, Side, Slot, Spawn, State, StopWhy, What,
     machine::{Cx, Input},
-    restart::{self, Decision},
+    restart,
 };
-use crate::model::{Exit, Instant, KillMode, LimitAction, Signal};
+use crate::model::{Exit, Instant, KillMode, Signal};
 
 impl Slot {
     /// The first rung of the ladder; with a stop command, the command in its place.
@@ -159,6 +159,7 @@ impl Slot {
         cx: &mut Cx<'_>,
     ) -> State {
         self.tidy_the_living(cx);
+        self.let_go_of_the_living(cx);
         if let Some(side) = self.side {
             cx.signal(self, side.run, Signal::KILL, Scope::Tree);
             let side = Side { again: Again::first(cx.now), ..side };
@@ -338,51 +339,6 @@ impl Slot {
         }
     }
 
-    /// Nothing of the program is alive any more: what follows.
-    pub(super) fn finish(&mut self, ended: Ended, cx: &mut Cx<'_>) -> State {
-        if self.program.runtime_directory.is_some() {
-            cx.out.push(Action::RemoveRuntime(self.id));
-        }
-        let start_over = std::mem::take(&mut self.history.start_over);
-        if self.goal != Goal::Up && !cx.bugs.restart_although_down {
-            cx.out.record(Record::of(self, What::Stopped));
-            return State::Stopped;
-        }
-        let asked = matches!(&ended.cause, Cause::Stopped(why, _) if !why.is_failure());
-        if asked || start_over {
-            return self.wait(cx);
-        }
-        match self.decision(&ended, cx) {
-            Decision::Rest { .. } if cx.bugs.restart_what_rests => self.wait(cx),
-            Decision::Again { delay } => {
-                let attempt = self.history.failures;
-                let cause = ended.cause.clone();
-                cx.out.record(Record::of(self, What::Backoff { cause, attempt, delay }));
-                if delay.is_zero() {
-                    self.history.restarts = self.history.restarts.saturating_add(1);
-                    return self.wait(cx);
-                }
-                State::Backoff { at: cx.now + cx.bugs.other_delay(delay, cx.wall), ended }
-            }
-            Decision::Rest { success } => self.rest(ended, success, cx),
-            Decision::GiveUp { action, retry_every } => {
-                self.history.troubled = true;
-                let retry_at = (action == LimitAction::Retry).then(|| cx.now + retry_every);
-                if let Some(code) = Self::limit_exit(action, &ended) {
-                    *cx.ends_site = Some((SiteStop::Limit, code));
-                } else if self.program.essential && retry_at.is_none() {
-                    let code = super::exit_code(&ended.cause);
-                    *cx.ends_site = Some((SiteStop::Essential, code));
-                }
-                let retry = retry_at.map(|_| retry_every);
-                let cause = ended.cause.clone();
-                cx.out.record(Record::of(self, What::Fatal { cause, limit: true, retry }));
-                let secret = cx.bugs.retry_in_secret.then(|| cx.now + retry_every);
-                State::Fatal { ended, limit: true, retry_at: retry_at.or(secret) }
-            }
-        }
-    }
-
     /// When wants and afters are no longer waited for; a requirement is waited for as long as it
     /// takes.
     pub(super) fn patience_at_the_gate(&self, now: Instant) -> Option<Instant> {
@@ -390,26 +346,6 @@ impl Slot {
         let mut kinds = kinds.chain(self.edges.locks.iter().map(|lock| lock.kind));
         let any = kinds.any(|kind| kind != crate::plan::EdgeKind::Requires);
         self.program.start_timeout.from(now).filter(|_| any)
-    }
-
-    /// It stays down although the goal is up.
-    fn rest(&mut self, ended: Ended, success: bool, cx: &mut Cx<'_>) -> State {
-        if self.program.essential {
-            *cx.ends_site = Some((SiteStop::Essential, super::exit_code(&ended.cause)));
-        }
-        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
-        if ran {
-            if success && self.is_oneshot() {
-                cx.out.record(Record::of(self, What::Completed));
-            } else {
-                cx.out.record(Record::of(self, What::Rested { success }));
-            }
-            return State::Exited { ended, success };
-        }
-        self.history.troubled = true;
-        let cause = ended.cause.clone();
-        cx.out.record(Record::of(self, What::Fatal { cause, limit: false, retry: None }));
-        State::Fatal { ended, limit: false, retry_at: None }
     }
 
     /// What concerns the command beside the program; the rest is handed on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
     model::{Exit, Seen, Site, Zone},
@@ -79,6 +80,15 @@ pub enum Event {
     },
     /// What a method to end the host has come to: it will, or why it will not.
     HostAnswered(RunId, Result<(), Arc<str>>),
+    /// The lock of a program, and copies of it, were looked at.
+    Claimed {
+        /// Of which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+        /// What was found.
+        what: Claimed,
+    },
     /// A semaphore was looked at.
     Seen(Seen),
     /// How local time goes, where the engine has to know it.

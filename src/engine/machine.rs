@@ -99,6 +99,7 @@ impl Slot {
             State::Preparing { life, index, kill_at } => {
                 self.when_preparing(life, index, kill_at, input, cx)
             }
+            State::Claiming { run, step } => self.when_claiming((run, step), &input, cx),
             State::Tidying { run, then, until } => {
                 self.when_tidying((run, then, until), &input, cx)
             }
@@ -160,6 +161,7 @@ impl Slot {
                     | State::Retrying { .. }
                     | State::Spawning { .. }
                     | State::Preparing { .. }
+                    | State::Claiming { .. }
                     | State::Tidying { .. }
                     | State::Sweeping { .. }
                     | State::Forking { .. }

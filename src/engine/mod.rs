@@ -6,6 +6,7 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod after;
 mod birth;
 mod bugs;
 mod down;
@@ -14,6 +15,7 @@ mod forking;
 mod gate;
 mod host_end;
 mod host_news;
+mod kill_all;
 mod locks;
 mod machine;
 mod news;
@@ -27,6 +29,7 @@ mod semaphore;
 mod semaphore_deed;
 mod semaphore_view;
 mod semaphores;
+mod single;
 mod site;
 mod slot;
 mod state;
@@ -51,6 +54,7 @@ pub use host_news::*;
 pub use news::*;
 pub use record::*;
 pub use semaphore::*;
+pub use single::{Claimed, Claiming};
 pub use slot::*;
 pub use state::*;
 pub use tidy::Then;
@@ -186,9 +190,7 @@ impl Engine {
             }
             Event::Request { id, peer, request } => self.request(id, peer, request, at, out),
             Event::RequestGone(_) if self.bugs.keep_operations => {}
-            Event::RequestGone(id) => {
-                self.operations.remove(&id);
-            }
+            Event::RequestGone(id) => self.operation_gone(id),
             Event::Loaded { request, site, dry_run, allow_removal, warnings } => {
                 let order = reload::Order { request, dry_run, allow_removal, warnings };
                 self.loaded(&site, &order, at, out);
@@ -198,6 +200,9 @@ impl Engine {
                 self.with(id, at, out, |slot, cx| slot.tidied(run, cx));
             }
             Event::Tidied { program: None, run } => self.site_tidied(run),
+            Event::Claimed { program, run, what } => {
+                self.with(program, at, out, |slot, cx| slot.claimed(run, what, cx));
+            }
             Event::Told(told) => self.told(told, at, out),
             Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
             Event::Zone(zone) => self.zone_is(&zone),
@@ -380,6 +385,7 @@ impl Engine {
             | State::Retrying { .. }
             | State::Spawning { .. }
             | State::Preparing { .. }
+            | State::Claiming { .. }
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
@@ -481,8 +487,9 @@ pub fn exit_code(cause: &Cause) -> u8 {
             exit.shell_code()
         }
         Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None) | Cause::WaitedInVain(_) | Cause::NoMain(_) => {
-            Exit::Code(1).shell_code()
-        }
+        Cause::Stopped(_, None)
+        | Cause::WaitedInVain(_)
+        | Cause::NoMain(_)
+        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Operation {
     pub(super) verb: Verb,
     /// Each target, with the number of its attempts when the operation began.
     pub(super) targets: Vec<(ProgramId, u64)>,
+    /// Those that were down already, when it is a stop.
+    pub(super) idle: Vec<ProgramId>,
     /// When the client no longer wants to wait.
     pub(super) until: Option<Instant>,
     /// What was shown last.
@@ -26,6 +28,8 @@ pub(super) enum Verb {
     Start,
     Stop,
     Restart,
+    /// Stop, and then what was left behind is ended. It goes on when its client is gone.
+    KillAll,
 }
 
 impl Engine {
@@ -52,6 +56,11 @@ impl Engine {
                 }
                 continue;
             }
+            if operation.verb == Verb::KillAll {
+                out.push(Action::EndTheRest(id));
+                self.operations.remove(&id);
+                continue;
+            }
             let reply = Reply::Outcome(self.outcome_of(operation, true));
             if !self.bugs.lose_the_answer || operation.verb != Verb::Restart {
                 out.reply(id, reply);
@@ -69,17 +78,40 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            if let Some(operation) = self.operations.remove(&id) {
-                out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+            match self.operations.remove(&id) {
+                Some(operation) if operation.verb == Verb::KillAll => {
+                    out.push(Action::EndTheRest(id));
+                }
+                Some(operation) => {
+                    out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
+                }
+                None => {}
             }
+        }
+    }
+
+    /// The client is gone: nobody is answered. What it began goes on.
+    pub(super) fn operation_gone(&mut self, id: RequestId) {
+        let ends = |op: &Operation| op.verb == Verb::KillAll;
+        if !self.operations.get(&id).is_some_and(ends) {
+            self.operations.remove(&id);
         }
     }
 
     /// The site is down: whoever still waits is answered.
     pub(super) fn end_operations(&mut self, out: &mut Actions) {
         for (id, operation) in std::mem::take(&mut self.operations) {
+            if operation.verb == Verb::KillAll {
+                continue; // answered when the rest has ended, too
+            }
             out.reply(id, Reply::Outcome(self.outcome_of(&operation, false)));
         }
+    }
+
+    /// Whether a stop finds nothing to do.
+    pub(super) fn is_idle(&self, id: ProgramId) -> bool {
+        let down = |slot: &Slot| matches!(slot.state, State::Stopped | State::Exited { .. });
+        self.slot(id).is_some_and(down)
     }
 
     fn outcome_of(&self, operation: &Operation, complete: bool) -> Outcome {
@@ -87,9 +119,12 @@ impl Engine {
             let slot = self.slot(*id)?;
             let mut entry = outcome(slot);
             entry.reason = self.reason(slot);
+            if operation.idle.contains(id) && slot.word() == StateWord::Stopped {
+                entry.reason = "nothing to stop".to_owned();
+            }
             entry.ok = is_settled(operation.verb, slot, *mark)
                 && match operation.verb {
-                    Verb::Stop => slot.goal != Goal::Up,
+                    Verb::Stop | Verb::KillAll => slot.goal != Goal::Up,
                     Verb::Start | Verb::Restart => {
                         slot.is_ready() || slot.word() == StateWord::Running
                     }
@@ -117,7 +152,7 @@ pub(super) fn mark(slot: &Slot) -> u64 {
 
 fn is_settled(verb: Verb, slot: &Slot, mark: u64) -> bool {
     match verb {
-        Verb::Stop => match slot.word() {
+        Verb::Stop | Verb::KillAll => match slot.word() {
             StateWord::Stopped | StateWord::Exited | StateWord::Fatal => true,
             // Wanted up again meanwhile: this stop is over.
             StateWord::Waiting

@@ -87,6 +87,10 @@ pub enum What {
     ShmKept { file: Arc<str>, why: Arc<str> },
     /// /dev/shm cannot be tidied.
     ShmFailed { why: Arc<str> },
+    /// Copies that somebody else has started are being ended.
+    CopiesEnded { who: Arc<str> },
+    /// And killed.
+    CopiesKilled,
     /// Something happened to a semaphore.
     Semaphore { name: Name, news: SemaphoreNews },
     /// A cell of the machine that cannot be reached was reached.
@@ -160,6 +164,7 @@ impl Record {
             What::ShmRemoved { .. } | What::ShmAlso { .. } => "shm.removed",
             What::ShmKept { .. } => "shm.kept",
             What::ShmFailed { .. } => "shm.failed",
+            What::CopiesEnded { .. } | What::CopiesKilled => "program.replaces",
         }
     }
 
@@ -181,6 +186,8 @@ impl Record {
             | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::ShmFailed { .. }
+            | What::CopiesEnded { .. }
+            | What::CopiesKilled
             | What::SupervisorKilling { .. }
             | What::Rested { success: false } => LogLevel::Warn,
             What::Ready | What::ShmAlso { .. } => LogLevel::Debug,
@@ -246,6 +253,9 @@ impl fmt::Display for What {
             Self::Rested { success: false } => {
                 f.write_str("ended badly, not started again (restart policy)")
             }
+            Self::Fatal { cause: cause @ Cause::Duplicate(_), .. } => {
+                write!(f, "not started: {cause}")
+            }
             Self::Fatal { cause, limit, retry } => {
                 let why = if *limit { "; too many starts" } else { "" };
                 match retry {
@@ -282,6 +292,8 @@ impl fmt::Display for What {
             Self::ShmAlso { names } => write!(f, "shm: among them {names}"),
             Self::ShmKept { file, why } => write!(f, "shm: kept {file}: {why}"),
             Self::ShmFailed { why } => write!(f, "shm: {why}"),
+            Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
+            Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
             other => other.fmt_site(f),
         }
     }
@@ -323,7 +335,7 @@ impl fmt::Display for Cause {
             Self::Stopped(why, _) => write!(f, "{why}"),
             Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
             Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
-            Self::NoMain(why) => f.write_str(why),
+            Self::NoMain(why) | Self::Duplicate(why) => f.write_str(why),
             Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
         }
     }

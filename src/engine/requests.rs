@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A refusal with a hint.
-fn refuse(code: RefusalCode, message: String, hint: Option<String>) -> Reply {
+pub(super) fn refuse(code: RefusalCode, message: String, hint: Option<String>) -> Reply {
     Reply::Error(Refusal { code, message, hint })
 }
 
@@ -67,8 +67,13 @@ impl Engine {
                 }
             }
             Request::ClearSemaphore(which) => self.clear_semaphore(id, peer, &which, at, out),
+            Request::KillAll(order) => self.kill_all(id, peer, order, at, out),
             // Answered by the shell, which has the clock, the logs and the ring of events.
-            Request::Status(_) | Request::Logs(_) | Request::Events(_) | Request::Version(_) => {}
+            Request::Status(_)
+            | Request::Logs(_)
+            | Request::Events(_)
+            | Request::Processes(_)
+            | Request::Version(_) => {}
         }
     }
 
@@ -174,7 +179,7 @@ impl Engine {
         }
         let word = match verb {
             Verb::Start => "start",
-            Verb::Stop => "stop",
+            Verb::Stop | Verb::KillAll => "stop",
             Verb::Restart => "restart",
         };
         self.asked(peer, word, &targets, out);
@@ -185,11 +190,15 @@ impl Engine {
             .collect();
         let until =
             if change.no_wait { Some(at.now) } else { change.timeout.map(|limit| at.now + limit) };
-        let operation = Operation { verb, targets: marks, until, shown: Vec::new() };
+        let idle = match verb {
+            Verb::Stop => targets.iter().copied().filter(|id| self.is_idle(*id)).collect(),
+            Verb::Start | Verb::Restart | Verb::KillAll => Vec::new(),
+        };
+        let operation = Operation { verb, targets: marks, idle, until, shown: Vec::new() };
         self.operations.insert(id, operation);
         match verb {
             Verb::Start => self.start_by_hand(&targets, at, out),
-            Verb::Stop => self.stop_by_hand(&targets, change.force, at, out),
+            Verb::Stop | Verb::KillAll => self.stop_by_hand(&targets, change.force, at, out),
             Verb::Restart => self.restart_by_hand(targets, change.force, at, out),
         }
         self.settle(at, out);
@@ -269,7 +278,7 @@ impl Engine {
         for id in targets {
             match verb {
                 Verb::Start => all.extend(self.needs(*id)),
-                Verb::Stop => all.extend(self.dependants(*id)),
+                Verb::Stop | Verb::KillAll => all.extend(self.dependants(*id)),
                 Verb::Restart => {
                     all.extend(self.needs(*id));
                     all.extend(self.dependants(*id));
@@ -280,7 +289,7 @@ impl Engine {
         all.dedup();
         let touched = |slot: &&Slot| match verb {
             Verb::Start => !slot.is_ready(),
-            Verb::Stop => slot.is_live() || slot.goal == Goal::Up,
+            Verb::Stop | Verb::KillAll => slot.is_live() || slot.goal == Goal::Up,
             Verb::Restart => targets.contains(&slot.id) || slot.is_live(),
         };
         let programs =

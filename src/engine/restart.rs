@@ -61,6 +61,8 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
         | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
+        // Never asked: see `decide`.
+        Cause::Duplicate(_) => Class::UncleanCode,
         Cause::WaitedInVain(_) | Cause::NoMain(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
@@ -99,6 +101,7 @@ pub fn decide(
         | Cause::NotSpawned(_)
         | Cause::Pre(..)
         | Cause::NoMain(_)
+        | Cause::Duplicate(_)
         | Cause::WaitedInVain(_) => None,
     };
     if is_stable(restart.reset_after, ended.lived) {
@@ -106,6 +109,8 @@ pub fn decide(
     }
     let remains = matches!(program.kind, ProgramType::Oneshot { remain: true });
     let done = remains && class == Class::Clean;
+    // It runs: another start would be refused as well, or make it start when nobody expects it.
+    let done = done || matches!(ended.cause, Cause::Duplicate(_));
     let prevented = done || code.is_some_and(|c| restart.prevent_exit_codes.contains(&c));
     let forced = code.is_some_and(|c| restart.force_exit_codes.contains(&c));
     if prevented || !(forced || policy_wants(restart.policy, class)) {

@@ -316,7 +316,9 @@ impl Engine {
 
     /// Files are no longer worth a wait.
     fn end_tidying(&mut self, at: At, out: &mut Actions) {
-        let tidying = |slot: &&super::Slot| matches!(slot.state, State::Tidying { .. });
+        let tidying = |slot: &&super::Slot| {
+            matches!(slot.state, State::Tidying { .. } | State::Claiming { .. })
+        };
         let ids: Vec<ProgramId> = self.programs().filter(tidying).map(|slot| slot.id).collect();
         for id in ids {
             self.step(id, Input::Kill(StopWhy::Shutdown), at, out);

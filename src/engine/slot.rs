@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
+use super::{Action, Claiming, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -104,6 +104,8 @@ pub struct Slot {
     pub state: State,
     /// A command beside it.
     pub side: Option<Side>,
+    /// Its lock is held, or being taken: the answer that was waited for.
+    pub claim: Option<RunId>,
     /// The latest life of its main process.
     pub main: Option<RunId>,
     /// Earlier runs.
@@ -134,6 +136,7 @@ impl Slot {
             goal: Goal::Down,
             state: State::Stopped,
             side: None,
+            claim: None,
             main: None,
             history: History::default(),
             since: now,
@@ -156,11 +159,13 @@ impl Slot {
             | State::Retrying { at, .. }
             | State::Backoff { at, .. } => Some(*at),
             State::Preparing { kill_at, .. } => *kill_at,
-            State::Tidying { until, .. } => Some(*until),
+            State::Tidying { until, .. }
+            | State::Claiming { step: Claiming::Looking { until }, .. } => Some(*until),
             State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
             State::Running { life } => self.program.max_runtime.from(life.started),
             State::Stopping { next_at, .. } => *next_at,
             State::Spawning { again, .. }
+            | State::Claiming { step: Claiming::Ending { again, .. }, .. }
             | State::Sweeping { again, .. }
             | State::Emptying { again, .. }
             | State::Cleaning { again, .. } => again.at,
@@ -183,6 +188,7 @@ impl Slot {
             | State::Waiting { .. }
             | State::Retrying { .. }
             | State::Spawning { .. }
+            | State::Claiming { .. }
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
@@ -203,6 +209,19 @@ impl Slot {
             return Some(life.run);
         }
         self.life().map(|life| life.run)
+    }
+
+    /// Whether a run is the one that it is about, a command around it included: what else there is
+    /// of it was left behind.
+    #[must_use]
+    pub fn holds(&self, run: RunId) -> bool {
+        if let State::Sweeping { run: present, .. } | State::Cleaning { run: present, .. } =
+            &self.state
+            && *present == run
+        {
+            return true;
+        }
+        self.present_run() == Some(run) || self.side.is_some_and(|side| side.run == run)
     }
 
     /// Whether it is to be stopped although its child is not known to execute yet.
@@ -260,6 +279,7 @@ impl Slot {
             State::Waiting { .. } => StateWord::Waiting,
             State::Retrying { .. }
             | State::Spawning { stop: None, .. }
+            | State::Claiming { .. }
             | State::Tidying { then: Then::Start, .. }
             | State::Preparing { .. }
             | State::Sweeping { .. }

@@ -14,6 +14,7 @@
 //!                        └─► FATAL    given up; with a retry time ──────────┘
 //! ```
 //!
+//! A program that runs once at the most first takes its lock: claiming, STARTING.
 //! Before the first command of a start, and after the last one of a run, stale files in /dev/shm
 //! may be removed: tidying, STARTING or STOPPING.
 //!
@@ -24,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Again, Fork, RunId, SpawnFailure, Then};
+use super::{Again, Claiming, Fork, RunId, SpawnFailure, Then};
 use crate::{
     model::{Exit, Instant},
     plan::ProgramId,
@@ -129,6 +130,8 @@ pub enum Cause {
     WaitedInVain(usize),
     /// It forks, and its daemon is not known; why.
     NoMain(Arc<str>),
+    /// It is running already, and not as ours; who, in words.
+    Duplicate(Arc<str>),
 }
 
 /// The end of a run or of an attempt.
@@ -183,6 +186,13 @@ pub enum State {
         tried: Option<(Duration, Instant)>,
         /// When it has hung for too long before its exec; then the pause between kills.
         again: Again,
+    },
+    /// Its lock is being taken, and copies are looked for; nothing of it is alive.
+    Claiming {
+        /// Tells the answer from an earlier one.
+        run: RunId,
+        /// How far it is.
+        step: Claiming,
     },
     /// Stale files in /dev/shm are being removed; nothing of it is alive.
     Tidying {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Again, Cause, Engine, Fork, Goal, Slot, State, What};
+use super::{Again, Cause, Claiming, Engine, Fork, Goal, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
     model::{Human, Instant, Limit, Signal, WallTime},
@@ -39,6 +39,7 @@ impl Engine {
             description: slot.program.description.as_deref().map(str::to_owned),
             log_lost_bytes: 0,
             log_stuck_s: None,
+            lock: None,
         }
     }
 
@@ -59,6 +60,12 @@ impl Engine {
             }
             State::Preparing { index, .. } | State::Sweeping { index, .. } => {
                 format!("start_pre[{index}] runs")
+            }
+            State::Claiming { step: Claiming::Looking { .. }, .. } => {
+                "its lock is being taken".to_owned()
+            }
+            State::Claiming { step: Claiming::Ending { who, .. }, .. } => {
+                format!("{who}; ending it first")
             }
             State::Tidying { .. } => "what is stale in /dev/shm is looked for".to_owned(),
             State::Forking { fork: Fork::Starting, .. } => "its command starts it".to_owned(),
@@ -84,6 +91,7 @@ impl Engine {
                 | Cause::NotSpawned(_)
                 | Cause::Pre(..)
                 | Cause::NoMain(_)
+                | Cause::Duplicate(_)
                 | Cause::WaitedInVain(_) => ended.cause.to_string(),
             },
             State::Fatal { ended, limit, .. } => {

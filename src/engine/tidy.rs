@@ -42,8 +42,9 @@ impl Slot {
         self.program.shm.as_deref().is_some_and(|rule| rule.applies(moment))
     }
 
-    /// Begins a start: with what is stale, if there is a rule, and then with the first child.
-    pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> State {
+    /// Nobody else runs it: begins with what is stale, if there is a rule, and then with the first
+    /// child.
+    pub(super) fn begin_alone(&mut self, cx: &mut Cx<'_>) -> State {
         if !self.tidies(ShmMoment::Before) {
             return self.spawn_next(0, cx);
         }

@@ -76,6 +76,7 @@ impl Slot {
     /// The main process executes.
     pub(super) fn started(&mut self, life: Life, cx: &mut Cx<'_>) -> State {
         self.main = Some(life.run);
+        self.sign(life.pid, cx);
         cx.out.record(Record::of(self, What::Started { pid: life.pid }));
         self.settle(life, 0, cx)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Limit, Mode, Name, Reload, Restart, ShmRule, Stop};
+use super::{Bytes, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop};
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct Program {
     pub cleanup: Box<[Cleanup]>,
     /// Stale files in /dev/shm.
     pub shm: Option<Box<ShmRule>>,
+    /// It runs once at the most.
+    pub single_instance: Option<Box<SingleInstance>>,
     /// Where its output goes.
     pub logging: Arc<Logging>,
     /// Other ways to start it, by name.

@@ -50,6 +50,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         state_directory,
         cleanup,
         shm,
+        single_instance,
         logging,
         variants,
     } = old;
@@ -83,6 +84,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("state_directory", *state_directory != new.state_directory, Change::Restart);
     found.add("cleanup", *cleanup != new.cleanup, Change::NextStart);
     found.add("shm", *shm != new.shm, Change::NextStart);
+    found.add("single_instance", *single_instance != new.single_instance, Change::NextStart);
     found.logging(logging, &new.logging);
     found.add("variants", *variants != new.variants, Change::Restart);
     (found.change, found.keys)

@@ -26,6 +26,13 @@ pub fn wall() -> WallTime {
     })
 }
 
+/// For how long the kernel runs, suspends included: what the start times of processes count by
+/// (`CLOCK_BOOTTIME`).
+#[must_use]
+pub fn since_boot() -> std::time::Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

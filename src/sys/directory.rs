@@ -112,6 +112,23 @@ pub fn set(path: &Path, wanted: Ownership, from: &[u32]) -> Result<bool, SysErro
     Ok(true)
 }
 
+/// The directory of the file at `path`, and its name there, whether it is there or not. A directory
+/// in which anybody may replace the file is refused.
+///
+/// # Errors
+/// There is no such directory, or others could lead the way to it elsewhere.
+pub(super) fn directory_of(path: &Path, doing: &str) -> Result<(OwnedFd, OsString), SysError> {
+    let fail = |stop: Stop| refused(doing.to_owned(), stop);
+    let way = parent_of(path, Missing::Absent).map_err(fail)?;
+    let (parent, name) = way.ok_or_else(|| fail(Errno::ENOENT.into()))?;
+    let stat = fstat(&parent).map_err(|e| fail(e.into()))?;
+    if stat.st_mode & 0o1002 == 0o002 {
+        let why = "everybody may replace files of its directory";
+        return Err(SysError::refused(doing, why));
+    }
+    Ok((parent, name))
+}
+
 /// Regular files directly in a directory whose mode is not the wanted one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
@@ -214,7 +231,10 @@ impl From<Errno> for Stop {
 }
 
 fn refusal(doing: &str, path: &Path, stop: Stop) -> SysError {
-    let doing = format!("{doing} {}", path.display());
+    refused(format!("{doing} {}", path.display()), stop)
+}
+
+fn refused(doing: String, stop: Stop) -> SysError {
     match stop {
         Stop::Kernel(e) => SysError::new(doing, e),
         Stop::NoDirectory => SysError::refused(doing, "it is no directory"),

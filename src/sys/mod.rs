@@ -21,6 +21,7 @@ pub mod mountinfo;
 pub mod notify;
 mod pid;
 pub mod pidfile;
+pub mod program_lock;
 pub mod random;
 pub mod reboot;
 pub mod resolve;

@@ -9,7 +9,9 @@
 //! A stranger belongs to a run by its session (the main process led it), or by the marker in its
 //! environment.
 
+mod copies;
 mod leftovers;
+mod listing;
 mod process;
 
 use std::{
@@ -18,7 +20,10 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+pub(in crate::sys) use copies::above;
+pub use copies::{Copy, copies, process, with_descendants};
 pub use leftovers::{Leftover, all_end, leftovers};
+pub use listing::{Ours, Portrait, is_alive, portrait, with_forebears};
 pub(in crate::sys) use process::proc_is_ours;
 use process::{
     Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, signal_process,
@@ -62,10 +67,12 @@ pub struct Trees {
     usable: bool,
     /// Children that are nobody's leftovers.
     spared: BTreeSet<(Pid, u64)>,
+    /// Whoever executed us had children: what these leave comes to us as well.
+    had_children: bool,
 }
 
 impl Trees {
-    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`.
+    /// For the supervisor whose children carry `SUPERVISOR_RUN=instance:RUN`; it has none yet.
     ///
     /// A process has a list of children for each of its threads, and orphans come into the one of
     /// its main thread. Where another thread forks, that list holds strangers only, and is short
@@ -73,7 +80,7 @@ impl Trees {
     #[must_use]
     pub fn new(instance: &str) -> Self {
         let main = nix::unistd::getpid();
-        Self {
+        let mut trees = Self {
             marker: format!("SUPERVISOR_RUN={instance}:"),
             watched: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -81,7 +88,10 @@ impl Trees {
             children_file: open(&format!("/proc/self/task/{main}/children")),
             usable: proc_is_ours(),
             spared: BTreeSet::new(),
-        }
+            had_children: false,
+        };
+        trees.had_children = !trees.strangers(&Children::new()).is_empty();
+        trees
     }
 
     /// The children that we have now were made by whoever executed us: they are no strangers.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mini_supervisor::{
     control::{
-        Change, Empty, Peer, RefusalCode, ReloadSite, Request, SendSignal, Shutdown, Targets,
+        Change, Empty, KillAll, Peer, ProcessesQuery, RefusalCode, ReloadSite, Request, SendSignal,
+        Shutdown, Targets,
         access::{Asker, RateLimits, actions, check},
     },
     model::{Access, Control, Instant, RateLimit, Signal},
@@ -41,6 +42,10 @@ fn stop(of: &[&str]) -> Request {
 
 fn start(of: &[&str]) -> Request {
     Request::Start(Change { names: names(of), ..Change::default() })
+}
+
+fn processes(of: &[&str]) -> Request {
+    Request::Processes(ProcessesQuery { names: names(of), orphans: false })
 }
 
 fn may(control: &Control, uid: u32, groups: &[u32], request: &Request) -> bool {
@@ -103,6 +108,13 @@ fn each_pattern_covers_what_it_says_and_no_more() {
         ),
         ("shutdown", Request::Shutdown(Shutdown::default()), true),
         ("stop", Request::Shutdown(Shutdown::default()), false),
+        ("ps", processes(&[]), true),
+        ("ps:web", processes(&["web"]), true),
+        ("ps:web", processes(&[]), false),
+        ("status", processes(&["web"]), false),
+        ("kill-all", Request::KillAll(KillAll::default()), true),
+        ("stop", Request::KillAll(KillAll::default()), false),
+        ("stop:*", Request::KillAll(KillAll { dry_run: true, confirmed: false }), false),
         ("", stop(&[""]), false),
     ];
     for (pattern, request, expected) in rows {

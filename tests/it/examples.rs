@@ -103,3 +103,14 @@ fn the_site_of_the_readme_and_of_the_manual_page_passes_the_check() {
         assert!(loaded.site.unsupported.is_empty());
     }
 }
+
+#[test]
+fn of_the_robot_only_its_resources_are_for_a_later_version() {
+    let Loaded { site, .. } = read(&folder().join("bbia.yaml"), true, 1000);
+    let keys: Vec<&str> = site.unsupported.iter().map(|later| &*later.key).collect();
+    assert_eq!(keys, ["programs.robot.resources"]);
+    let robot = site.programs.values().next().unwrap();
+    let single = robot.single_instance.as_deref().unwrap();
+    assert_eq!(single.argv.as_deref(), Some("launch_complete_robot.py"));
+    assert!(single.lock_file.as_ref().unwrap().ends_with(".bbia_sim.lock"));
+}

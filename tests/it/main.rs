@@ -46,6 +46,7 @@ mod semaphores;
 mod sim;
 mod site_builder;
 mod sys_binary;
+mod sys_copies;
 mod sys_files;
 mod sys_local_time;
 mod sys_notify;

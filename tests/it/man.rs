@@ -169,3 +169,13 @@ fn every_key_of_a_program_that_is_run_has_its_default() {
     let before = SITE.split(later).next().unwrap();
     assert_eq!(before.lines().filter(bare).collect::<Vec<_>>(), [""; 0]);
 }
+
+/// S0-58.
+#[test]
+fn the_manual_page_says_how_a_lock_is_seen_and_where_that_is_written() {
+    let (_, part) = SITE.split_once(".Ss How a lock is seen").unwrap();
+    let (part, _) = part.split_once("\n.Sh ").unwrap();
+    for page in ["flock 2", "open 2", "proc_locks 5", "tmpfs 5", "inotify 7", "proc_sys_fs 5"] {
+        assert!(part.contains(&format!("Xr {page}")), "{page}");
+    }
+}

@@ -60,6 +60,7 @@ pub(crate) fn program(text: &str) -> Program {
         state_directory: None,
         cleanup: Box::default(),
         shm: None,
+        single_instance: None,
         logging: Arc::new(logging()),
         variants: BTreeMap::new(),
     }

@@ -13,7 +13,7 @@ use mini_supervisor::{
         child::{Children, has_children},
         spawn::SpawnSpec,
         subreaper::become_subreaper,
-        tree::Trees,
+        tree::{self, Leftover, Trees},
     },
 };
 
@@ -278,4 +278,100 @@ fn whoever_executes_all_the_time_is_never_lost_sight_of() {
     trees.watch(1, main);
     until("it is killed", || trees.signal_tree(&children, 1, Signal::KILL) > 0);
     let _child = next_exit(&mut children);
+}
+
+/// The run of each process of ours that sleeps.
+fn sleepers(trees: &mut Trees, children: &Children) -> Vec<Option<u64>> {
+    let all = trees.everybody(children).into_iter();
+    let sleeps = all.filter(|one| tree::name_of(one.process.pid).as_deref() == Some("sleep"));
+    sleeps.map(|one| one.run).collect()
+}
+
+/// One of run 1 that keeps neither its session nor its environment; it sleeps when this is over.
+fn forgetful(children: &mut Children) {
+    let mut spec = shell("setsid env -i /bin/sleep 1000 & exit 0");
+    spec.env = vec![("SUPERVISOR_RUN".into(), "test:1".into()), ("PATH".into(), "/bin".into())];
+    start(children, 1, spec);
+    let _child = next_exit(children);
+    until("it has forgotten", || {
+        let own = std::process::id();
+        let below = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        below.split_whitespace().any(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|l| l.starts_with("/bin/sl"))
+        })
+    });
+}
+
+#[test]
+fn who_has_forgotten_all_is_ours_where_nobody_else_leaves_anybody_to_us() {
+    become_subreaper().unwrap();
+    let _guard = Guard;
+    let mut children = Children::new();
+    let mut trees = Trees::new("test");
+    forgetful(&mut children);
+    assert_eq!(sleepers(&mut trees, &children), [None]);
+    // Here there was somebody before: it may be one of those that he has left.
+    let mut trees = Trees::new("test");
+    assert_eq!(sleepers(&mut trees, &children), []);
+}
+
+#[test]
+fn who_was_seen_once_is_known_whatever_it_forgets() {
+    become_subreaper().unwrap();
+    let _guard = Guard;
+    let mut children = Children::new();
+    let mut trees = Trees::new("test");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (wait, mut go) = std::io::pipe().unwrap();
+    let mut spec = shell("(read x; exec setsid env -i sleep 1000) <&3 & echo; wait");
+    spec = SpawnSpec { stdout: Some(writer.into()), stdin: Some(wait.into()), ..spec };
+    spec.argv = ["/bin/sh", "-c", "(read x; exec env -i /bin/sleep 1000) <&0 & echo; wait"]
+        .map(OsString::from)
+        .to_vec();
+    start(&mut children, 1, spec);
+    BufReader::new(reader).read_line(&mut String::new()).unwrap();
+    assert_eq!(trees.processes_of(&children, 1).len(), 2);
+    go.write_all(b"now\n").unwrap();
+    children.signal_main(1, Signal::KILL).unwrap();
+    let _child = next_exit(&mut children);
+    until("it sleeps", || sleepers(&mut trees, &children) == [Some(1)]);
+}
+
+#[test]
+fn a_handle_is_of_one_process_and_not_of_who_has_its_number_later() {
+    let this = "sys_tree::a_handle_is_of_one_process_and_not_of_who_has_its_number_later";
+    if is_skipped_without_root() || !is_inside(NAMESPACE, this) {
+        return;
+    }
+    let _guard = Guard;
+    let mut children = Children::new();
+    let mut trees = Trees::new("test");
+    let sleep = || SpawnSpec::new(vec!["/bin/sleep".into(), "1000".into()]);
+    start(&mut children, 1, sleep());
+    let process = trees.everybody(&children)[0].process;
+    until("its exec is over", || {
+        tree::portrait(&process).is_some_and(|one| one.command == ["/bin/sleep", "1000"])
+    });
+    assert!(tree::is_alive(&process));
+    let handle = Leftover::open(process).unwrap();
+    handle.signal(Signal::KILL);
+    let _child = next_exit(&mut children);
+    // Tells the start times apart, which have hundredths of a second.
+    until("time has passed", || {
+        start(&mut children, 2, shell("exit 0"));
+        let began = children.pid_of(2).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{began}/stat")).unwrap();
+        let _child = next_exit(&mut children);
+        let ticks: u64 =
+            stat.rsplit_once(')').unwrap().1.split(' ').nth(20).unwrap().parse().unwrap();
+        ticks > process.start_time
+    });
+    fs::write("/proc/sys/kernel/ns_last_pid", (process.pid.raw() - 1).to_string()).unwrap();
+    start(&mut children, 3, sleep());
+    assert_eq!(children.pid_of(3), Some(process.pid), "the pid is given again");
+    handle.signal(Signal::KILL);
+    assert!(Leftover::open(process).is_none());
+    assert!(tree::portrait(&process).is_none() && !tree::is_alive(&process));
+    assert!(children.peek_exited().is_none() && lives(&process.pid.to_string()));
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use mini_supervisor::{
     control::{
-        Change, Empty, EventsQuery, LogLine, LogsQuery, Outcome, ProgramOutcome, Refusal,
-        RefusalCode, ReloadSite, Reply, Request, SendSignal, Shutdown, StateWord, Targets,
+        Change, Empty, EventsQuery, KillAll, LogLine, LogsQuery, Outcome, ProcessesQuery,
+        ProgramOutcome, Refusal, RefusalCode, ReloadSite, Reply, Request, SemaphoreName,
+        SendSignal, Shutdown, StateWord, Targets,
         wire::{self, Call, Id, Message},
     },
     model::{Signal, WallTime},
@@ -58,6 +59,11 @@ fn request() -> impl Strategy<Value = Request> {
         targets().prop_map(Request::Reset),
         logs.prop_map(Request::Logs),
         any::<bool>().prop_map(|follow| Request::Events(EventsQuery { follow })),
+        ".{0,12}".prop_map(|name| Request::ClearSemaphore(SemaphoreName { name })),
+        (names(), any::<bool>())
+            .prop_map(|(names, orphans)| { Request::Processes(ProcessesQuery { names, orphans }) }),
+        any::<(bool, bool)>()
+            .prop_map(|(dry_run, confirmed)| { Request::KillAll(KillAll { dry_run, confirmed }) }),
         any::<bool>().prop_map(|force| Request::Shutdown(Shutdown { force })),
         Just(Request::Version(Empty {})),
     ]

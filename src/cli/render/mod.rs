@@ -1,6 +1,7 @@
 //! What is printed, as text: data in, a string out. No clock, no terminal, no file.
 
 mod page;
+mod processes;
 mod semaphore;
 mod status;
 #[cfg(test)]
@@ -8,8 +9,9 @@ mod tests;
 mod text;
 
 pub(super) use page::page;
+pub(super) use processes::{killed, left, processes, shares};
 pub(super) use semaphore::{semaphore, semaphores};
-pub(super) use status::{Field, fields, next, table};
+pub(super) use status::{Field, fields, next, size, table};
 pub(super) use text::{difference, escape, event, log_line, outcome, waiting};
 
 use crate::{

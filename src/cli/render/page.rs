@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 
 use super::{
     View,
+    processes::{command, mebibytes, percent},
     status::{clock, cpu, exit, moment, next, size, words},
     text::{beyond, escape, time_of_day},
 };
-use crate::control::{LogLine, ProgramStatus, StateWord};
+use crate::control::{Kind, LockStatus, LockWord, LogLine, ProcessInfo, ProgramStatus, StateWord};
 
 /// All about one program, in the manner of `systemctl status`.
-pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: View) -> String {
+pub(in crate::cli) fn page(
+    program: &ProgramStatus,
+    processes: &[ProcessInfo],
+    lines: &[LogLine],
+    view: View,
+) -> String {
     let name = escape(&program.name);
     let dot = view.paint(program.state, "●");
     let about = program.description.as_deref().map(|d| format!(" - {}", escape(d)));
@@ -42,12 +48,13 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     }
     if let Some(pid) = program.pid {
         row("Main PID", pid.to_string());
-        let others: Vec<String> =
-            program.pids.iter().filter(|p| **p != pid).map(ToString::to_string).collect();
-        row("Processes", format!("{}", program.pids.len().max(1)));
-        for other in others {
-            row("", format!("└─ {other}"));
-        }
+    }
+    let count = processes.len().max(program.pids.len());
+    if count > 0 {
+        row("Processes", count.to_string());
+    }
+    for line in processes_of(program, processes) {
+        row("", line);
     }
     if let Some(ns) = program.cpu_usage_ns {
         let total = std::time::Duration::from_nanos(ns).as_secs_f64();
@@ -65,17 +72,66 @@ pub(in crate::cli) fn page(program: &ProgramStatus, lines: &[LogLine], view: Vie
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
         row("Last exit", format!("{text}, {}", moment(status.at, view.now)));
     }
-    if program.log_lost_bytes > 0 {
-        row("Output lost", size(program.log_lost_bytes));
+    if let Some(lock) = &program.lock {
+        row("Lock", format!("{} ({})", lock.path, whose(lock)));
+        if let Some(path) = &lock.pid_file {
+            row("PID file", path.clone());
+        }
     }
-    if let Some(secs) = program.log_stuck_s {
-        row("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    for (label, value) in output(program) {
+        row(label, value);
     }
     out += &last_lines(lines, view);
     if let Some(hint) = hint(program) {
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// What is wrong with its output.
+fn output(program: &ProgramStatus) -> Vec<(&'static str, String)> {
+    let lost = program.log_lost_bytes;
+    let lost = (lost > 0).then(|| ("Output lost", size(lost)));
+    let waits = |secs| ("Output waits", format!("{}: a log file does not answer", clock(secs)));
+    lost.into_iter().chain(program.log_stuck_s.map(waits)).collect()
+}
+
+/// Two lines each; their pids only, where that is all that is known.
+fn processes_of(program: &ProgramStatus, processes: &[ProcessInfo]) -> Vec<String> {
+    if processes.is_empty() {
+        let others = program.pids.iter().filter(|pid| Some(**pid) != program.pid);
+        return others.map(|other| format!("└─ {other}")).collect();
+    }
+    let lines = |one| [process(one, program), format!("   {}", command(one))];
+    processes.iter().flat_map(lines).collect()
+}
+
+/// `MAIN 4711: 1.2% cpu, 38.0 MiB`; the processor over its whole life. LOCKED is the one whose lock
+/// keeps others away.
+fn process(one: &ProcessInfo, program: &ProgramStatus) -> String {
+    let mark = match one.kind {
+        Kind::Main if Some(one.pid) == program.pid => {
+            let has_lock = |lock: &LockStatus| lock.state == LockWord::Held;
+            if program.lock.as_ref().is_some_and(has_lock) { "LOCKED" } else { "MAIN" }
+        }
+        Kind::Main | Kind::Member => "ACTIVE",
+        Kind::Orphan => "ORPHAN",
+        Kind::Copy => "COPY",
+    };
+    let share = percent(one.cpu_usage_ns, one.age_s);
+    format!("{mark} {}: {share:.1}% cpu, {}", one.pid, mebibytes(one.memory_bytes))
+}
+
+fn whose(lock: &LockStatus) -> String {
+    match (lock.state, &lock.holder) {
+        (LockWord::Held, _) => "held".to_owned(),
+        (LockWord::Free, _) => "free".to_owned(),
+        (LockWord::Taken, Some(holder)) => {
+            format!("held by pid {}, {}", holder.pid, holder.command)
+        }
+        (LockWord::Taken, None) => "held by somebody else".to_owned(),
+        (LockWord::Unknown, _) => "cannot be looked at".to_owned(),
+    }
 }
 
 /// What it wrote last, below a blank line.
@@ -92,7 +148,11 @@ fn last_lines(lines: &[LogLine], view: View) -> String {
 /// The command to try next.
 fn hint(program: &ProgramStatus) -> Option<String> {
     let name = &program.name;
+    let refused = program.reason.starts_with("not started: ");
     match program.state {
+        StateWord::Fatal if refused && program.lock.is_some() => {
+            Some(format!("end the other one, then supervisor start {name}"))
+        }
         StateWord::Fatal | StateWord::Backoff => {
             Some(format!("supervisor logs {name}; then supervisor restart {name}"))
         }

@@ -162,7 +162,7 @@ pub(super) fn cpu(program: &ProgramStatus) -> Option<String> {
 }
 
 /// `38 MiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::cli) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut rest, mut unit) = (bytes, UNITS.iter().peekable());
     while rest >= 1024 && unit.len() > 1 {

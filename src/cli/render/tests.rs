@@ -6,7 +6,10 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    control::{Difference, ExitStatus, LogLine, Outcome, ProgramOutcome, ProgramStatus},
+    control::{
+        Difference, ExitStatus, KillReport, Kind, LogLine, Outcome, ProcessInfo, ProcessList,
+        ProgramOutcome, ProgramStatus,
+    },
     model::Signal,
 };
 
@@ -35,6 +38,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         description: None,
         log_lost_bytes: 0,
         log_stuck_s: None,
+        lock: None,
     }
 }
 
@@ -109,7 +113,7 @@ fn the_page_tells_all_about_one_program() {
         text: "listening\u{1b}[2J".to_owned(),
     };
     check(
-        &page(&web(), &[line], view()),
+        &page(&web(), &[], &[line], view()),
         &expect![[r#"
         ● web - the\u{202e}web
                State: RUNNING (since 10:00:01)
@@ -127,7 +131,7 @@ fn the_page_tells_all_about_one_program() {
     "#]],
     );
     check(
-        &page(&worker(), &[], view()),
+        &page(&worker(), &[], &[], view()),
         &expect![[r#"
         ● worker@2
                State: BACKOFF (exit 1 after 0.4s)
@@ -152,7 +156,7 @@ fn the_page_of_who_waits_names_whom_to_ask_next() {
     ] {
         let waiting_for = waiting_for.iter().map(|w| (*w).to_owned()).collect();
         let base = program("web", StateWord::Waiting, "waiting");
-        let text = page(&ProgramStatus { waiting_for, ..base }, &[], view());
+        let text = page(&ProgramStatus { waiting_for, ..base }, &[], &[], view());
         let found = text.lines().find_map(|line| line.strip_prefix("hint: "));
         assert_eq!(found, hint, "{text}");
     }
@@ -252,4 +256,119 @@ fn is_bidi(c: char) -> bool {
     marks.contains(&c)
         || ('\u{202a}'..='\u{202e}').contains(&c)
         || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+fn process(
+    program: Option<&str>,
+    kind: Kind,
+    (pid, parent): (u32, u32),
+    command: &[&str],
+) -> ProcessInfo {
+    ProcessInfo {
+        program: program.map(str::to_owned),
+        kind,
+        pid,
+        ppid: parent,
+        uid: 1000,
+        start_ticks: 4200,
+        started_at: NOW,
+        age_s: 100.0,
+        cpu_usage_ns: 2_300_000_000,
+        memory_bytes: 47_395_635,
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        name: "na\u{7}me".to_owned(),
+    }
+}
+
+fn all_kinds() -> ProcessList {
+    let (web, python) = (Some("web"), ["python3", "a b.py"]);
+    ProcessList {
+        clock_s: 1000.0,
+        processes: vec![
+            process(web, Kind::Main, (4711, 12), &python),
+            process(web, Kind::Member, (4712, 4711), &[]),
+            process(web, Kind::Orphan, (5000, 12), &["x\u{1b}[2J", "\t"]),
+            process(web, Kind::Orphan, (5001, 5000), &["sleep", "1"]),
+            process(web, Kind::Copy, (6000, 1), &["python3", "web"]),
+            process(None, Kind::Orphan, (7000, 12), &["sleep", "2"]),
+        ],
+        unlisted: 3,
+        ..ProcessList::default()
+    }
+}
+
+#[test]
+fn processes_are_a_table_with_children_below_their_parents() {
+    let list = all_kinds();
+    let by_life = shares(&ProcessList::default(), &list);
+    check(
+        &processes(&list, &by_life, view()),
+        &expect![[r#"
+        PROGRAM        PID  PPID   CPU       RSS   STARTED  COMMAND
+        web           4711    12  2.3%  45.2 MiB  10:00:00  python3 'a b.py'
+        web           4712  4711  2.3%  45.2 MiB  10:00:00    [na\u{7}me]
+        web (orphan)  5000    12  2.3%  45.2 MiB  10:00:00  'x\u{1b}[2J' '\t'
+        web (orphan)  5001  5000  2.3%  45.2 MiB  10:00:00    sleep 1
+        web (copy)    6000     1  2.3%  45.2 MiB  10:00:00  python3 web
+        - (orphan)    7000    12  2.3%  45.2 MiB  10:00:00  sleep 2
+        and 3 more
+    "#]],
+    );
+    let narrow = View { width: Some(70), ..view() };
+    let text = processes(&list, &by_life, narrow);
+    assert!(text.lines().all(|line| line.chars().count() <= 70), "{text}");
+}
+
+#[test]
+fn the_share_of_a_processor_is_that_of_the_time_between_two_lists() {
+    let before = all_kinds();
+    let mut now = ProcessList { clock_s: 1002.0, ..before.clone() };
+    now.processes[0].cpu_usage_ns += 1_000_000_000;
+    // Somebody else with its number.
+    now.processes[1].start_ticks += 1;
+    let all = shares(&before, &now);
+    let of = |pid: u32| format!("{:.1}", all[&pid]);
+    assert_eq!((of(4711), of(4712), of(5000)), ("50.0".into(), "2.3".into(), "0.0".into()));
+}
+
+#[test]
+fn the_page_lists_the_processes_with_their_commands() {
+    let list = all_kinds();
+    let text = page(&web(), &list.processes, &[], view());
+    let (_, text) = text.split_once("   Processes: ").unwrap();
+    let (text, _) = text.split_once("         CPU:").unwrap();
+    check(
+        text,
+        &expect![[r#"
+        6
+                      MAIN 4711: 2.3% cpu, 45.2 MiB
+                         python3 'a b.py'
+                      ACTIVE 4712: 2.3% cpu, 45.2 MiB
+                         [na\u{7}me]
+                      ORPHAN 5000: 2.3% cpu, 45.2 MiB
+                         'x\u{1b}[2J' '\t'
+                      ORPHAN 5001: 2.3% cpu, 45.2 MiB
+                         sleep 1
+                      COPY 6000: 2.3% cpu, 45.2 MiB
+                         python3 web
+                      ORPHAN 7000: 2.3% cpu, 45.2 MiB
+                         sleep 2
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_left_is_named() {
+    let report = |ended: usize, left: usize| KillReport {
+        ended: all_kinds().processes.into_iter().take(ended).collect(),
+        left: all_kinds().processes.into_iter().cycle().take(left).collect(),
+        programs: vec!["web".to_owned()],
+        ..KillReport::default()
+    };
+    assert_eq!(killed(&report(0, 0)), "nothing was ended\n");
+    assert_eq!(killed(&report(1, 0)), "ended 1 process\n");
+    assert_eq!(killed(&report(2, 0)), "ended 2 processes\n");
+    assert_eq!(left(&report(1, 0)), "web");
+    assert_eq!(left(&report(1, 1)), "na\\u{7}me (pid 4711, web)");
+    assert!(left(&report(1, 100)).ends_with(", and 92 more"));
 }

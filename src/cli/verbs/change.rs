@@ -16,11 +16,12 @@ use super::{
         out::{Out, tell, tell_over},
         render,
     },
-    unexpected,
+    touched, unexpected,
 };
 use crate::{
     control::{
-        Change, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request, StateWord,
+        Change, KillReport, LogLine, Outcome, ProgramStatus, Refusal, RefusalCode, Reply, Request,
+        StateWord,
         wire::{Id, Message},
     },
     model::Instant,
@@ -28,7 +29,8 @@ use crate::{
 };
 
 pub(super) fn start(args: StartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { variant: args.variant, ..change(args.change, context) };
+    let change =
+        Change { variant: args.variant, extra_args: args.args, ..change(args.change, context) };
     run("start", Request::Start, change, context, out)
 }
 
@@ -37,7 +39,7 @@ pub(super) fn stop(args: StopArgs, context: &Context, out: &mut Out) -> Result<u
 }
 
 pub(super) fn restart(args: RestartArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
-    let change = Change { variant: args.variant, ..end(args.stop, context) };
+    let change = Change { variant: args.variant, extra_args: args.args, ..end(args.stop, context) };
     run("restart", Request::Restart, change, context, out)
 }
 
@@ -69,16 +71,22 @@ fn run(
     let first = wait(&mut client, &make(change.clone()), &what, out)?;
     let ended = match first {
         Ended::Refused(refusal) if refusal.code == RefusalCode::NeedsConfirmation => {
-            if !agreed(&refusal, &client) {
+            let dry_run = make(Change { dry_run: true, ..change.clone() });
+            let touched =
+                if can_be_asked() { processes_of(&mut client, &dry_run) } else { String::new() };
+            if !agreed(&touched, &refusal.message, Some(&client)) {
                 let text = format!("cannot {what}: not confirmed: {}", refusal.message);
                 return Err(Failure::new(1, "needs_confirmation", text).hint("say --yes to do it"));
             }
             wait(&mut client, &make(Change { confirmed: true, ..change }), &what, out)?
         }
-        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Detached) => ended,
+        ended @ (Ended::Refused(_) | Ended::Outcome(_) | Ended::Killed(_) | Ended::Detached) => {
+            ended
+        }
     };
     match ended {
         Ended::Refused(refusal) => Err(Failure::refused(&what, refusal)),
+        Ended::Killed(_) => Err(unexpected(&what)),
         Ended::Detached => {
             Err(Failure::new(1, "detached", "the operation continues")
                 .hint("see supervisor status"))
@@ -106,13 +114,22 @@ pub(super) fn finish(outcome: &Outcome, out: &mut Out) -> u8 {
     u8::from(outcome.programs.iter().any(|program| !program.ok))
 }
 
-enum Ended {
+/// How a change has ended.
+pub(super) enum Ended {
     Outcome(Outcome),
+    Killed(Box<KillReport>),
     Refused(Refusal),
+    /// Somebody has interrupted the waiting.
     Detached,
 }
 
-fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result<Ended, Failure> {
+/// Sends a change and shows what it waits for.
+pub(super) fn wait(
+    client: &mut Client,
+    request: &Request,
+    what: &str,
+    out: &Out,
+) -> Result<Ended, Failure> {
     let id = client.send(request)?;
     let mut progress = Progress::new(out);
     let ended = loop {
@@ -126,13 +143,21 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
             Seen::Message(Message::Progress(Id::Number(n), programs)) if n == id => {
                 progress.take(programs);
             }
+            Seen::Message(Message::Lines(Id::Number(n), lines, _)) if n == id => {
+                progress.note(&lines);
+            }
             Seen::Message(Message::Reply(Id::Number(n), reply)) if n == id => match reply {
                 Reply::Outcome(outcome) => break Ended::Outcome(outcome),
                 Reply::Error(refusal) => break Ended::Refused(refusal),
                 Reply::Done => {
                     break Ended::Outcome(Outcome { complete: true, ..Outcome::default() });
                 }
-                Reply::Status(_) | Reply::Reloaded(_) | Reply::Version(_) | Reply::Lines(_) => {
+                Reply::Killed(report) => break Ended::Killed(report),
+                Reply::Status(_)
+                | Reply::Reloaded(_)
+                | Reply::Processes(_)
+                | Reply::Version(_)
+                | Reply::Lines(_) => {
                     progress.clear();
                     return Err(unexpected(what));
                 }
@@ -140,21 +165,40 @@ fn wait(client: &mut Client, request: &Request, what: &str, out: &Out) -> Result
             Seen::Message(_) => {}
         }
     };
-    progress.end(matches!(&ended, Ended::Outcome(outcome) if outcome.complete));
+    let is_complete = match &ended {
+        Ended::Outcome(outcome) => outcome.complete,
+        Ended::Killed(_) => true,
+        Ended::Refused(_) | Ended::Detached => false,
+    };
+    progress.end(is_complete);
     Ok(ended)
 }
 
+/// What a change would end; without that list the question is still a question.
+fn processes_of(client: &mut Client, dry_run: &Request) -> String {
+    let view = render::View { width: Out::stderr_width(), ..render::View::default() };
+    touched::list(client, dry_run, view).unwrap_or_default()
+}
+
+/// Whether there is somebody at a terminal.
+pub(super) fn can_be_asked() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// Asks on the terminal; without one the answer is no, as it is for Ctrl-C and Ctrl-D.
-fn agreed(refusal: &Refusal, client: &Client) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+///
+/// `list` stands above the question.
+pub(super) fn agreed(list: &str, question: &str, client: Option<&Client>) -> bool {
+    if !can_be_asked() {
         return false;
     }
-    let question = format!("{} [y/N] ", render::escape(&refusal.message));
+    let question = format!("{list}{} [y/N] ", render::escape(question));
     let mut answer = String::new();
     let mut stderr = std::io::stderr().lock();
     let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
     drop(stderr);
-    if asked.is_ok() && client.can_read(std::io::stdin().as_fd()) {
+    let can_read = |client: &Client| client.can_read(std::io::stdin().as_fd());
+    if asked.is_ok() && client.is_none_or(can_read) {
         std::io::stdin().read_line(&mut answer).ok();
     }
     if !answer.ends_with('\n') {
@@ -220,6 +264,15 @@ impl Progress {
             self.programs.insert(name, Waited { status, at: now, since, said });
         }
         self.due();
+    }
+
+    /// What else is waited for, now that the programs are as they are to be.
+    fn note(&mut self, lines: &[LogLine]) {
+        self.clear();
+        self.programs.clear();
+        for line in lines.iter().filter(|_| !self.quiet) {
+            tell(&render::escape(&line.text));
+        }
     }
 
     /// Prints what there is to print now.

@@ -91,9 +91,12 @@ fn stream(
                 }
                 Reply::Error(refusal) => return Err(Failure::refused(what, refusal)),
                 Reply::Done => return Ok(0),
-                Reply::Status(_) | Reply::Outcome(_) | Reply::Reloaded(_) | Reply::Version(_) => {
-                    return Err(super::unexpected(what));
-                }
+                Reply::Status(_)
+                | Reply::Outcome(_)
+                | Reply::Reloaded(_)
+                | Reply::Processes(_)
+                | Reply::Killed(_)
+                | Reply::Version(_) => return Err(super::unexpected(what)),
             },
             Seen::Message(_) | Seen::Timeout | Seen::Interrupted => {}
             Seen::Closed => return Err(closed(&client)),

@@ -3,8 +3,11 @@
 mod change;
 mod follow;
 mod health;
+mod processes;
 mod semaphore;
 mod status;
+mod touched;
+mod unsupervised;
 
 use serde_json::json;
 
@@ -51,6 +54,8 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         }
         Verb::Pid { name } => pid(name.as_deref(), context, out),
         Verb::Health { name } => health::health(name.as_deref(), context, out),
+        Verb::Ps(args) => processes::ps(args, context, out),
+        Verb::KillAll { yes } => processes::kill_all(yes, context, out),
         Verb::Logs(args) => follow::logs(args, context, out),
         Verb::Events { follow } => follow::events(follow, context, out),
         Verb::Shutdown { .. } if context.global.dry_run => {

@@ -12,7 +12,8 @@ use super::{
     unexpected,
 };
 use crate::control::{
-    EventsQuery, LogsQuery, Reply, Request, SiteStatus, StateWord, Targets, Zombies, wire::Message,
+    EventsQuery, LogsQuery, ProcessInfo, ProcessesQuery, ProgramStatus, Reply, Request, SiteStatus,
+    StateWord, Targets, Zombies, wire::Message,
 };
 
 const WHAT: &str = "show the status";
@@ -102,7 +103,8 @@ fn print(
             Err(failure) if failure.code == "lost" => return Err(failure),
             Ok(_) | Err(_) => Vec::new(),
         };
-        out.print(&render::page(program, &lines, out.view()));
+        let processes = processes_of(program, client)?;
+        out.print(&render::page(program, &processes, &lines, out.view()));
     } else {
         if site.programs.is_empty() && site.semaphores.is_empty() {
             tell("the site has no programs");
@@ -112,6 +114,16 @@ fn print(
         tell_zombies(site, client)?;
     }
     Ok(())
+}
+
+/// Its processes; none where whoever asks may not see them.
+fn processes_of(program: &ProgramStatus, client: &mut Client) -> Result<Vec<ProcessInfo>, Failure> {
+    let query = ProcessesQuery { names: vec![program.name.clone()], orphans: false };
+    match client.ask(WHAT, &Request::Processes(query)) {
+        Ok(Reply::Processes(list)) => Ok(list.processes),
+        Err(failure) if failure.code == "lost" => Err(failure),
+        Ok(_) | Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// Says which zombies stay: whoever has just died may be waited for in a moment.

@@ -121,11 +121,22 @@ fn own_paths(
         ProgramType::Simple | ProgramType::Oneshot { .. } | ProgramType::Notify => None,
     };
     let directory = program.runtime_directory.as_ref().map(|d| &*d.path);
-    let all: [(Option<&Path>, _, &[&str]); 4] = [
+    let single = program.single_instance.as_deref();
+    let all: [(Option<&Path>, _, &[&str]); 6] = [
         (file(&program.logging.stdout), "write one log file", &["logging", "stdout"]),
         (file(&program.logging.stderr), "write one log file", &["logging", "stderr"]),
         (pid_file, "have one pid file", &["pid_file"]),
         (directory, "have one runtime directory", &["runtime_directory"]),
+        (
+            single.and_then(|single| single.lock_file.as_deref()),
+            "have one lock file",
+            &["single_instance", "lock_file"],
+        ),
+        (
+            single.and_then(|single| single.pid_file.as_deref()),
+            "have one pid file",
+            &["single_instance", "pid_file"],
+        ),
     ];
     all.into_iter().filter_map(|(path, what, keys)| Some((path?, what, keys)))
 }

@@ -10,6 +10,7 @@ pub(crate) mod read;
 pub(crate) mod reference;
 mod semaphore;
 mod shm;
+mod single;
 mod supervisor;
 
 use std::{

@@ -79,6 +79,7 @@ pub(crate) fn program(
         state_directory: owned(node, "state_directory", Path::new("/var/lib"), context),
         cleanup: cleanup(node, &path),
         shm,
+        single_instance: super::single::instance(node, &path, context),
         logging: intern(&mut context.pool.loggings, log),
         variants: variants(node, context),
     }

@@ -69,6 +69,7 @@ const ENVIRONS: &[Key] = &[
     key("state_directory", Kind::OneOf(&[Kind::Line, OWNED_DIRECTORY])),
     key("cleanup", Kind::List(&Kind::Object(&CLEANUP))),
     key("shm", Kind::Object(&SHM)),
+    key("single_instance", Kind::OneOf(&[Kind::Bool, Kind::Object(&SINGLE_INSTANCE)])),
     key("logging", Kind::Object(&LOGGING)),
 ];
 
@@ -76,7 +77,6 @@ const LATER: &[Key] = &[
     key("readiness", Kind::Object(&READINESS)).later(),
     key("health", Kind::Object(&HEALTH)).later(),
     key("watchdog", Kind::Limit).later(),
-    key("single_instance", Kind::Object(&SINGLE_INSTANCE)).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
     key("sockets", Kind::List(&Kind::Object(&SOCKET))).later(),

@@ -13,7 +13,8 @@ use crate::{
     model::{
         Awaited, Bytes, Cleanup, Dependency, EnvironmentFile, Execution, Hook, Inherit, IoNice,
         KillMode, LimitAction, LogTarget, Logging, OwnedDirectory, Program, ProgramType, Reload,
-        Resource, Restart, RestartPolicy, RlimitValue, StartLimit, Stop, Variant, WaitFor,
+        Resource, Restart, RestartPolicy, RlimitValue, SingleInstance, StartLimit, Stop, Variant,
+        WaitFor,
     },
 };
 
@@ -55,6 +56,7 @@ pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
     map.add_some("state_directory", directory("state_directory", &p.state_directory));
     map.add("cleanup", Item::List(p.cleanup.iter().map(cleanup).collect()));
     map.add_some("shm", p.shm.as_deref().map(|rule| super::shm::rule(rule, OF_PROGRAM)));
+    map.add_some("single_instance", p.single_instance.as_deref().map(single_instance));
     map.add("logging", Item::Map(logging(&p.logging)));
     if !p.variants.is_empty() {
         let mut variants = Map::default();
@@ -127,6 +129,18 @@ fn item(entries: impl IntoIterator<Item = (&'static str, Item)>) -> Item {
     for (key, value) in entries {
         map.add(key, value);
     }
+    Item::Map(map)
+}
+
+fn single_instance(of: &SingleInstance) -> Item {
+    let mut map = Map::default();
+    map.add_some("lock_file", of.lock_file.as_deref().map(path));
+    map.add_some("pid_file", of.pid_file.as_deref().map(path));
+    let Some(argv) = &of.argv else {
+        return if map.0.is_empty() { word(true) } else { Item::Map(map) };
+    };
+    map.add("match", item([("argv", text(&**argv))]));
+    map.add("on_duplicate", word(of.on_duplicate.as_str()));
     Item::Map(map)
 }
 

@@ -17,7 +17,8 @@ use crate::{
     sys::{Pid, clock},
 };
 
-/// A process that a supervisor before us has left.
+/// A process that is to end although it is no child of ours: a supervisor before us has left it, or
+/// somebody has started it by hand.
 #[derive(Debug)]
 pub struct Leftover {
     process: Process,
@@ -29,6 +30,12 @@ impl Leftover {
     /// Signals it, if it is still the process that was found.
     pub fn signal(&self, signal: Signal) {
         signal_process(&self.process, signal);
+    }
+
+    /// The process, as it was found.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        self.process
     }
 
     /// What it is called, and its pid: `web (pid 12)`.
@@ -51,6 +58,13 @@ impl Leftover {
             pid = Pid::new(process.parent);
         }
         false
+    }
+
+    /// What was found, if it lives: the descriptor first, then whether it is still that process.
+    #[must_use]
+    pub fn open(process: Process) -> Option<Self> {
+        let one = Self { process, fd: open_process(process.pid) };
+        (!one.is_gone()).then_some(one)
     }
 
     fn is_gone(&self) -> bool {
@@ -87,9 +101,7 @@ pub fn leftovers(marks: &[String]) -> Option<Vec<Leftover>> {
         }
     }
     let whole = found.iter().filter_map(|pid| everybody.get(pid));
-    // The descriptor first, then whether it is still that process.
-    let open = |process: &Process| Leftover { process: *process, fd: open_process(process.pid) };
-    Some(whole.map(open).filter(|one| !one.is_gone()).collect())
+    Some(whole.copied().filter_map(Leftover::open).collect())
 }
 
 fn bears(pid: Pid, marks: &[String]) -> bool {

@@ -5,9 +5,15 @@ use std::{
     fs::File,
     io::Read,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
-use crate::{model::Signal, sys::Pid};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::{
+    model::{Signal, WallTime},
+    sys::Pid,
+};
 
 /// A living process, as `proc_pid_stat(5)` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,17 @@ pub struct Process {
     executed: bool,
     /// It has a place for its variables, be there any or not; not so in the middle of execve(2).
     has_environment: bool,
+}
+
+impl Process {
+    /// When it was started, if it is `now`; to a hundredth of a second.
+    #[must_use]
+    pub fn started(&self, now: WallTime) -> WallTime {
+        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+        let start = Duration::from_millis(self.start_time.saturating_mul(1000 / TICKS_PER_SECOND));
+        let age = i64::try_from(boot.saturating_sub(start).as_millis()).unwrap_or(0);
+        WallTime(now.0.saturating_sub(age))
+    }
 }
 
 /// `PF_FORKNOEXEC`, a flag in `proc_pid_stat(5)`: no execve(2) since the fork.
@@ -214,7 +231,7 @@ fn parse_stat(pid: Pid, text: &str) -> Option<Process> {
 }
 
 /// `USER_HZ`, which is the same on all Linux ports that we are built for.
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 fn page_size() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();

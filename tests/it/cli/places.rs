@@ -66,6 +66,10 @@ impl Home {
 fn the_only_site_that_runs_is_meant_and_of_several_all_are_listed() {
     let mut home = Home { dir: tempfile::tempdir().unwrap(), sites: Vec::new() };
     Home::open(home.dir.path());
+    // Where the locks of programs are kept is no site.
+    let locks = home.dir.path().join("mini-supervisor/.instances/control.sock");
+    fs::create_dir_all(&locks).unwrap();
+    Home::open(locks.parent().unwrap().parent().unwrap());
     let none = home.run(&["stop", "one"]);
     assert_eq!(none.code, Some(7), "{none:?}");
     home.start("alpha");

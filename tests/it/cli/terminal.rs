@@ -14,8 +14,12 @@ fn a_question_takes_a_yes_and_nothing_else_for_a_yes() {
     ] {
         let mut terminal = site.on_terminal(100, &["stop", "robot"]);
         let (got, text) = terminal.wait_for("[y/N] ").types(keys).end();
+        // What would end is listed first: the program, and each process of it.
+        let (listed, text) = text.split_at(text.find("stop robot? ").unwrap());
+        assert!(listed.starts_with("robot                RUNNING   pid "), "{listed}");
+        assert!(listed.ends_with("  sleep 1000\n") && listed.lines().count() == 2, "{listed}");
         assert_eq!(
-            (got, text),
+            (got, text.to_owned()),
             (
                 Some(code),
                 format!(

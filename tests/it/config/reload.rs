@@ -12,6 +12,7 @@ fn each_key_has_its_effect() {
         ("restart: always", Change::Live, vec!["restart"]),
         ("logging: {rotate: {keep: 9}}", Change::Live, vec!["logging.rotate"]),
         ("start_pre: [y]", Change::NextStart, vec!["start_pre"]),
+        ("single_instance: true", Change::NextStart, vec!["single_instance"]),
         ("autostart: false", Change::NextStart, vec!["autostart"]),
         ("enabled: false", Change::Restart, vec!["enabled"]),
         ("environment: {A: b}", Change::Restart, vec!["environment"]),

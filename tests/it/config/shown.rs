@@ -71,6 +71,7 @@ defaults: {user: root, environment: {SHARED: "yes"}, start_timeout: none}
 shm: {old: {remove: ["old-[0-9]*", sem.old], when: [stop], owner: pi}, own: {remove: [abc]}}
 programs:
   db:
+    single_instance: true
     shm: {remove: ["db_*"]}
     command: [db, "a b", "", "${DIR}", "$$$$", "$${HOME}", "$HOME", "# x", "a: b", "-", "é", '"\',
               "line\nline", "~", ".5", ".inf", "null"]
@@ -119,6 +120,8 @@ programs:
     cleanup: [{socket: w.sock}, {file: /tmp/w}]
     shm: {remove: ["web_${instance}*"], when: [post-stop, pre-start], owner: pi, older_than: 1h,
           dry_run: true}
+    single_instance: {lock_file: "${instance}.lock", pid_file: "~/${instance}.pid",
+                      match: {argv: run}, on_duplicate: replace}
     logging: {stdout: "log/${instance}.log", stderr: "null", timestamps: true, max_line: 4KiB,
               on_full: block, owner: pi, group: video, mode: "0644",
               rotate: {max_size: 1536, every: 36h, keep: 0, compress: none}}

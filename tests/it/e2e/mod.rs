@@ -14,6 +14,7 @@
     reason = "a test is outside of the product: it starts it, and measures time"
 )]
 
+mod bbia;
 mod cgroups;
 mod children;
 pub(crate) mod client;
@@ -31,6 +32,7 @@ mod host_end;
 mod init;
 mod install;
 mod instance;
+mod kill_all;
 mod killed;
 pub(crate) mod lines;
 mod moments;
@@ -38,9 +40,11 @@ mod notify;
 mod order;
 mod output;
 mod pid_file;
+mod processes;
 mod reload;
 mod restarts;
 mod semaphores;
 mod shm;
 mod signals;
+mod single;
 mod stops;

@@ -7,6 +7,7 @@ use mini_supervisor::model::*;
 use super::{
     semaphores::{change_semaphores, draw_semaphores},
     shm::draw_rule,
+    single::draw_single,
 };
 use crate::site_builder::{hook, name, on, program, site};
 
@@ -53,6 +54,8 @@ pub(super) struct Faults {
     pub(super) stale: u64,
     /// The look for stale files in /dev/shm.
     pub(super) slow_shm: u64,
+    /// Somebody else has the lock of a program, or runs it.
+    pub(super) duplicates: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -68,6 +71,7 @@ impl Faults {
         hangs: 0,
         stale: 0,
         slow_shm: 0,
+        duplicates: 0,
         pauses: 0,
     };
 
@@ -83,6 +87,7 @@ impl Faults {
             hangs: some(chance) / 8,
             stale: 5 + chance.below(10),
             slow_shm: some(chance),
+            duplicates: some(chance),
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -216,6 +221,7 @@ fn draw_hooks(p: &mut Program, chance: &mut Chance) {
     p.start_post = hooks(chance);
     p.stop_post = hooks(chance);
     p.shm = chance.is(20).then(|| Box::new(draw_rule(chance)));
+    p.single_instance = draw_single(chance);
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {

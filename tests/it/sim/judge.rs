@@ -98,6 +98,7 @@ impl World {
             self.hold(33, good, || format!("{id:?} is tried again, first at {at:?}"));
             return;
         }
+        self.judge_locked(id);
         let missing = self.missing(id);
         let has_lock = self.has_lock(id);
         self.hold(22, missing.is_none(), || format!("{id:?} is spawned without {missing:?}"));

@@ -21,6 +21,7 @@
 //! | `world` | I-38, I-41 |
 //! | `raises` | I-16 |
 //! | `shm` | I-19 |
+//! | `single` | I-1: of programs that run once at the most |
 //! | `peace` | I-40 |
 //! | here | I-24, I-34: whole runs are compared |
 //!
@@ -54,6 +55,7 @@ mod procs;
 mod raises;
 mod semaphores;
 mod shm;
+mod single;
 mod sites;
 mod turn;
 mod world;

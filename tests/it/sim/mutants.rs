@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 59] = [
+const MUTANTS: [Mutant; 64] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -70,6 +70,11 @@ const MUTANTS: [Mutant; 59] = [
     ("forget_the_cancel", |b| b.forget_the_cancel = true, &[16]),
     ("serve_what_trails", |b| b.serve_what_trails = true, &[16]),
     ("act_in_shutdown", |b| b.act_in_shutdown = true, &[16]),
+    ("start_before_claimed", |b| b.start_before_claimed = true, &[1]),
+    ("start_without_the_lock", |b| b.start_without_the_lock = true, &[1]),
+    ("start_without_asking", |b| b.start_without_asking = true, &[1]),
+    ("keep_the_lock", |b| b.keep_the_lock = true, &[1]),
+    ("let_go_of_the_living", |b| b.let_go_of_the_living = true, &[1]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 

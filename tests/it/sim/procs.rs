@@ -63,6 +63,7 @@ impl World {
         let (program, run, role) = (spawn.program, spawn.run, spawn.role);
         self.judge_spawn(spawn);
         self.judge_shm(program);
+        self.judge_lock(program, role);
         let faults = self.faults;
         let lag = if self.chance.is(faults.d_state) { 1 + self.chance.below(60) } else { 0 };
         let fails = self.chance.is(faults.spawn_fails);

@@ -131,7 +131,7 @@ impl World {
     /// It is looked at from now on. Of another file nothing is known; how often something was
     /// done stays known.
     pub(super) fn arms(&mut self, key: &Name, watched: &Watched) {
-        let book = self.locks.books.entry(key.clone()).or_default();
+        let book = self.semaphores.books.entry(key.clone()).or_default();
         let is_file = watched.kind == SemaphoreKind::File;
         if book.path != watched.path || book.is_file != is_file {
             let acts = std::mem::take(&mut book.acts);
@@ -144,7 +144,7 @@ impl World {
     pub(super) fn before_seen(&mut self, key: &Name) {
         let Some(sample) = self.delivered(key) else { return };
         let of = self.site.semaphores.get(key).cloned();
-        if let Some(book) = self.locks.books.get_mut(key) {
+        if let Some(book) = self.semaphores.books.get_mut(key) {
             book.take(of.as_deref(), sample, self.now);
         }
         self.bound_by(key);
@@ -166,13 +166,13 @@ impl World {
 
     fn is_held(&self, key: &Name) -> bool {
         let Some(of) = self.site.semaphores.get(key) else { return false };
-        let last = self.locks.books.get(key).and_then(|book| book.last.as_ref());
+        let last = self.semaphores.books.get(key).and_then(|book| book.last.as_ref());
         last.is_some_and(|last| matches!(asks(of, last), Some(Ask::Raise(_))))
     }
 
     /// Somebody cancels it by hand.
     pub(super) fn cancelled(&mut self, key: &Name) {
-        if let Some(book) = self.locks.books.get_mut(key) {
+        if let Some(book) = self.semaphores.books.get_mut(key) {
             book.settle(self.now);
         }
     }
@@ -195,14 +195,14 @@ impl World {
     /// Whether nobody who may holds it, as far as that was told; one that is gone is free.
     fn is_free(&self, key: &Name) -> bool {
         let Some(of) = self.site.semaphores.get(key) else { return true };
-        let Some(last) = self.locks.books.get(key).and_then(|book| book.last.as_ref()) else {
+        let Some(last) = self.semaphores.books.get(key).and_then(|book| book.last.as_ref()) else {
             return false;
         };
         last.certain && !matches!(asks(of, last), Some(Ask::Raise(_)))
     }
 
     /// I-22: who requires a semaphore that is raised is told to stop.
-    pub(super) fn judge_locks(&mut self, key: &Name) {
+    pub(super) fn judge_beside(&mut self, key: &Name) {
         let goes_on = |id: &&ProgramId| {
             let slot = self.engine.slot(**id);
             let runs = slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }));
@@ -218,7 +218,7 @@ impl World {
     /// The site has other settings for them.
     pub(super) fn other_semaphores(&mut self) {
         let (now, site) = (self.now, &self.site);
-        for (key, book) in &mut self.locks.books {
+        for (key, book) in &mut self.semaphores.books {
             let of = site.semaphores.get(key).map(|of| &**of);
             let limit = of.and_then(|of| of.rate_limit);
             if book.limit != limit {
@@ -237,7 +237,7 @@ impl World {
     pub(super) fn semaphore_acts(&mut self, key: &Name, deed: &str) {
         let now = self.now;
         let of = self.site.semaphores.get(key).cloned();
-        let (Some(of), Some(book)) = (of, self.locks.books.get_mut(key)) else {
+        let (Some(of), Some(book)) = (of, self.semaphores.books.get_mut(key)) else {
             return self.hold(16, false, || format!("{key} is not in the site"));
         };
         let ask = book.last.as_ref().and_then(|sample| asks(&of, sample));

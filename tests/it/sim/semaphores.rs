@@ -230,9 +230,9 @@ impl World {
     /// It is looked at from now on; what was seen of another file before is not delivered.
     pub(super) fn watched(&mut self, key: &Name, watched: &Watched) {
         self.later.retain(|_, event| !matches!(event, Event::Seen((of, _)) if of == key));
-        self.locks.under_way.remove(key);
+        self.semaphores.under_way.remove(key);
         self.arms(key, watched);
-        self.locks.last_at.remove(key);
+        self.semaphores.last_at.remove(key);
         for _ in 0..self.chance.below(4) {
             self.happens(&watched.path);
         }
@@ -246,17 +246,17 @@ impl World {
         for _ in 0..times {
             let most = if self.chance.is(5) { 20_000 } else { 300 };
             let drawn = self.now + Duration::from_millis(self.chance.below(most));
-            let last = self.locks.last_at.entry(key.clone()).or_insert(drawn);
+            let last = self.semaphores.last_at.entry(key.clone()).or_insert(drawn);
             let at = drawn.max(*last);
             *last = at;
-            self.locks.under_way.entry(key.clone()).or_default().push_back(sample.clone());
+            self.semaphores.under_way.entry(key.clone()).or_default().push_back(sample.clone());
             self.at(at - self.now, Event::Seen((key.clone(), sample.reading.clone())));
         }
     }
 
     fn sample(&self, watched: &Watched) -> Sample {
         let nothing = Place::default();
-        let place = self.locks.places.get(&watched.path).unwrap_or(&nothing);
+        let place = self.semaphores.places.get(&watched.path).unwrap_or(&nothing);
         let file = |inode| FileId { device: 1, inode };
         let info = place.info.filter(|_| watched.info_file.is_some() && !place.blind_info);
         let mut raised = None;
@@ -295,7 +295,7 @@ impl World {
 
     /// Its reading is delivered now: what it was.
     pub(super) fn delivered(&mut self, key: &Name) -> Option<Sample> {
-        self.locks.under_way.get_mut(key)?.pop_front()
+        self.semaphores.under_way.get_mut(key)?.pop_front()
     }
 
     /// Somebody does something with one of the files, and mostly it is noticed.
@@ -312,7 +312,7 @@ impl World {
         for _ in 0..=self.chance.below(2) {
             self.happens(&watched.path);
         }
-        if !self.chance.is(15) && self.locks.books.contains_key(&key) {
+        if !self.chance.is(15) && self.semaphores.books.contains_key(&key) {
             self.look(&key, &watched);
         }
     }
@@ -332,8 +332,8 @@ impl World {
         let (kind, now) = (self.chance.below(100), self.now);
         let private = !self.chance.is(10);
         let reused = self.chance.is(30);
-        let (raise, write) = (self.locks.number(), self.locks.number());
-        let place = self.locks.places.entry(path.to_owned()).or_default();
+        let (raise, write) = (self.semaphores.number(), self.semaphores.number());
+        let place = self.semaphores.places.entry(path.to_owned()).or_default();
         let inode = if reused { 7 } else { raise };
         match kind {
             // Takes it, if nobody has it.
@@ -381,7 +381,7 @@ impl World {
             // They cannot be removed.
             return;
         }
-        let Some(place) = self.locks.places.get_mut(&watched.path) else { return };
+        let Some(place) = self.semaphores.places.get_mut(&watched.path) else { return };
         place.there = place.there.filter(|t| Some(t.inode) != file.map(|f| f.inode));
         place.info = place.info.filter(|i| Some(i.inode) != info.map(|f| f.inode));
         let found = self.site.semaphores.iter().find(|(_, s)| s.watched.path == watched.path);
@@ -393,13 +393,13 @@ impl World {
     /// Nobody wants anything any more.
     pub(super) fn let_go(&mut self) {
         self.later.retain(|_, event| !matches!(event, Event::Seen(_)));
-        self.locks.under_way.clear();
-        self.locks.places.clear();
+        self.semaphores.under_way.clear();
+        self.semaphores.places.clear();
         for (key, of) in self.site.semaphores.clone() {
-            if self.locks.books.contains_key(&key) {
+            if self.semaphores.books.contains_key(&key) {
                 let sample = self.sample(&of.watched);
                 let seen = (key.clone(), sample.reading.clone());
-                self.locks.under_way.entry(key).or_default().push_back(sample);
+                self.semaphores.under_way.entry(key).or_default().push_back(sample);
                 self.give(Event::Seen(seen));
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mini_supervisor::{
-    engine::{Event, Role, RunId},
+    engine::{Event, RunId},
     model::{ShmMoment, ShmRule},
     plan::ProgramId,
 };
@@ -40,13 +40,10 @@ impl World {
         };
         self.hold(19, rule, || format!("files of {program:?} go without a rule for {moment:?}"));
         self.sweeps.insert(run, (program, moment));
-        if let (Some(id), ShmMoment::Before) = (program, moment) {
-            // A start begins with it, and goes on as after a command before the program.
-            let known = &mut self.known[id.index()];
-            (known.spawned_at, known.prepared) = (self.events, false);
-            let hooks = known.settings.as_ref().is_some_and(|of| !of.start_pre.is_empty());
-            self.judge_start(id, if hooks { Role::StartPre(0) } else { Role::Main });
-            self.known[id.index()].prepared = true;
+        if let (Some(id), ShmMoment::Before) = (program, moment)
+            && !self.locks.contains_key(&id)
+        {
+            self.begins(id);
         }
         if self.chance.is(self.faults.slow_shm) && self.chance.is(30) {
             return;

@@ -339,7 +339,7 @@ impl World {
         let member = known.member;
         let ending = |(to, _): &(ProgramId, _)| self.engine.slot(*to).is_none_or(Slot::is_ending);
         let down = known.runs.is_empty() && known.no_room.is_none();
-        let down = down && self.sweep_of(id).is_none();
+        let down = down && self.sweep_of(id).is_none() && !self.locks.contains_key(&id);
         let free = member && of.enabled && down && self.stopping.is_none();
         let alone = known.wants.is_empty() && known.after.is_empty() && of.wait_for.is_empty();
         let ready =

@@ -22,6 +22,7 @@ use super::{
     known::Known,
     procs::Proc,
     semaphores::Locks,
+    single::Lock,
 };
 
 /// What has to be over at some time.
@@ -49,7 +50,9 @@ pub(super) struct World {
     pub(super) procs: BTreeMap<RunId, Proc>,
     /// Whoever removes files from /dev/shm, of which program, before a start or after an end.
     pub(super) sweeps: BTreeMap<RunId, (Option<ProgramId>, ShmMoment)>,
-    pub(super) locks: Locks,
+    pub(super) semaphores: Locks,
+    /// Locks of programs, those that are asked for too.
+    pub(super) locks: BTreeMap<ProgramId, Lock>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
     pub(super) finished: VecDeque<(ProgramId, RunId)>,
     /// The latest two waits for the world of each program: the earlier is old.
@@ -105,7 +108,8 @@ impl World {
             site: Arc::new(site),
             procs: BTreeMap::new(),
             sweeps: BTreeMap::new(),
-            locks: Locks::default(),
+            semaphores: Locks::default(),
+            locks: BTreeMap::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -177,6 +181,7 @@ impl World {
                 self.before_seen(name);
                 seen = Some(name.clone());
             }
+            Event::Claimed { program, run, what } => self.before_claimed(*program, *run, what),
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
         }
@@ -202,6 +207,7 @@ impl World {
             self.act(action);
         }
         self.out = out;
+        self.judge_locks();
         while let Some(id) = self.fatals.pop() {
             self.judge_fatal(id);
         }
@@ -209,7 +215,7 @@ impl World {
             self.look_at(program, run);
         }
         if let Some(name) = seen {
-            self.judge_locks(&name);
+            self.judge_beside(&name);
         }
     }
 
@@ -222,6 +228,10 @@ impl World {
             }
             Action::Tidy { program, run, moment } => self.tidies(program, run, moment),
             Action::TidyNoMore(run) => drop(self.sweeps.remove(&run)),
+            Action::Claim { program, run } => self.claims(program, run),
+            Action::EndCopies { program, run, signal } => self.ends_copies(program, run, signal),
+            Action::Unclaim(program) => self.unclaims(program),
+            Action::Sign { program, .. } => self.judge_locked(program),
             Action::Record(Record { program: Some(name), what }) => {
                 if let Some(id) = self.ids.get(&name).copied() {
                     self.recorded(id, &what);
@@ -269,7 +279,7 @@ impl World {
             }
             Action::Forget(name) => self.forgotten(&name),
             Action::Watch(name, watched) => self.watched(&name, &watched),
-            Action::Unwatch(name) => drop(self.locks.books.remove(&name)),
+            Action::Unwatch(name) => drop(self.semaphores.books.remove(&name)),
             Action::Acknowledge { watched, file, info } => {
                 self.acknowledged(&watched, file, info);
             }
@@ -279,6 +289,9 @@ impl World {
             | Action::Reconfigure(_)
             // No program of the simulation forks.
             | Action::FindMain { .. }
+            // Nobody asks for the end of everything.
+            | Action::KillAllBegins(_)
+            | Action::EndTheRest(_)
             // No semaphore of it ends the host.
             | Action::EndHost { .. }
             | Action::Remember { .. }

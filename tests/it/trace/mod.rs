@@ -20,10 +20,12 @@ mod forks;
 mod found;
 mod hooks;
 mod host;
+mod kill_all;
 mod locks;
 mod order;
 mod reload;
 mod shm;
+mod single;
 mod stops;
 mod summary;
 mod windows;
@@ -34,12 +36,12 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use expect_test::Expect;
 use mini_supervisor::{
     control::{
-        Change, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName, Shutdown,
-        Targets,
+        Change, KillAll, Outcome, Peer, ReloadSite, Reply, Request, RequestId, SemaphoreName,
+        Shutdown, Targets,
     },
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, FailureClass, Role, RunId, SpawnFailure,
-        Surroundings, Told,
+        Action, Actions, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role, RunId,
+        SpawnFailure, Surroundings, Told,
     },
     model::*,
 };
@@ -170,6 +172,19 @@ impl Story {
                 format!("  tidy {who} {moment:?}")
             }
             Action::TidyNoMore(_) => "  tidy no more".to_owned(),
+            Action::Claim { program, run } => {
+                let who = of(self, program);
+                self.runs.insert(format!("{who} lock"), run);
+                if !self.manual {
+                    events.push(Event::Claimed { program, run, what: Claimed::Free });
+                }
+                format!("  lock {who}")
+            }
+            Action::EndCopies { program, signal, .. } => {
+                format!("  {signal} to copies of {}", of(self, program))
+            }
+            Action::Sign { program, pid } => format!("  sign {} {pid}", of(self, program)),
+            Action::Unclaim(program) => format!("  unlock {}", of(self, program)),
             Action::Record(record) => record.to_string(),
             Action::Reply(id, reply) => format!("  reply {}: {}", id.0, reply_text(&reply)),
             Action::Await { program, index, .. } => {
@@ -181,6 +196,8 @@ impl Story {
             Action::Forget(who) => format!("  forget {who}"),
             Action::Reconfigure(program) => format!("  reconfigure {}", of(self, program)),
             Action::ReopenLogs => "  reopen".to_owned(),
+            Action::KillAllBegins(id) => format!("  note who is there for {}", id.0),
+            Action::EndTheRest(id) => format!("  end the rest for {}", id.0),
             Action::Watch(name, _) => format!("  watch semaphore:{name}"),
             Action::Unwatch(name) => format!("  unwatch semaphore:{name}"),
             Action::Acknowledge { watched, .. } => {
@@ -257,6 +274,17 @@ impl Story {
                 let program = self.engine.names().get(*who).copied();
                 self.give(Event::Tidied { program, run });
             }
+            ["locked", who, how, words @ ..] => {
+                let (run, program) = (self.runs[&format!("{who} lock")], self.engine.names()[*who]);
+                let text: Arc<str> = words.join(" ").into();
+                let what = match *how {
+                    "taken" => Claimed::Taken(text),
+                    "copies" => Claimed::Copies(text),
+                    "failed" => Claimed::Failed(text),
+                    _ => Claimed::Free,
+                };
+                self.give(Event::Claimed { program, run, what });
+            }
             ["true", who, index] => {
                 let slot = self.engine.slot(self.engine.names()[*who]).unwrap();
                 let (program, attempt) = (slot.id, slot.history.attempts);
@@ -276,6 +304,7 @@ impl Story {
                 let why = lines.join(" ").replace(" | ", "\n");
                 self.give(Event::NotLoaded { request: Some(RequestId(100)), why });
             }
+            ["client-gone"] => self.give(Event::RequestGone(RequestId(self.requests))),
             ["state"] => {
                 let states: Vec<String> = self
                     .engine
@@ -325,6 +354,10 @@ impl Story {
             "reset" => Request::Reset(Targets { names }),
             "reload" => Request::ReloadProgram(Targets { names }),
             "reread" => Request::Reload(ReloadSite { dry_run: true, ..ReloadSite::default() }),
+            "kill-all" => {
+                let (dry_run, confirmed) = (false, words.contains(&"--yes"));
+                Request::KillAll(KillAll { dry_run, confirmed })
+            }
             "clear" => {
                 Request::ClearSemaphore(SemaphoreName { name: words.first().unwrap().to_string() })
             }
@@ -367,7 +400,11 @@ fn reply_text(reply: &Reply) -> String {
         }
         Reply::Reloaded(difference) => format!("{difference:?}").replace("Difference ", ""),
         Reply::Done => "done".to_owned(),
-        Reply::Status(_) | Reply::Version(_) | Reply::Lines(_) => "?".to_owned(),
+        Reply::Status(_)
+        | Reply::Version(_)
+        | Reply::Processes(_)
+        | Reply::Killed(_)
+        | Reply::Lines(_) => "?".to_owned(),
     }
 }
 
