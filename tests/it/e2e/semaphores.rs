@@ -35,12 +35,13 @@ for _ in range(50):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os._exit(0)
-        print('held', flush=True)
         sys.stdin.read()
         os._exit(0)
-sys.stdin.read()
-for _ in range(50):
+for _ in range(49):
     os.wait()
+print('held', flush=True)
+sys.stdin.read()
+os.wait()
 ";
 
 struct Signaller(Child);
