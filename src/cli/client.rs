@@ -119,9 +119,13 @@ impl Client {
 
     /// From now on Ctrl-C is seen by [`Client::next`] instead of ending the process.
     pub(super) fn catch_interrupts(&mut self) -> io::Result<()> {
-        let (ours, handlers) = UnixStream::pair()?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, handlers)?;
-        self.interrupts = Some(ours);
+        self.interrupts = Some(caught(&[signal_hook::consts::SIGINT])?);
+        Ok(())
+    }
+
+    /// What becomes readable there is seen by [`Client::next`] as well.
+    pub(super) fn interrupted_by(&mut self, interrupts: &UnixStream) -> io::Result<()> {
+        self.interrupts = Some(interrupts.try_clone()?);
         Ok(())
     }
 
@@ -222,6 +226,16 @@ impl Client {
         let path = self.path.display();
         Failure::new(1, "lost", format!("cannot speak to the supervisor at {path}: {cause}"))
     }
+}
+
+/// Becomes readable, and stays so, when one of these signals has come: they end the process no
+/// longer.
+pub(super) fn caught(signals: &[i32]) -> io::Result<UnixStream> {
+    let (ours, handlers) = UnixStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, handlers.try_clone()?)?;
+    }
+    Ok(ours)
 }
 
 /// What may be wrong when a message cannot be read.

@@ -1,6 +1,7 @@
 //! The command line: argv to commands, and what they print.
 
 mod client;
+mod doctor;
 mod entry;
 mod fail;
 mod install;

@@ -188,11 +188,13 @@ pub(super) enum Verb {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Show a semaphore, or cancel what is asked for by it
+    /// Ask for something by a semaphore, hold it, look at it, or cancel what is asked for
     Semaphore {
         #[command(subcommand)]
         verb: SemaphoreVerb,
     },
+    /// Look at the host, the supervisor and the semaphores, and say what is wrong
+    Doctor,
     /// Stop all programs and the supervisor
     Shutdown {
         /// Kill at once
@@ -240,6 +242,48 @@ pub(super) enum SemaphoreVerb {
         #[arg(value_parser = NonEmpty::new())]
         name: String,
     },
+    /// Ask for what it does, and wait until that is accepted
+    Raise(RaiseArgs),
+    /// Hold its lock while a command runs; the exit code is that of the command
+    Hold(HoldArgs),
+    /// Show how it stands, and then what happens to it
+    Watch {
+        /// Its name; without, all of them
+        #[arg(value_parser = NonEmpty::new())]
+        name: Option<String>,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RaiseArgs {
+    /// Its name
+    #[arg(value_parser = NonEmpty::new())]
+    pub(super) name: String,
+    /// A line for its info file; may be repeated. The name of whoever asks and the time are added
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::verbs::info)]
+    pub(super) info: Vec<(String, String)>,
+    /// Take it back when it is not accepted in so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct HoldArgs {
+    /// A semaphore whose `action` is `none`, or the path of a lock file
+    #[arg(value_parser = NonEmpty::new())]
+    pub(super) name: String,
+    /// Do not wait for another holder
+    #[arg(long, conflicts_with = "timeout")]
+    pub(super) no_wait: bool,
+    /// Wait for another holder at most so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    /// The exit code when another one holds it
+    #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
+    pub(super) conflict_exit_code: u8,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Clone, Copy, Debug, Default)]

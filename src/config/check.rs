@@ -254,7 +254,7 @@ impl Check<'_> {
             Kind::Group => self.group(text),
             Kind::Dependency => reference::check(text, self.names),
             Kind::Mount => declared("mount", text, &self.names.mounts),
-            Kind::Action if matches!(text, "reboot" | "poweroff" | "reload") => Ok(()),
+            Kind::Action if matches!(text, "reboot" | "poweroff" | "reload" | "none") => Ok(()),
             Kind::Action => match text.split_once(':') {
                 Some(("restart" | "stop", name)) => declared("program", name, programs),
                 _ => Err(problem(format!("expected {}, found `{text}`", expected(kind)))),
@@ -415,7 +415,7 @@ fn expected(kind: Kind) -> String {
         Kind::Program => "a program".into(),
         Kind::Programs => "a program, or `all`".into(),
         Kind::Mount => "a mount".into(),
-        Kind::Action => "reboot, poweroff, reload, restart:NAME or stop:NAME".into(),
+        Kind::Action => "reboot, poweroff, reload, none, restart:NAME or stop:NAME".into(),
         Kind::Task => "a task".into(),
         Kind::Command => "a command (a list of words, or a string)".into(),
         Kind::List(_) => "a list".into(),

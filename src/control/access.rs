@@ -41,6 +41,8 @@ pub fn actions(request: &Request) -> Vec<Action> {
         Request::ClearSemaphore(which) => vec![on("clear", &which.name)],
         Request::Processes(query) => each("ps", &query.names),
         Request::KillAll(_) => vec![bare("kill-all")],
+        // The raise itself is a lock, which needs nobody's permission but that of its file.
+        Request::FollowSemaphore(which) => vec![on("raise", &which.name)],
         Request::Shutdown(_) => vec![bare("shutdown")],
         Request::Start(change) => each("start", &change.names),
         Request::Stop(change) => each("stop", &change.names),

@@ -64,6 +64,9 @@ pub enum Request {
     Processes(ProcessesQuery),
     /// Stop all programs and end what they have left behind. Reply: [`Reply::Killed`].
     KillAll(KillAll),
+    /// What happens to a semaphore from now on, for whoever raises it. Reply: [`Reply::Lines`], as
+    /// they come.
+    FollowSemaphore(SemaphoreName),
     /// Stop the site and end. Reply when it begins.
     Shutdown(Shutdown),
     /// Version, pid, name.
@@ -88,6 +91,7 @@ impl Request {
             Self::ClearSemaphore(_) => "clear_semaphore",
             Self::Processes(_) => "processes",
             Self::KillAll(_) => "kill_all",
+            Self::FollowSemaphore(_) => "follow_semaphore",
             Self::Shutdown(_) => "shutdown",
             Self::Version(_) => "version",
         }
@@ -109,6 +113,7 @@ impl Request {
             | Self::Logs(_)
             | Self::Events(_)
             | Self::Processes(_)
+            | Self::FollowSemaphore(_)
             | Self::Version(_) => false,
         }
     }

@@ -106,8 +106,17 @@ pub struct SemaphoreStatus {
     pub state: SemaphoreWord,
     /// In words.
     pub reason: String,
-    /// What it does: `restart:web`.
+    /// What it does: `restart:web`; `none`, a mere lock.
     pub action: String,
+    /// `flock` or `file`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// User and group of the lock file, where it is made; nobody's else counts.
+    #[serde(default)]
+    pub owner: Option<(u32, u32)>,
+    /// The mode of the lock file, where it is made.
+    #[serde(default)]
+    pub mode: u32,
     /// The lock, or the file.
     pub path: String,
     /// Where whoever asks says more.
@@ -122,6 +131,9 @@ pub struct SemaphoreStatus {
     pub last_raised: Option<WallTime>,
     /// While it is pending: when it is done, seconds from now.
     pub next_in_s: Option<f64>,
+    /// While it is pending: what it waits for: `debounce`, `delay`, `min_uptime`, `rate_limit`.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// For people.
     pub description: Option<String>,
 }

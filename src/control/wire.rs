@@ -27,7 +27,7 @@ pub const NO_SUCH_METHOD: i32 = -32601;
 pub const INVALID_PARAMS: i32 = -32602;
 
 /// The verbs that a request can name.
-pub const METHODS: [&str; 15] = [
+pub const METHODS: [&str; 16] = [
     "status",
     "start",
     "stop",
@@ -41,6 +41,7 @@ pub const METHODS: [&str; 15] = [
     "clear_semaphore",
     "processes",
     "kill_all",
+    "follow_semaphore",
     "shutdown",
     "version",
 ];
@@ -183,6 +184,7 @@ fn parse(method: &str, line: &[u8]) -> Option<serde_json::Result<Request>> {
         "clear_semaphore" => required::<SemaphoreName>(line).map(Request::ClearSemaphore),
         "processes" => optional::<ProcessesQuery>(line).map(Request::Processes),
         "kill_all" => optional::<KillAll>(line).map(Request::KillAll),
+        "follow_semaphore" => required::<SemaphoreName>(line).map(Request::FollowSemaphore),
         "shutdown" => optional::<Shutdown>(line).map(Request::Shutdown),
         "version" => optional::<Empty>(line).map(Request::Version),
         _ => return None,

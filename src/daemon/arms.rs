@@ -1,7 +1,7 @@
 //! What the engine wants done about semaphores: looked at, and their files removed once a request
 //! is accepted.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Shell,
@@ -63,21 +63,11 @@ impl Shell {
     ) {
         let info_file = watched.info_file.as_deref().zip(info);
         for (path, id) in file.map(|id| (&*watched.path, id)).into_iter().chain(info_file) {
-            if let Err(why) = remove(path, id) {
+            if let Err(why) = foreign_file::remove(path, id) {
                 let text =
                     format!("cannot remove {}: {why}; it is not served twice", path.display());
                 self.note(LogLevel::Warn, text);
             }
         }
-    }
-}
-
-fn remove(path: &Path, id: FileId) -> std::io::Result<()> {
-    match foreign_file::look(path) {
-        Ok(meta) if foreign_file::id(&meta) == id => std::fs::remove_file(path),
-        // Another one, which is none of this request.
-        Ok(_) => Ok(()),
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(why) => Err(why),
     }
 }

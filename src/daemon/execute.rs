@@ -98,8 +98,10 @@ impl Shell {
         let at = crate::sys::clock::wall();
         if let (Some(control), false) = (&self.control, self.followers.is_empty()) {
             let line: LogLine = journal::event_line(at, &record);
-            for id in &self.followers {
-                control.lines(*id, vec![line.clone()]);
+            for (id, subject) in &self.followers {
+                if subject.as_ref().is_none_or(|subject| *subject == line.name) {
+                    control.lines(*id, vec![line.clone()]);
+                }
             }
         }
         self.journal.write(at, record);

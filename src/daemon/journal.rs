@@ -93,12 +93,8 @@ impl Journal {
 
 /// A record as a client sees it.
 pub(super) fn event_line(at: WallTime, record: &Record) -> LogLine {
-    LogLine {
-        at,
-        name: record.program.as_ref().map_or("supervisor", |name| name.as_str()).to_owned(),
-        source: record.event().to_owned(),
-        text: record.text(),
-    }
+    let (name, text) = record.in_list();
+    LogLine { at, name, source: record.event().to_owned(), text }
 }
 
 /// One record is one line, whatever a text from outside holds.

@@ -17,7 +17,7 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
-mod host_end;
+pub(crate) mod host_end;
 mod input;
 mod journal;
 mod kill_all;
@@ -117,8 +117,8 @@ struct Shell {
     killings: kill_all::Killings,
     /// Locks of programs that run once at the most.
     claims: single::Claims,
-    /// Clients that follow the events.
-    followers: BTreeSet<RequestId>,
+    /// Clients that follow the events; of one subject, or of all.
+    followers: BTreeMap<RequestId, Option<String>>,
     /// Who was refused lately: said once a minute.
     refusals: requests::Refusals,
     /// The level that the command line asks for, whatever the site says.

@@ -89,10 +89,16 @@ impl Shell {
                     if let Some(control) = &self.control {
                         control.lines(id, lines);
                     }
-                    self.followers.insert(id);
+                    self.followers.insert(id, None);
                 } else {
                     self.reply(id, Reply::Lines(lines));
                 }
+            }
+            Request::FollowSemaphore(which) => {
+                if !self.engine.semaphores().any(|one| one.settings.name.as_str() == which.name) {
+                    return self.reply(id, self.engine.no_such_semaphore(&which.name));
+                }
+                self.followers.insert(id, Some(format!("{SEMAPHORE}{}", which.name)));
             }
             Request::Version(_) => {
                 let reply = Reply::Version(VersionInfo {

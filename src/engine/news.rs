@@ -13,6 +13,8 @@ use crate::model::{Human, LogLevel};
 pub enum SemaphoreNews {
     /// Somebody asks by it.
     Raised { by: Arc<str>, info: Arc<str>, hold: Option<(Hold, Duration)> },
+    /// Somebody holds it, and that is all there is to it.
+    Held { by: Arc<str> },
     /// What it asks for is done.
     Acted { deed: Arc<str> },
     /// What it asks for cannot be done.
@@ -40,6 +42,7 @@ impl SemaphoreNews {
     pub(super) fn event(&self) -> &'static str {
         match self {
             Self::Raised { .. } => "semaphore.raised",
+            Self::Held { .. } => "semaphore.held",
             Self::Acted { .. } => "semaphore.acted",
             Self::NotDone { .. } => "semaphore.failed",
             Self::Cancelled { .. } => "semaphore.cancelled",
@@ -60,6 +63,7 @@ impl SemaphoreNews {
             Self::Foreign { .. } | Self::NotDone { .. } => LogLevel::Error,
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
             Self::Armed
+            | Self::Held { .. }
             | Self::Acted { .. }
             | Self::Cancelled { .. }
             | Self::Cleared
@@ -81,6 +85,7 @@ impl fmt::Display for SemaphoreNews {
                     None => Ok(()),
                 }
             }
+            Self::Held { by } => write!(f, "held by {by}"),
             Self::Acted { deed } => write!(f, "does {deed}"),
             Self::NotDone { deed, why } => write!(f, "cannot do {deed}: {why}"),
             Self::Cancelled { why } => write!(f, "cancelled: {why}"),

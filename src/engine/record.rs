@@ -215,6 +215,18 @@ impl Record {
     pub fn text(&self) -> String {
         self.what.to_string()
     }
+
+    /// Whom it is about, and the words without that.
+    #[must_use]
+    pub fn in_list(&self) -> (String, String) {
+        match (&self.program, &self.what) {
+            (Some(program), _) => (program.as_str().to_owned(), self.text()),
+            (None, What::Semaphore { name, news }) => {
+                (format!("semaphore:{name}"), news.to_string())
+            }
+            (None, _) => ("supervisor".to_owned(), self.text()),
+        }
+    }
 }
 
 impl fmt::Display for Record {

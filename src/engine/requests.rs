@@ -73,6 +73,7 @@ impl Engine {
             | Request::Logs(_)
             | Request::Events(_)
             | Request::Processes(_)
+            | Request::FollowSemaphore(_)
             | Request::Version(_) => {}
         }
     }

@@ -22,12 +22,10 @@ use crate::model::{
     WallTime,
 };
 
-/// How long an info file that is written belongs to the raise that was just served: signallers
-/// take the lock first.
+/// How long a written info file belongs to the raise that was just served: the lock comes first.
 const TRAIL: Duration = Duration::from_secs(5);
 
-/// How long the info file is waited for where it decides what is done: signallers write it after
-/// they have taken the lock, and not always at once.
+/// How long the info file is waited for where it decides what is done: it comes after the lock.
 const INFO_WAIT: Duration = Duration::from_secs(1);
 
 /// What was written, and when.
@@ -296,6 +294,12 @@ impl SemaphoreSlot {
         }
         self.last_raised = Some(wall);
         let by = self.who();
+        if self.settings.deed == Deed::Nothing {
+            self.serve();
+            self.state = SemaphoreState::Served { at: now };
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Held { by: by.into() }));
+            return;
+        }
         let info = self.info().map(in_words).unwrap_or_default();
         let (at, why) = self.time_of(now, now);
         let hold = (at > now).then(|| (why, at.since(now)));
@@ -450,6 +454,12 @@ impl SemaphoreSlot {
             Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
             Level::Raised { file, owner, holders } => {
                 let refusal = match self.settings.watched.kind {
+                    // Who was served is about to end: his descriptors go before his lock does.
+                    SemaphoreKind::Flock
+                        if holders.is_empty() && self.served_file == Some(*file) =>
+                    {
+                        None
+                    }
                     SemaphoreKind::Flock => permitted.refusal(holders),
                     SemaphoreKind::File => permitted.refusal_of_owner(*owner),
                 };
@@ -478,12 +488,6 @@ impl SemaphoreSlot {
 
     fn is_fresh(&self, info: &Info) -> bool {
         self.served_info != Some(written(info))
-    }
-
-    /// The info file that was seen last.
-    #[must_use]
-    pub fn info(&self) -> Option<&Info> {
-        self.reading.as_ref()?.info.as_deref()
     }
 }
 

@@ -1,9 +1,9 @@
 //! A semaphore as a status shows it.
 
-use super::{SemaphoreSlot, SemaphoreState};
+use super::{Hold, SemaphoreSlot, SemaphoreState};
 use crate::{
     control::{HolderStatus, SemaphoreStatus, SemaphoreWord},
-    model::{Holder, Human, Info, Instant, Level},
+    model::{Deed, Holder, Human, Info, Instant, Level},
 };
 
 impl SemaphoreSlot {
@@ -20,6 +20,9 @@ impl SemaphoreSlot {
             state,
             reason,
             action: self.settings.deed.to_string(),
+            kind: own(watched.kind.as_str()),
+            owner: watched.owner,
+            mode: watched.mode.0,
             path: watched.path.display().to_string(),
             info_file: watched.info_file.as_ref().map(|path| path.display().to_string()),
             info_keys: watched.info_keys.iter().map(|(k, v)| (own(k), own(v))).collect(),
@@ -27,17 +30,36 @@ impl SemaphoreSlot {
             holders: self.holders().iter().map(holder_status).collect(),
             last_raised: self.last_raised,
             next_in_s: next,
+            waits_for: self.waits_for().map(|why| why.to_string()),
             description: self.settings.description.as_deref().map(own),
+        }
+    }
+
+    fn waits_for(&self) -> Option<Hold> {
+        match self.state {
+            SemaphoreState::Pending { why, .. } => Some(why),
+            SemaphoreState::Unseen
+            | SemaphoreState::Clear
+            | SemaphoreState::Served { .. }
+            | SemaphoreState::Refused(_)
+            | SemaphoreState::Unknown(_)
+            | SemaphoreState::Foreign(_) => None,
         }
     }
 
     fn in_words(&self, now: Instant) -> (SemaphoreWord, String) {
         match &self.state {
             SemaphoreState::Unseen => (SemaphoreWord::Unknown, "not looked at yet".into()),
+            SemaphoreState::Clear if self.settings.deed == Deed::Nothing => {
+                (SemaphoreWord::Clear, "free".into())
+            }
             SemaphoreState::Clear => (SemaphoreWord::Clear, "armed".into()),
             SemaphoreState::Pending { at, why, .. } => {
                 let left = Human(at.since(now));
                 (SemaphoreWord::Pending, format!("{}; acts in {left} ({why})", self.who()))
+            }
+            SemaphoreState::Served { .. } if self.settings.deed == Deed::Nothing => {
+                (SemaphoreWord::Raised, self.who())
             }
             SemaphoreState::Served { .. } => {
                 (SemaphoreWord::Raised, format!("{}; done", self.who()))
@@ -63,6 +85,12 @@ impl SemaphoreSlot {
             Some(Level::Raised { owner, .. }) => format!("the file of uid {owner}"),
             _ => self.info().map_or_else(String::new, |info| format!("uid {}", info.uid)),
         }
+    }
+
+    /// The info file that was seen last.
+    #[must_use]
+    pub fn info(&self) -> Option<&Info> {
+        self.reading.as_ref()?.info.as_deref()
     }
 
     fn holders(&self) -> &[Holder] {

@@ -217,6 +217,7 @@ impl Engine {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
                 return;
             }
+            Deed::Nothing => return,
         };
         // It was in the site when the file was read, and goes just now; or it is disabled.
         let slot = self.names.get(program).and_then(|id| self.slot(*id));
@@ -228,7 +229,7 @@ impl Engine {
         match deed {
             Deed::Restart(_) => self.restart_by_hand(vec![id], false, at, out),
             Deed::Stop(_) => self.stop_by_hand(&[id], false, at, out),
-            Deed::Reload | Deed::EndHost(_) => {}
+            Deed::Reload | Deed::EndHost(_) | Deed::Nothing => {}
         }
     }
 }

@@ -34,6 +34,17 @@ pub enum SemaphoreKind {
     File,
 }
 
+impl SemaphoreKind {
+    /// As in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flock => "flock",
+            Self::File => "file",
+        }
+    }
+}
+
 /// What is seen of a semaphore at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
@@ -139,11 +150,19 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
+    /// The ways in which it may end the host.
+    pub fn ends_of_host(&self) -> impl Iterator<Item = &HostEnd> {
+        let deeds = self.cases.iter().map(|case| &case.deed).chain([&self.deed]);
+        deeds.filter_map(|deed| match deed {
+            Deed::EndHost(end) => Some(&**end),
+            Deed::Restart(_) | Deed::Stop(_) | Deed::Reload | Deed::Nothing => None,
+        })
+    }
+
     /// Its rate limit, where that has to outlive the host's end.
     #[must_use]
     pub fn outlives(&self) -> Option<RateLimit> {
-        let mut deeds = self.cases.iter().map(|case| &case.deed).chain([&self.deed]);
-        self.rate_limit.filter(|_| deeds.any(|deed| matches!(deed, Deed::EndHost(_))))
+        self.rate_limit.filter(|_| self.ends_of_host().next().is_some())
     }
 }
 
@@ -176,6 +195,8 @@ pub enum Deed {
     Reload,
     /// The host goes down.
     EndHost(Arc<HostEnd>),
+    /// Nothing: it is a lock, by which scripts exclude each other.
+    Nothing,
 }
 
 impl std::fmt::Display for Deed {
@@ -185,6 +206,7 @@ impl std::fmt::Display for Deed {
             Self::Stop(name) => write!(f, "stop:{name}"),
             Self::Reload => f.write_str("reload"),
             Self::EndHost(end) => write!(f, "{}", end.goal),
+            Self::Nothing => f.write_str("none"),
         }
     }
 }

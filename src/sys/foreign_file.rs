@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, File, Metadata},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -75,6 +75,72 @@ pub fn make(path: &Path, (uid, gid): (u32, u32), mode: u32) -> io::Result<File> 
         return Err(error);
     }
     Ok(file)
+}
+
+/// Removes what stands at `path` if it is that file; whether it was.
+///
+/// # Errors
+/// lstat(2), unlink(2).
+pub fn remove(path: &Path, id: FileId) -> io::Result<bool> {
+    match look(path) {
+        Ok(meta) if self::id(&meta) == id => fs::remove_file(path).map(|()| true),
+        // Another one, which is none of ours.
+        Ok(_) => Ok(false),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// A file that is written and has not got its name yet; removed unless it gets it.
+#[derive(Debug)]
+pub struct Draft {
+    temporary: PathBuf,
+    path: PathBuf,
+    id: FileId,
+    named: bool,
+}
+
+impl Draft {
+    /// Writes `bytes` beside `path`, for everybody to read and for us alone to write.
+    ///
+    /// # Errors
+    /// open(2), write(2): nothing is left.
+    pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = format!(".{name}.{:016x}.tmp", super::random::number());
+        let temporary = path.with_file_name(temporary);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(flags())
+            .open(&temporary)?;
+        let id = id(&file.metadata()?);
+        let draft = Self { temporary, path: path.to_owned(), id, named: false };
+        file.write_all(bytes)?;
+        // The umask may have taken bits away.
+        fchmod(&file, Mode::from_bits_truncate(0o644))?;
+        Ok(draft)
+    }
+
+    /// Gives it its name, instead of whatever had that; which file it is.
+    ///
+    /// # Errors
+    /// rename(2); nothing is left.
+    pub fn publish(mut self) -> io::Result<FileId> {
+        fs::rename(&self.temporary, &self.path)?;
+        self.named = true;
+        Ok(self.id)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.named {
+            // Made by us, under a name that nobody else can guess.
+            fs::remove_file(&self.temporary).ok();
+        }
+    }
 }
 
 /// The bytes of an info file, one more than counts if it is longer, and what the file system says.

@@ -12,6 +12,7 @@ pub mod daemonize;
 pub mod directory;
 mod error;
 pub mod files;
+pub mod flock;
 pub mod foreign_file;
 pub mod lockfile;
 pub mod locks;

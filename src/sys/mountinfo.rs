@@ -88,6 +88,22 @@ pub fn mount_of(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
+/// The type of what is mounted at this very path, the last if there are several.
+#[must_use]
+pub fn type_at(path: &Path) -> Option<String> {
+    let table = std::fs::read("/proc/thread-self/mountinfo").unwrap_or_default();
+    type_in(&table, path)
+}
+
+fn type_in(table: &[u8], path: &Path) -> Option<String> {
+    let here = |line: &&[u8]| {
+        line.split(|b| *b == b' ').nth(4).is_some_and(|point| unescaped(point) == path)
+    };
+    let line = table.split(|b| *b == b'\n').rfind(here)?;
+    let kind = line.split(|b| *b == b' ').skip_while(|word| *word != b"-").nth(1)?;
+    Some(String::from_utf8_lossy(kind).into_owned())
+}
+
 fn deepest(points: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf> {
     points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len())
 }
@@ -128,6 +144,17 @@ mod tests {
             let found = deepest(points().into_iter(), Path::new(path));
             assert_eq!(found, Some(PathBuf::from(mount)), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_mounted_at_a_path_is_the_last_that_was() {
+        let table = b"25 1 0:23 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw,size=65536k\n\
+            26 1 8:1 / /dev/shm/a\\040b rw - ext4 /dev/sda1 rw\n\
+            27 25 8:2 / /dev/shm rw - ext4 /dev/sda2 rw\n";
+        let at = |path| type_in(table, Path::new(path));
+        assert_eq!(at("/dev/shm").as_deref(), Some("ext4"));
+        assert_eq!(at("/dev/shm/a b").as_deref(), Some("ext4"));
+        assert_eq!(at("/dev"), None);
     }
 
     #[test]

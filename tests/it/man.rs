@@ -38,13 +38,18 @@ fn every_option_stands_in_the_manual_page_and_nothing_else_does() {
     let mut command = cli::command();
     command.build();
     let mut options = BTreeSet::new();
-    for command in command.get_subcommands().chain([&command]) {
-        for argument in command.get_arguments() {
-            options.extend(argument.get_short().map(|short| short.to_string()));
-            options.extend(argument.get_long().map(|long| format!("-{long}")));
-        }
-    }
+    all_options(&command, &mut options);
     assert_eq!(after(SUPERVISOR, "Fl"), options);
+}
+
+fn all_options(command: &clap::Command, options: &mut BTreeSet<String>) {
+    for argument in command.get_arguments() {
+        options.extend(argument.get_short().map(|short| short.to_string()));
+        options.extend(argument.get_long().map(|long| format!("-{long}")));
+    }
+    for verb in command.get_subcommands() {
+        all_options(verb, options);
+    }
 }
 
 #[test]
@@ -62,13 +67,19 @@ fn every_verb_stands_in_the_manual_page_and_nothing_else_does() {
 fn every_option_of_a_verb_stands_in_its_item() {
     for verb in cli::command().get_subcommands() {
         let item = format!(".It Ic {}", verb.get_name());
-        let line =
-            SUPERVISOR.lines().find(|line| *line == item || line.starts_with(&format!("{item} ")));
-        let line = line.unwrap_or_else(|| panic!("no {item}"));
-        for long in verb.get_arguments().filter(|a| !a.is_global_set()).filter_map(|a| a.get_long())
-        {
-            assert!(line.contains(&format!("Fl -{long}")), "{line}: --{long}");
+        stand_in_its_item(&item, verb);
+        for below in verb.get_subcommands() {
+            stand_in_its_item(&format!("{item} Cm {}", below.get_name()), below);
         }
+    }
+}
+
+fn stand_in_its_item(item: &str, verb: &clap::Command) {
+    let line =
+        SUPERVISOR.lines().find(|line| *line == item || line.starts_with(&format!("{item} ")));
+    let line = line.unwrap_or_else(|| panic!("no {item}"));
+    for long in verb.get_arguments().filter(|a| !a.is_global_set()).filter_map(|a| a.get_long()) {
+        assert!(line.contains(&format!("Fl -{long}")), "{line}: --{long}");
     }
 }
 

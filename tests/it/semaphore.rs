@@ -385,6 +385,23 @@ fn who_may_not_or_cannot_be_named_is_refused() {
 }
 
 #[test]
+fn who_was_served_and_is_about_to_end_is_not_refused() {
+    // The kernel gives his descriptors back one by one; the lock goes with the last.
+    check(
+        settings(|_| {}),
+        "0s free; 1s held 1000; 2s nobody; 3s free",
+        &expect![[r#"
+            0s armed
+            1s raised by bot (pid 77, uid 1000)
+            1s does reload
+            1s DO reload
+            1s remove Some(1) None
+            3s clear
+        "#]],
+    );
+}
+
+#[test]
 fn who_has_become_another_with_the_lock_open_is_refused() {
     check(
         settings(|s| s.allow.users = Box::new([0])),

@@ -64,6 +64,7 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(names, orphans)| { Request::Processes(ProcessesQuery { names, orphans }) }),
         any::<(bool, bool)>()
             .prop_map(|(dry_run, confirmed)| { Request::KillAll(KillAll { dry_run, confirmed }) }),
+        "[a-z]{1,8}".prop_map(|name| Request::FollowSemaphore(SemaphoreName { name })),
         any::<bool>().prop_map(|force| Request::Shutdown(Shutdown { force })),
         Just(Request::Version(Empty {})),
     ]

@@ -55,6 +55,11 @@ impl View {
         self.paint(colour, text)
     }
 
+    /// `PASS` in green, `FAIL` in red.
+    pub(super) fn paint_verdict(self, failed: bool, text: &str) -> String {
+        self.paint(if failed { StateWord::Fatal } else { StateWord::Running }, text)
+    }
+
     /// `text`, already escaped, cut to the width that is left after `used` columns.
     pub(super) fn cut(self, used: usize, text: &str) -> String {
         let Some(width) = self.width else { return text.to_owned() };

@@ -46,7 +46,10 @@ pub(in crate::cli) fn semaphore(one: &SemaphoreStatus, view: View) -> String {
     };
     let state = view.paint_semaphore(one.state, one.state.as_str());
     line("State", &format!("{state} ({})", escape(&words(one, view.now))));
-    line("Does", &escape(&one.action));
+    match one.action.as_str() {
+        "none" => line("Does", "nothing: it is a lock"),
+        action => line("Does", &escape(action)),
+    }
     line("File", &escape(&one.path));
     if let Some(path) = &one.info_file {
         line("Info file", &escape(path));

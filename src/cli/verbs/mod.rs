@@ -9,6 +9,7 @@ mod status;
 mod touched;
 mod unsupervised;
 
+pub(super) use semaphore::pair as info;
 use serde_json::json;
 
 use super::{
@@ -64,6 +65,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
         Verb::Version => version(context, out),
         Verb::Semaphore { verb } => semaphore::run(verb, context, out),
+        Verb::Doctor => super::doctor::doctor(context, out),
         Verb::Install(args) => install::install(args, context, out),
         Verb::Uninstall => install::uninstall(context, out),
     }

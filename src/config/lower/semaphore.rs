@@ -64,7 +64,8 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         context.found.push(found.key(key).hint("add `min_uptime: 5m`, and a `rate_limit`"));
     }
     let time = |key: &str| read::duration(node, key).unwrap_or_default();
-    let latches = if watched.info_file.is_some() { Flag::On } else { Flag::Off };
+    let is_asked = watched.info_file.is_some() && deed != Deed::Nothing;
+    let latches = if is_asked { Flag::On } else { Flag::Off };
     Some(Semaphore {
         name: name.clone(),
         description: read::text(node, "description"),
@@ -74,7 +75,9 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         delay: time("delay"),
         min_uptime: time("min_uptime"),
         rate_limit: node.get("rate_limit").and_then(rate),
-        removes: node.get("acknowledge").and_then(Node::text) != Some("keep"),
+        // Removed while it is held, a lock would exclude nobody any more.
+        removes: deed != Deed::Nothing
+            && node.get("acknowledge").and_then(Node::text) != Some("keep"),
         cases,
         deed,
         watched: Arc::new(watched),
@@ -161,6 +164,7 @@ fn deed(key: &str, action: &Node, context: &mut Context<'_>) -> Option<Deed> {
     let (verb, program) = text.split_once(':').map_or((text, None), |(v, p)| (v, Some(p)));
     match (verb, program.map(Name::new)) {
         ("reload", None) => Some(Deed::Reload),
+        ("none", None) => Some(Deed::Nothing),
         ("restart" | "stop", Some(Ok(program))) => {
             if let Some(instances) = context.instances.get(program.as_str()) {
                 let one = instances.first().map_or("NAME", Name::as_str);

@@ -16,6 +16,8 @@ mod directories;
 mod one;
 mod watcher;
 
+pub use one::wrong;
+
 use std::{fmt, io, sync::Arc, thread};
 
 use crossbeam_channel::{Sender, unbounded};

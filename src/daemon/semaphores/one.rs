@@ -348,18 +348,22 @@ fn unknown(doing: &str, path: &Path, e: &io::Error) -> Level {
 
 /// What stands there is no semaphore, and why; `owner` and mode only where they are declared.
 fn foreign(path: &Path, meta: &Metadata, owner: Option<((u32, u32), Mode)>) -> Option<Level> {
-    let why = if let Some(what) = foreign_file::strange(meta) {
-        format!("it is {what}")
-    } else if meta.nlink() > 1 {
-        format!("it has {} names", meta.nlink())
-    } else {
-        wrong(meta, owner?)?
-    };
+    let why = wrong(meta, owner)?;
     Some(Level::Foreign(format!("{} is not to be trusted: {why}", path.display()).into()))
 }
 
-/// It is not as it was declared: whoever may open it may hold it.
-fn wrong(meta: &Metadata, ((uid, gid), mode): ((u32, u32), Mode)) -> Option<String> {
+/// Why this is no file by which somebody could ask; with an owner and a mode, those that are
+/// declared for it.
+#[must_use]
+pub fn wrong(meta: &Metadata, owner: Option<((u32, u32), Mode)>) -> Option<String> {
+    if let Some(what) = foreign_file::strange(meta) {
+        return Some(format!("it is {what}"));
+    }
+    if meta.nlink() > 1 {
+        return Some(format!("it has {} names", meta.nlink()));
+    }
+    // Whoever may open it may hold it.
+    let ((uid, gid), mode) = owner?;
     let wider = meta.mode() & 0o077 & !mode.0;
     if meta.uid() != uid {
         Some(format!("it belongs to uid {}, not to uid {uid}", meta.uid()))

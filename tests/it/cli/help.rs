@@ -21,11 +21,17 @@ fn the_summary_of_verbs_and_options() {
 #[test]
 fn the_help_of_each_verb() {
     let mut all = String::new();
-    for verb in mini_supervisor::cli::command().get_subcommands() {
-        let text = help(&[verb.get_name(), "--help"]);
+    let mut put = |words: &[&str]| {
+        let text = help(&[words, &["--help"]].concat());
         // What every verb has stands in the summary.
         let own = text.split("Options of every verb:").next().unwrap();
-        writeln!(all, "# {}\n{}", verb.get_name(), own.trim_end()).unwrap();
+        writeln!(all, "# {}\n{}", words.join(" "), own.trim_end()).unwrap();
+    };
+    for verb in mini_supervisor::cli::command().get_subcommands() {
+        put(&[verb.get_name()]);
+        for below in verb.get_subcommands() {
+            put(&[verb.get_name(), below.get_name()]);
+        }
     }
     expect_file!["help-verbs.txt"].assert_eq(&all);
 }

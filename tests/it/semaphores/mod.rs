@@ -109,6 +109,22 @@ fn watched(path: &Path) -> Watched {
     }
 }
 
+/// The program that this C is, if there is a compiler.
+fn compiled(source: &str, program: &Path) -> Option<String> {
+    let file = program.with_extension("c");
+    std::fs::write(&file, source).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test is outside of the product")]
+    let mut cc = Command::new("cc");
+    match cc.arg("-o").arg(program).arg(file).status() {
+        Ok(status) => assert!(status.success()),
+        Err(why) => {
+            println!("skipped: there is no cc: {why}");
+            return None;
+        }
+    }
+    Some(program.to_str().unwrap().to_owned())
+}
+
 /// Who takes a lock and holds it until it is dropped.
 struct Signaller(Child);
 

@@ -17,6 +17,20 @@ use Fcntl ':flock';
 open(my $file, '>>', $ARGV[0]) or die; flock($file, LOCK_EX | LOCK_NB) or die;
 $| = 1; print \"held\\n\"; <STDIN>;
 ";
+const C: &str = "
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    char byte;
+    int fd = open(argv[1], O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) return 1;
+    puts(\"held\");
+    fflush(stdout);
+    return read(0, &byte, 1) < 0;
+}
+";
 const FORKED: &str = "
 import os, fcntl, sys, time
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY, 0o644)
@@ -39,14 +53,18 @@ fn holders(reading: &Reading) -> &[Holder] {
 
 /// Each of the signallers raises it, and it is clear when that is gone; prints how long it took.
 fn all_signallers_are_seen(rounds: u32) {
-    let kinds: [(&str, &[&str]); 5] = [
+    let place = tempfile::tempdir().unwrap();
+    let compiled = super::compiled(C, &place.path().join("signaller"));
+    let c: &[&str] = &compiled.as_deref().into_iter().collect::<Vec<_>>();
+    let kinds: [(&str, &[&str]); 6] = [
+        ("C", c),
         ("python", &["python3", "-c", PYTHON]),
         ("exec 9>f; flock 9", &["sh", "-c", SHELL]),
         ("flock f cmd", &["sh", "-c", BELOW]),
         ("perl", &["perl", "-e", PERL]),
         ("forked and exited", &["python3", "-c", FORKED]),
     ];
-    for (kind, words) in kinds {
+    for (kind, words) in kinds.into_iter().filter(|(_, words)| !words.is_empty()) {
         let bench = Bench::new();
         bench.clear();
         let mut waits = Vec::new();

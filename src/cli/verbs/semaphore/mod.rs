@@ -1,10 +1,20 @@
-//! `semaphore`: what asks for something, and the cancelling of it.
+//! `semaphore`: what asks for something, the asking, and the cancelling of it.
+
+mod hold;
+mod info;
+mod raise;
+mod raised;
+mod target;
+mod waiting;
+mod watch;
+
+pub(in crate::cli) use info::pair;
 
 use super::{
     super::{Context, fail::Failure, options::SemaphoreVerb, out::Out, render},
     touched, unexpected,
 };
-use crate::control::{Reply, Request, SemaphoreName, SemaphoreWord, Targets};
+use crate::control::{Reply, Request, SemaphoreName, SemaphoreWord};
 
 /// Nobody asks.
 const CLEAR: u8 = 1;
@@ -15,21 +25,19 @@ pub(super) fn run(verb: SemaphoreVerb, context: &Context, out: &mut Out) -> Resu
     match verb {
         SemaphoreVerb::Status { name } => status(&name, context, out),
         SemaphoreVerb::Clear { name } => clear(name, context, out),
+        SemaphoreVerb::Raise(args) => raise::raise(args, context, out),
+        SemaphoreVerb::Hold(args) => hold::hold(args, context, out),
+        SemaphoreVerb::Watch { name } => watch::watch(name.as_deref(), context, out),
     }
 }
 
 fn status(name: &str, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = format!("show semaphore {name}");
-    let names = vec![format!("semaphore:{name}")];
-    let request = Request::Status(Targets { names });
-    let Reply::Status(site) = context.client()?.ask(&what, &request)? else {
-        return Err(unexpected(&what));
-    };
-    let Some(semaphore) = site.semaphores.first() else { return Err(unexpected(&what)) };
+    let semaphore = target::status(&mut context.client()?, &what, name)?;
     if out.json {
-        out.print_json(semaphore);
+        out.print_json(&semaphore);
     } else {
-        out.print(&render::semaphore(semaphore, out.view()));
+        out.print(&render::semaphore(&semaphore, out.view()));
     }
     Ok(match semaphore.state {
         SemaphoreWord::Raised | SemaphoreWord::Pending | SemaphoreWord::Acting => 0,
