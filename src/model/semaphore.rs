@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostEnd, Mode, Name, RateLimit};
+use super::{HostEnd, Mode, Name, RateLimit, Window};
 
 /// What to look at, and what of it matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,8 @@ pub struct Semaphore {
     pub delay: Duration,
     /// Nothing is done before the supervisor has been up for so long.
     pub min_uptime: Duration,
+    /// Only then, in local time; empty: at any time.
+    pub windows: Box<[Window]>,
     /// How often at the most.
     pub rate_limit: Option<RateLimit>,
     /// The lock and the info file are removed once the request is accepted.

@@ -163,8 +163,8 @@ fn until(
     let mut notice = String::new();
     loop {
         match told.recv_timeout(end.since(clock::monotonic())) {
-            Ok(Told::Seen((_, reading))) if is_such(&reading) => return Ok(reading),
-            Ok(Told::Seen(_)) => {}
+            Ok(Told::Seen((_, reading), _)) if is_such(&reading) => return Ok(reading),
+            Ok(Told::Seen(..)) => {}
             Ok(Told::Notice(_, text)) => notice = format!(" ({text})"),
             Err(_) => return Err(format!("not within {}: {what}{notice}", Human(PATIENCE))),
         }

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
-    model::{Case, Deed, HostGoal, Mode, Name, Probe, Semaphore, SemaphoreKind, Watched, Who},
+    model::{
+        Case, Deed, HostGoal, Mode, Name, Probe, Semaphore, SemaphoreKind, Watched, Who, Window,
+    },
 };
 
 /// Looked at so often where the kernel tells of no change.
@@ -75,6 +77,7 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         debounce: time("debounce"),
         delay: time("delay"),
         min_uptime: time("min_uptime"),
+        windows: windows(node.get("window")),
         rate_limit: node.get("rate_limit").and_then(rate),
         // Removed while it is held, a lock would exclude nobody any more.
         removes: deed != Deed::Nothing
@@ -98,6 +101,13 @@ fn probe(name: &Name, node: &Node, context: &mut Context<'_>) -> Probe {
         }
         _ => Probe::Auto,
     }
+}
+
+/// One, or several.
+fn windows(node: Option<&Node>) -> Box<[Window]> {
+    let Some(node) = node else { return Box::default() };
+    let list = node.items().iter().filter_map(Node::text);
+    node.text().into_iter().chain(list).filter_map(|text| Window::parse(text).ok()).collect()
 }
 
 fn who(node: Option<&Node>, context: &Context<'_>) -> Who {

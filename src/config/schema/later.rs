@@ -57,7 +57,7 @@ pub(crate) const SEMAPHORE: Object = one_of(
         key("min_uptime", Kind::Duration),
         key("rate_limit", RATE),
         key("delay", Kind::Duration),
-        key("window", Kind::Duration).later(),
+        key("window", Kind::OneOf(&[Kind::Window, Kind::List(&Kind::Window)])),
         key("acknowledge", Kind::Word(&["remove", "keep"])),
         key("cases", Kind::List(&Kind::Object(&CASE))),
         key("task", Kind::Task).later(),

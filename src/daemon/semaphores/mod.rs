@@ -20,7 +20,14 @@ mod watcher;
 
 pub use standing::wrong;
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use super::way::{Way, way};
 use crate::model::{LogLevel, Name, Seen, Watched};
@@ -28,18 +35,25 @@ use crate::model::{LogLevel, Name, Seen, Watched};
 /// What the thread tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// The first reading of a semaphore, or one that differs from that before.
-    Seen(Seen),
+    /// The first reading of a semaphore, or one that differs from that before; by which watch.
+    Seen(Seen, WatchId),
     /// A trouble of the watching itself, in words; told once, and when it is over.
     Notice(LogLevel, Arc<str>),
 }
 
+/// Tells the present watch of a semaphore from an earlier one, perhaps of another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchId(u64);
+
 /// The way to the thread. Nothing here blocks; the thread ends with its last handle.
 #[derive(Clone, Debug)]
-pub struct SemaphoreHandle(Arc<Way<Command>>);
+pub struct SemaphoreHandle {
+    way: Arc<Way<Command>>,
+    watches: Arc<AtomicU64>,
+}
 
 enum Command {
-    Watch(Name, Box<Watched>),
+    Watch(Name, Box<Watched>, WatchId),
     Forget(Name),
     Look(Name),
 }
@@ -52,23 +66,27 @@ pub fn start(deliver: impl Fn(Told) + Send + 'static) -> io::Result<SemaphoreHan
     let (way, orders) = way()?;
     let mut watcher = watcher::Watcher::new(orders, Box::new(deliver));
     thread::Builder::new().name("semaphores".into()).spawn(move || watcher.run())?;
-    Ok(SemaphoreHandle(Arc::new(way)))
+    Ok(SemaphoreHandle { way: Arc::new(way), watches: Arc::default() })
 }
 
 impl SemaphoreHandle {
     /// Watches this semaphore, instead of an earlier one of that name. Its first reading is
-    /// delivered as soon as it is certain, within milliseconds.
-    pub fn watch(&self, name: Name, what: Watched) {
-        self.0.send(Command::Watch(name, Box::new(what)));
+    /// delivered as soon as it is certain, within milliseconds. One of the earlier may still be on
+    /// its way: it has another id.
+    #[expect(clippy::must_use_candidate, reason = "it watches whether or not the id is asked for")]
+    pub fn watch(&self, name: Name, what: Watched) -> WatchId {
+        let id = WatchId(self.watches.fetch_add(1, Ordering::Relaxed));
+        self.way.send(Command::Watch(name, Box::new(what), id));
+        id
     }
 
     /// Watches it no more. A reading may still be on its way.
     pub fn forget(&self, name: Name) {
-        self.0.send(Command::Forget(name));
+        self.way.send(Command::Forget(name));
     }
 
     /// Looks at it now; delivers its reading, if it is certain, though it be the same as before.
     pub fn look(&self, name: Name) {
-        self.0.send(Command::Look(name));
+        self.way.send(Command::Look(name));
     }
 }

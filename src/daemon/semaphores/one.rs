@@ -12,7 +12,10 @@ use std::{
 
 use nix::{errno::Errno, sys::inotify::AddWatchFlags};
 
-use super::standing::{astray, foreign, is_not_there, unknown};
+use super::{
+    WatchId,
+    standing::{astray, foreign, is_not_there, unknown},
+};
 use crate::{
     daemon::ground::{self, Ground, Place},
     model::{FileId, Info, InfoFile, Instant, Level, Probe, Reading, SemaphoreKind, Watched},
@@ -43,6 +46,7 @@ const ROUNDS: usize = 8;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct One {
+    pub(super) id: WatchId,
     pub(super) watched: Watched,
     /// When to look next; `None`: when the kernel tells.
     pub(super) due: Option<Instant>,
@@ -80,8 +84,9 @@ struct Kept {
 }
 
 impl One {
-    pub(super) fn new(watched: Watched, now: Instant) -> Self {
+    pub(super) fn new(watched: Watched, id: WatchId, now: Instant) -> Self {
         Self {
+            id,
             watched,
             due: Some(now),
             unwatched: false,

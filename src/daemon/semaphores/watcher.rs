@@ -62,8 +62,8 @@ impl Watcher {
     fn obey(&mut self, command: Command) {
         let now = clock::monotonic();
         match command {
-            Command::Watch(name, what) => {
-                self.all.insert(name, One::new(*what, now));
+            Command::Watch(name, what, id) => {
+                self.all.insert(name, One::new(*what, id, now));
                 self.untidy = true;
             }
             Command::Forget(name) => {
@@ -105,7 +105,7 @@ impl Watcher {
                 })
             };
             if let Some(reading) = one.look(now, &quiet) {
-                deliver(Told::Seen((name.clone(), reading)));
+                deliver(Told::Seen((name.clone(), reading), one.id));
             }
             if !*tries && one.may_be_tried() {
                 *tries = true;

@@ -81,7 +81,7 @@ impl Watcher {
     fn ours(path: &Path) -> Self {
         let (tx, told) = channel();
         let handle = start(move |told| {
-            if let Told::Seen((_, reading)) = told {
+            if let Told::Seen((_, reading), _) = told {
                 let raised = matches!(reading.level, Level::Raised { .. });
                 tx.send((raised, clock::monotonic())).unwrap_or(());
             }

@@ -340,6 +340,14 @@ fn scheduling() {
 
 #[test]
 fn references() {
+    check(
+        "semaphores: {s: {path: /s, action: reload}}\nprograms: {web: {command: x, requires: \
+         [\"semaphore:s@started\"]}}",
+        expect![[r#"
+            site.yaml:4:41: error: `semaphore:s` is free or not, and nothing else (hint:
+              write `semaphore:s`)
+        "#]],
+    );
     program(
         "after: [databse]\n  database: {command: x}",
         expect![[r#"

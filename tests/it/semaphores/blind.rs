@@ -15,7 +15,7 @@ fn notice(bench: &Bench) -> (LogLevel, String) {
     loop {
         match bench.told.recv_timeout(SOON).expect("a notice").0 {
             Told::Notice(level, text) => return (level, text.to_string()),
-            Told::Seen(_) => {}
+            Told::Seen(..) => {}
         }
     }
 }

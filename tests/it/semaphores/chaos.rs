@@ -140,7 +140,7 @@ fn whatever_happens(is_made: bool) {
         }
         rounds += 1;
         for (told, _) in bench.told.try_iter() {
-            let Told::Seen((_, reading)) = told else { continue };
+            let Told::Seen((_, reading), _) = told else { continue };
             readings += 1;
             if let Level::Raised { file, .. } = reading.level {
                 raised += 1;

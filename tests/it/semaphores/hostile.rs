@@ -136,10 +136,12 @@ fn however_fast_a_directory_and_a_link_are_swapped_the_link_is_not_followed() {
         bench.handle.look(super::name());
         for (told, _) in bench.told.try_iter() {
             match told {
-                Told::Seen((_, Reading { level: Level::Clear, .. })) => clear += 1,
-                Told::Seen((_, Reading { level: Level::Foreign(_), .. })) => alarms += 1,
-                Told::Seen((_, Reading { level: Level::Raised { .. }, .. })) => panic!("followed"),
-                Told::Seen(_) | Told::Notice(..) => {}
+                Told::Seen((_, Reading { level: Level::Clear, .. }), _) => clear += 1,
+                Told::Seen((_, Reading { level: Level::Foreign(_), .. }), _) => alarms += 1,
+                Told::Seen((_, Reading { level: Level::Raised { .. }, .. }), _) => {
+                    panic!("followed")
+                }
+                Told::Seen(..) | Told::Notice(..) => {}
             }
         }
     }

@@ -68,7 +68,7 @@ impl Bench {
     fn next(&self) -> (Reading, Instant) {
         loop {
             match self.told.recv_timeout(SOON).expect("a reading") {
-                (Told::Seen((_, reading)), at) => return (reading, at),
+                (Told::Seen((_, reading), _), at) => return (reading, at),
                 // In a PID namespace it says that it may try the lock.
                 (Told::Notice(LogLevel::Info, _), _) => {}
                 (Told::Notice(_, text), _) => panic!("{text}"),

@@ -167,6 +167,21 @@ fn when_the_kernel_could_not_tell_all_everything_is_looked_at() {
     }
     let _signaller = Signaller::python(&dir.path().join("lock"));
     drop(go);
-    let Told::Seen((_, reading)) = told.recv_timeout(SOON).unwrap() else { panic!("a notice") };
+    let Told::Seen((_, reading), _) = told.recv_timeout(SOON).unwrap() else { panic!("a notice") };
     assert!(matches!(reading.level, Level::Raised { .. }), "{reading:?}");
+}
+
+#[test]
+fn a_reading_says_of_which_watch_it_is() {
+    let bench = Bench::idle();
+    let first = bench.handle.watch(name(), bench.lock());
+    let second = bench.handle.watch(name(), watched(&bench.path("other")));
+    assert_ne!(first, second);
+    loop {
+        match bench.told.recv_timeout(SOON).unwrap().0 {
+            Told::Seen(_, id) if id == second => return,
+            Told::Seen(_, id) => assert_eq!(id, first),
+            Told::Notice(_, text) => panic!("{text}"),
+        }
+    }
 }
