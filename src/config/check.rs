@@ -203,6 +203,7 @@ impl Check<'_> {
             Kind::Mode => values::mode(text, quoted).map(drop),
             Kind::Percent => values::percent(text).map(drop),
             Kind::Cron => values::cron(text),
+            Kind::Window => values::window(text),
             Kind::Command => values::words(text).map(drop),
             Kind::Signal => Signal::parse(text).map(drop).ok_or_else(|| {
                 let names: Vec<String> =
@@ -411,6 +412,7 @@ fn expected(kind: Kind) -> String {
         Kind::IoNice => "idle, best-effort:N or realtime:N (N from 0 to 7)".into(),
         Kind::Cpus => "CPUs like `0-3,8`".into(),
         Kind::Cron => "a cron line like `30 3 * * *`".into(),
+        Kind::Window => "times of the day like `03:00-04:00`".into(),
         Kind::Dependency => "a program, `mount:X`, `semaphore:X`, `task:X` or `network`".into(),
         Kind::Program => "a program".into(),
         Kind::Programs => "a program, or `all`".into(),

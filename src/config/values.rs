@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Bytes, Limit, Mode, ShmRule};
+use crate::model::{Bytes, Limit, Mode, ShmRule, Window, WindowMistake};
 
 /// Why a text is not such a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -164,6 +164,16 @@ fn outside_quotes(text: &str) -> String {
 }
 
 /// Whether `text` is five fields of crontab(5), or `@daily` and its like.
+pub(crate) fn window(text: &str) -> Result<(), Problem> {
+    match Window::parse(text) {
+        Ok(_) => Ok(()),
+        Err(WindowMistake::Shape) => Err(problem(format!("`{text}` is no time of the day"))
+            .hint("from and until in local time: `03:00-04:00`, `23:00-01:00`")),
+        Err(WindowMistake::Empty) => Err(problem(format!("nothing is in the window `{text}`"))
+            .hint("the whole day is `00:00-24:00`")),
+    }
+}
+
 pub(crate) fn cron(text: &str) -> Result<(), Problem> {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];

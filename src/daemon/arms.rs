@@ -1,18 +1,25 @@
 //! What the engine wants done about semaphores: looked at, and their files removed once a request
 //! is accepted.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Shell,
     input::{self, Input},
-    semaphores::{self, Told},
+    semaphores::{self, SemaphoreHandle, Told, WatchId},
 };
 use crate::{
     engine::Event,
     model::{FileId, LogLevel, Name, Watched},
     sys::foreign_file,
 };
+
+/// The thread that looks, and by which watch at what: a reading of an earlier one, perhaps of
+/// another file, may be on its way.
+pub(super) struct Eyes {
+    thread: SemaphoreHandle,
+    present: BTreeMap<Name, WatchId>,
+}
 
 impl Shell {
     /// Has a semaphore looked at; the thread that does is started with the first.
@@ -23,7 +30,9 @@ impl Shell {
                 input::send(&queue, Input::Semaphore(told));
             });
             match started {
-                Ok(handle) => self.semaphores = Some(handle),
+                Ok(thread) => {
+                    self.semaphores = Some(Eyes { thread, present: BTreeMap::new() });
+                }
                 Err(why) => {
                     let text = format!("semaphore:{name}: nobody looks at it: {why}");
                     self.note(LogLevel::Error, text);
@@ -34,23 +43,30 @@ impl Shell {
         if let Some(settings) = settings.map(|slot| Arc::clone(&slot.settings)) {
             self.look_at_methods(&settings);
         }
-        if let Some(semaphores) = &self.semaphores {
-            semaphores.watch(name, (**watched).clone());
+        if let Some(eyes) = &mut self.semaphores {
+            let id = eyes.thread.watch(name.clone(), (**watched).clone());
+            eyes.present.insert(name, id);
         }
     }
 
     /// It is no longer in the site.
-    pub(super) fn unwatch_semaphore(&self, name: Name) {
-        if let Some(semaphores) = &self.semaphores {
-            semaphores.forget(name);
+    pub(super) fn unwatch_semaphore(&mut self, name: Name) {
+        if let Some(eyes) = &mut self.semaphores {
+            eyes.present.remove(&name);
+            eyes.thread.forget(name);
         }
     }
 
     /// From the thread that looks.
     pub(super) fn told_of_semaphores(&mut self, told: Told) {
         match told {
-            Told::Seen(seen) => self.feed(Event::Seen(seen)),
-            Told::Notice(text) => self.note(LogLevel::Warn, text),
+            Told::Seen(seen, id) => {
+                let present = self.semaphores.as_ref().and_then(|eyes| eyes.present.get(&seen.0));
+                if present == Some(&id) {
+                    self.feed(Event::Seen(seen));
+                }
+            }
+            Told::Notice(level, text) => self.note(level, text),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     config::{self, LoadOptions, Source},
     model::{Exit, LogTarget, Site},
     sys::{
+        SysError,
         daemonize::{self, Fate, Handover, Side, Starter},
         files, signals, stdio, subreaper,
     },
@@ -128,7 +129,13 @@ impl Background {
     /// The site was read, the lock and the PID file are ours. Leaves what the starter had: its
     /// directory, its descriptors, and standard input, output and error once the logs are open.
     pub(super) fn settle(&mut self, site: &Site, loader: &Loader) -> Result<(), Refusal> {
-        make_log_directory(site, &loader.options)?;
+        match make_log_directory(site, &loader.options) {
+            // The logs try again, and what is supervised needs no disk.
+            Err(why) if is_of_disk(&why) => {
+                self.starter.say(&format!("supervisor: {why}; it is tried again\n"));
+            }
+            made => made.map_err(refused)?,
+        }
         if let Err(why) = logs::try_own_log(&site.supervisor.log, super::start::LOGS) {
             self.starter.say(&format!("supervisor: {why}; it is tried again\n"));
         }
@@ -145,7 +152,7 @@ pub(super) fn journal(options: &LoadOptions) -> (bool, bool) {
 }
 
 /// The directory of the log files, where the site uses it.
-fn make_log_directory(site: &Site, options: &LoadOptions) -> Result<(), Refusal> {
+fn make_log_directory(site: &Site, options: &LoadOptions) -> Result<(), SysError> {
     let directory = options.log_directory(&site.supervisor.name);
     let targets = site.programs.values().flat_map(|p| [&p.logging.stdout, &p.logging.stderr]);
     let paths = targets.filter_map(|target| match target {
@@ -159,9 +166,14 @@ fn make_log_directory(site: &Site, options: &LoadOptions) -> Result<(), Refusal>
     });
     let mut all = paths.chain(site.supervisor.log.file.as_deref());
     if all.any(|path: &Path| path.parent() == Some(&*directory)) {
-        files::make_own_dir(&directory, 0o755, options.uid).map_err(refused)?;
+        files::make_own_dir(&directory, 0o755, options.uid)?;
     }
     Ok(())
+}
+
+/// Whether a disk is at fault: it is full, or cannot be written any more.
+fn is_of_disk(error: &SysError) -> bool {
+    matches!(error.errno(), Some(libc::EROFS | libc::ENOSPC | libc::EDQUOT | libc::EIO))
 }
 
 /// In the background a supervisor that nobody could ask is not up.

@@ -22,6 +22,8 @@ use crate::{
 
 /// Where their commands are looked for, whatever our own PATH is.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Why no command is tried as process 1.
+const WE_ARE_INIT: &str = "it asks process 1, which is this supervisor";
 /// So much is told of what a command has said.
 const MOST: usize = 300;
 
@@ -39,6 +41,10 @@ impl Shell {
         let begun = match method {
             Method::Syscall => self.by_syscall(run, end),
             Method::SysRq => self.by_sysrq(run, end),
+            // It would ask us, by a signal that ends us: the kernel panics when process 1 ends.
+            Method::Systemctl | Method::Shutdown | Method::Command if subreaper::is_init() => {
+                Err(WE_ARE_INIT.into())
+            }
             Method::Systemctl | Method::Shutdown | Method::Command => {
                 self.by_command(run, method.command(end.goal).unwrap_or_default())
             }
@@ -174,7 +180,9 @@ pub(crate) fn obstacles(end: &HostEnd) -> Vec<(&'static str, String)> {
         Method::SysRq => reboot::why_not_press(),
         Method::Systemctl | Method::Shutdown | Method::Command => {
             let name = method.command(end.goal)?.first()?;
-            if !reboot::is_command(name, PATH) {
+            if subreaper::is_init() {
+                Some(WE_ARE_INIT.to_owned())
+            } else if !reboot::is_command(name, PATH) {
                 Some("not found".to_owned())
             } else if method == Method::Systemctl && !reboot::is_systemd() {
                 Some("systemd does not run here".to_owned())

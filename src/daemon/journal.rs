@@ -9,6 +9,7 @@ use crate::{
     daemon::logs::LogHandle,
     engine::Record,
     model::{LogFormat, LogLevel, SupervisorLog, WallTime},
+    sys::local_time,
 };
 
 /// How many events are remembered.
@@ -50,12 +51,29 @@ impl Journal {
     /// Writes `record` down.
     pub(super) fn write(&mut self, at: WallTime, record: Record) {
         if record.level() <= self.level {
-            self.logs.own_line(self.line(at, &record).as_bytes());
+            if self.format == LogFormat::Text {
+                self.write_text(at, &record);
+            } else {
+                self.logs.own_line(self.line(at, &record).as_bytes());
+            }
         }
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
         }
         self.events.push_back((at, record));
+    }
+
+    /// First the fact, then what the signaller says about it, line by line.
+    fn write_text(&self, at: WallTime, record: &Record) {
+        let stamp = if self.to_journald {
+            format!("<{}>", priority(record.level()))
+        } else {
+            format!("[{}] ", local_stamp(at, local_time::utc_offset(at)))
+        };
+        let (fact, said) = record.in_parts();
+        for text in std::iter::once(fact).chain(said.iter().map(|line| format!("  {line}"))) {
+            self.logs.own_line(format!("{stamp}{}\n", one_line(&text)).as_bytes());
+        }
     }
 
     fn line(&self, at: WallTime, record: &Record) -> String {
@@ -97,6 +115,13 @@ pub(super) fn event_line(at: WallTime, record: &Record) -> LogLine {
     LogLine { at, name, source: record.event().to_owned(), text }
 }
 
+/// `2026-01-01 10:00:00`, so many seconds east of UTC.
+fn local_stamp(at: WallTime, offset: i64) -> String {
+    let local = WallTime(at.0.saturating_add(offset.saturating_mul(1000))).rfc3339();
+    let (day, time) = (local.get(..10).unwrap_or_default(), local.get(11..19).unwrap_or_default());
+    format!("{day} {time}")
+}
+
 /// One record is one line, whatever a text from outside holds.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -119,5 +144,17 @@ fn priority(level: LogLevel) -> u8 {
         LogLevel::Warn => 4,
         LogLevel::Info => 6,
         LogLevel::Debug | LogLevel::Trace => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_stamp_has_the_day_of_its_place() {
+        let at = WallTime::parse("2026-01-01T23:30:05.900Z").unwrap_or(WallTime(0));
+        assert_eq!(local_stamp(at, 3600), "2026-01-02 00:30:05");
+        assert_eq!(local_stamp(at, -5 * 3600 - 1800), "2026-01-01 18:00:05");
     }
 }

@@ -93,7 +93,7 @@ impl Shell {
             }
             if let Err(why) = write(&path, &times) {
                 let text = format!("how often a reboot was asked for cannot be kept: {why}");
-                input::send(&queue, Input::Semaphore(Told::Notice(text.into())));
+                input::send(&queue, Input::Semaphore(Told::Notice(LogLevel::Warn, text.into())));
             }
             done.send(()).ok();
         });

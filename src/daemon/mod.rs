@@ -17,6 +17,7 @@ mod execute;
 mod fault;
 mod finish;
 mod forking;
+mod ground;
 pub(crate) mod host_end;
 mod input;
 mod journal;
@@ -34,6 +35,7 @@ pub mod semaphores;
 mod shm;
 mod single;
 mod start;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -57,7 +59,7 @@ use crate::{
     sys::{
         Pid,
         child::Children,
-        clock,
+        clock, local_time,
         lockfile::InstanceLock,
         mountinfo::HangingMounts,
         signals::{self, Arrived},
@@ -106,7 +108,7 @@ struct Shell {
     lock: Option<InstanceLock>,
     conditions: Option<conditions::ConditionHandle>,
     /// The thread that looks at semaphores, once there is one.
-    semaphores: Option<semaphores::SemaphoreHandle>,
+    semaphores: Option<arms::Eyes>,
     watcher: input::Watcher,
     /// Who started us, and the service manager.
     manager: notify::Manager,
@@ -335,6 +337,10 @@ impl Shell {
             let reload = matches!(event, Event::Loaded { dry_run: false, .. });
             let reload = reload || matches!(event, Event::NotLoaded { .. });
             let mut actions = std::mem::take(&mut self.actions);
+            if self.engine.lacks_zone(clock::wall()) {
+                let zone = Event::Zone(std::sync::Arc::new(local_time::zone(clock::wall())));
+                self.engine.handle(zone, clock::monotonic(), clock::wall(), &mut actions);
+            }
             self.engine.handle(event, clock::monotonic(), clock::wall(), &mut actions);
             for action in actions.drain() {
                 self.execute(action);

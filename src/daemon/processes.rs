@@ -165,8 +165,11 @@ fn shorten(command: &mut Vec<String>, room: usize) {
     let mut left = room;
     for (index, word) in command.iter_mut().enumerate() {
         let Some(rest) = left.checked_sub(word.len().saturating_add(1)) else {
-            let end = word.char_indices().map(|(at, _)| at).take_while(|at| *at <= left).last();
-            word.truncate(end.unwrap_or(0));
+            let mut end = left.min(word.len());
+            while !word.is_char_boundary(end) {
+                end = end.saturating_sub(1);
+            }
+            word.truncate(end);
             word.push('…');
             command.truncate(index.saturating_add(1));
             return;

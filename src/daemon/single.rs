@@ -120,14 +120,12 @@ impl Order {
             Err(why) => return Found { lock: None, copies: Err(why) },
         };
         let Some(word) = &self.single.argv else { return Found { lock, copies: Ok(Vec::new()) } };
-        match tree::copies(word, self.owner.0) {
-            Some(copies) => Found { lock, copies: Ok(copies) },
-            None => {
-                // Started in the blind it might be a second one.
-                let why = "without a usable /proc nobody knows whether a copy of it runs";
-                Found { lock, copies: Err(Claimed::Failed(why.into())) }
-            }
-        }
+        let Some(copies) = tree::copies(word, self.owner.0) else {
+            // Started in the blind it might be a second one.
+            let why = "without a usable /proc nobody knows whether a copy of it runs";
+            return Found { lock, copies: Err(Claimed::Failed(why.into())) };
+        };
+        Found { lock, copies: Ok(copies) }
     }
 
     fn take(&self) -> Result<ProgramLock, Claimed> {

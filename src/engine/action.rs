@@ -107,7 +107,8 @@ pub enum Action {
     Reconfigure(ProgramId),
     /// The program is no longer part of the site.
     Forget(Name),
-    /// Look at this semaphore from now on, instead of as before.
+    /// Look at this semaphore from now on, instead of as before; no reading of what was looked at
+    /// before is delivered any more.
     Watch(Name, Arc<Watched>),
     /// No longer.
     Unwatch(Name),

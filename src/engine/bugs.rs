@@ -106,6 +106,28 @@ pub struct Bugs {
     pub tidy_the_living: bool,
     /// Lets files be removed after it has gone on.
     pub tidy_on: bool,
+    /// Goes on with a request while it cannot be told whether it stands.
+    pub act_on_unknown: bool,
+    /// Does not note what it has served.
+    pub serve_again: bool,
+    /// Goes on with a request that is no longer made.
+    pub act_although_cleared: bool,
+    /// Does what was asked for before it looked.
+    pub serve_what_is_old: bool,
+    /// Asks nobody who he is.
+    pub serve_strangers: bool,
+    /// Does not know a `debounce`.
+    pub act_at_once: bool,
+    /// Does not know a `min_uptime`.
+    pub ignore_uptime: bool,
+    /// Does not know a `rate_limit`.
+    pub ignore_rate: bool,
+    /// Cancels only for the moment.
+    pub forget_the_cancel: bool,
+    /// Takes what trails behind a served raise for another.
+    pub serve_what_trails: bool,
+    /// Serves semaphores while the site stops.
+    pub act_in_shutdown: bool,
     /// Starts a program before it is known to be the only one.
     pub start_before_claimed: bool,
     /// Does not take the lock of a program.

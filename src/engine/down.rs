@@ -342,8 +342,9 @@ impl Slot {
     /// When wants and afters are no longer waited for; a requirement is waited for as long as it
     /// takes.
     pub(super) fn patience_at_the_gate(&self, now: Instant) -> Option<Instant> {
-        let optional = |edge: &crate::plan::Edge| edge.kind != crate::plan::EdgeKind::Requires;
-        let any = self.edges.needs.iter().any(optional);
+        let kinds = self.edges.needs.iter().map(|edge| edge.kind);
+        let mut kinds = kinds.chain(self.edges.locks.iter().map(|lock| lock.kind));
+        let any = kinds.any(|kind| kind != crate::plan::EdgeKind::Requires);
         self.program.start_timeout.from(now).filter(|_| any)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Seen, Site},
+    model::{Exit, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -91,6 +91,8 @@ pub enum Event {
     },
     /// A semaphore was looked at.
     Seen(Seen),
+    /// How local time goes, where the engine has to know it.
+    Zone(Arc<Zone>),
     /// A signal to the supervisor.
     Told(Told),
 }

@@ -1,10 +1,10 @@
 //! What holds a start back, and what holds a stop back.
 
-use super::{Engine, Goal, Slot, State};
+use super::{Engine, Goal, Slot, State, semaphore_view::Freedom};
 use crate::{
     control::StateWord,
     model::{Condition, Instant, Name},
-    plan::{Edge, EdgeKind, ProgramId},
+    plan::{Edge, EdgeKind, Lock, ProgramId},
 };
 
 /// The verdict on a program that wants to start.
@@ -14,6 +14,8 @@ pub(super) enum Gate {
     Open,
     /// This does.
     Closed(Edge),
+    /// A semaphore does.
+    Locked,
 }
 
 impl Gate {
@@ -29,7 +31,12 @@ impl Engine {
         let State::Waiting { patience, patient, .. } = slot.state else { return Gate::Open };
         let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().find(|edge| !self.passes(**edge, patient));
-        closed.map_or(Gate::Open, |edge| Gate::Closed(*edge))
+        let locked = || slot.edges.locks.iter().any(|lock| !self.unlocks(lock, patient));
+        match closed {
+            Some(edge) => Gate::Closed(*edge),
+            None if locked() => Gate::Locked,
+            None => Gate::Open,
+        }
     }
 
     /// Everything that `id` waits for, in words: `db (starting)`.
@@ -46,7 +53,27 @@ impl Engine {
         }
         let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().filter(|edge| !self.passes(**edge, patient));
-        closed.filter_map(|edge| self.slot(edge.target)).map(in_words).collect()
+        let programs = closed.filter_map(|edge| self.slot(edge.target)).map(in_words);
+        let locks = slot.edges.locks.iter().filter(|lock| !self.unlocks(lock, patient));
+        programs.chain(locks.map(|lock| self.lock_in_words(&lock.semaphore))).collect()
+    }
+
+    /// Whether that semaphore lets a program start.
+    fn unlocks(&self, lock: &Lock, patient: bool) -> bool {
+        let free = self.freedom(&lock.semaphore) == Freedom::Free;
+        free || (lock.kind != EdgeKind::Requires && !patient)
+    }
+
+    /// Whether it waits for a semaphore.
+    pub(super) fn is_locked(&self, slot: &Slot) -> bool {
+        let waits = matches!(slot.state, State::Waiting { wait_until: None, .. });
+        waits && slot.edges.locks.iter().any(|lock| !self.unlocks(lock, true))
+    }
+
+    /// Whether it waits for one that somebody holds.
+    pub(super) fn is_held(&self, slot: &Slot) -> bool {
+        let held = |lock: &Lock| self.freedom(&lock.semaphore) == Freedom::Held;
+        self.is_locked(slot) && slot.edges.locks.iter().any(held)
     }
 
     pub(super) fn passes(&self, edge: Edge, patient: bool) -> bool {

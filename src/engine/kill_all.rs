@@ -1,5 +1,7 @@
 //! `kill-all`: every program is stopped; then the shell ends what they have left behind.
 
+use std::time::Duration;
+
 use super::{
     Action, Actions, At, Engine, Record, What,
     outcome::{Operation, Verb, mark},
@@ -9,6 +11,9 @@ use crate::{
     control::{KillAll, Peer, RefusalCode, RequestId},
     plan::ProgramId,
 };
+
+/// The budget of a container is short, as it is killed itself then: not so here.
+const LEAST: Duration = Duration::from_secs(90);
 
 impl Engine {
     /// Stops all programs in order, for at most the time that a stop of the site may take.
@@ -33,7 +38,7 @@ impl Engine {
         let all: Vec<ProgramId> = self.programs().map(|slot| slot.id).collect();
         let slots = all.iter().filter_map(|one| self.slot(*one));
         let targets = slots.map(|slot| (slot.id, mark(slot))).collect();
-        let until = Some(at.now + self.budget());
+        let until = Some(at.now + self.budget().max(LEAST));
         let (verb, idle, shown) = (Verb::KillAll, Vec::new(), Vec::new());
         let operation = Operation { verb, targets, idle, until, shown };
         self.operations.insert(id, operation);

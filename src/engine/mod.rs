@@ -16,6 +16,7 @@ mod gate;
 mod host_end;
 mod host_news;
 mod kill_all;
+mod locks;
 mod machine;
 mod news;
 mod outcome;
@@ -25,6 +26,7 @@ mod reload;
 mod requests;
 pub mod restart;
 mod semaphore;
+mod semaphore_deed;
 mod semaphore_view;
 mod semaphores;
 mod single;
@@ -66,7 +68,7 @@ use self::{
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime},
+    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -90,6 +92,7 @@ pub struct Engine {
     is_init: bool,
     is_contained: bool,
     semaphores: BTreeMap<Name, SemaphoreSlot>,
+    zone: Arc<Zone>,
     /// A reboot, or a power-off, that is under way.
     going_down: Option<host_end::GoingDown>,
     next_run: u64,
@@ -156,6 +159,7 @@ impl Engine {
             is_init: around.is_init,
             is_contained: around.is_contained,
             semaphores: BTreeMap::new(),
+            zone: Arc::default(),
             going_down: None,
             next_run: 0,
             random: around.seed,
@@ -201,6 +205,7 @@ impl Engine {
             }
             Event::Told(told) => self.told(told, at, out),
             Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
+            Event::Zone(zone) => self.zone_is(&zone),
             Event::Seen((name, reading)) => self.semaphore_seen(&name, reading, at, out),
         }
         self.settle(at, out);

@@ -4,15 +4,34 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, HostNews};
-use crate::model::{Human, LogLevel};
+use super::HostNews;
+use crate::model::{Human, Info, LogLevel, MinuteOfDay};
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its `debounce`.
+    Debounce,
+    /// Its `delay`.
+    Delay,
+    /// The supervisor's `min_uptime`.
+    Uptime,
+    /// Its `rate_limit`.
+    Rate,
+    /// The info file, by which a case is chosen.
+    Info,
+    /// Its `window`, which opens then.
+    Window(MinuteOfDay),
+}
 
 /// What happened to a semaphore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields' words are those of the texts below")]
 pub enum SemaphoreNews {
     /// Somebody asks by it.
-    Raised { by: Arc<str>, info: Arc<str>, hold: Option<(Hold, Duration)> },
+    Raised { by: Arc<str>, info: Option<Arc<Info>>, hold: Option<(Hold, Duration)> },
+    /// And says this.
+    Said { info: Arc<Info> },
     /// Somebody holds it, and that is all there is to it.
     Held { by: Arc<str> },
     /// What it asks for is done.
@@ -43,6 +62,7 @@ impl SemaphoreNews {
         match self {
             Self::Raised { .. } => "semaphore.raised",
             Self::Held { .. } => "semaphore.held",
+            Self::Said { .. } => "semaphore.said",
             Self::Acted { .. } => "semaphore.acted",
             Self::NotDone { .. } => "semaphore.failed",
             Self::Cancelled { .. } => "semaphore.cancelled",
@@ -56,6 +76,21 @@ impl SemaphoreNews {
         }
     }
 
+    /// The news without what the signaller says, and that line by line.
+    pub(super) fn in_parts(&self) -> (Self, Vec<String>) {
+        let lines = |info: &Info| -> Vec<String> {
+            info.fields.iter().map(|(key, value)| format!("{key}: {value}")).collect()
+        };
+        if let Self::Raised { by, info: Some(info), hold } = self {
+            return (Self::Raised { by: Arc::clone(by), info: None, hold: *hold }, lines(info));
+        }
+        if let Self::Said { info } = self {
+            let silent = Info { fields: Vec::new(), ..Info::clone(info) };
+            return (Self::Said { info: Arc::new(silent) }, lines(info));
+        }
+        (self.clone(), Vec::new())
+    }
+
     /// How important it is.
     pub(super) fn level(&self) -> LogLevel {
         match self {
@@ -64,6 +99,7 @@ impl SemaphoreNews {
             Self::Raised { .. } | Self::Refused { .. } | Self::Unknown { .. } => LogLevel::Warn,
             Self::Armed
             | Self::Held { .. }
+            | Self::Said { .. }
             | Self::Acted { .. }
             | Self::Cancelled { .. }
             | Self::Cleared
@@ -77,8 +113,8 @@ impl fmt::Display for SemaphoreNews {
         match self {
             Self::Raised { by, info, hold } => {
                 write!(f, "raised by {by}")?;
-                if !info.is_empty() {
-                    write!(f, ": {info}")?;
+                if let Some(info) = info.as_ref().filter(|info| !info.fields.is_empty()) {
+                    write!(f, ": {}", in_words(info))?;
                 }
                 match hold {
                     Some((why, left)) => write!(f, "; acts in {} ({why})", Human(*left)),
@@ -86,6 +122,8 @@ impl fmt::Display for SemaphoreNews {
                 }
             }
             Self::Held { by } => write!(f, "held by {by}"),
+            Self::Said { info } if info.fields.is_empty() => f.write_str("who has raised it says"),
+            Self::Said { info } => write!(f, "who has raised it says {}", in_words(info)),
             Self::Acted { deed } => write!(f, "does {deed}"),
             Self::NotDone { deed, why } => write!(f, "cannot do {deed}: {why}"),
             Self::Cancelled { why } => write!(f, "cancelled: {why}"),
@@ -100,9 +138,16 @@ impl fmt::Display for SemaphoreNews {
     }
 }
 
+/// `name=Tigro, node_id=!a1`.
+fn in_words(info: &Info) -> String {
+    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
+    fields.collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Window(opens) => return write!(f, "its window opens at {opens}"),
             Self::Debounce => "debounce",
             Self::Delay => "delay",
             Self::Uptime => "min_uptime",

@@ -120,7 +120,7 @@ impl Engine {
             let mut entry = outcome(slot);
             entry.reason = self.reason(slot);
             if operation.idle.contains(id) && slot.word() == StateWord::Stopped {
-                entry.reason = "nothing to stop".to_owned();
+                "nothing to stop".clone_into(&mut entry.reason);
             }
             entry.ok = is_settled(operation.verb, slot, *mark)
                 && match operation.verb {

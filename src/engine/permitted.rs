@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Holder, Who};
+use crate::model::{Holder, SemaphoreKind, Who};
 
 /// Who may raise it.
 pub(super) struct Permitted<'a>(pub(super) &'a Who);
@@ -12,8 +12,21 @@ impl Permitted<'_> {
         self.0.users.contains(&uid)
     }
 
+    /// Why whoever asks may not: who holds the lock, or whose the file is.
+    pub(super) fn refusal(
+        &self,
+        kind: SemaphoreKind,
+        owner: u32,
+        holders: &[Holder],
+    ) -> Option<Arc<str>> {
+        match kind {
+            SemaphoreKind::Flock => self.refusal_of_holders(holders),
+            SemaphoreKind::File => self.refusal_of_owner(owner),
+        }
+    }
+
     /// Attribution may refuse, and never grants: whoever could open the file is asked for his name.
-    pub(super) fn refusal(&self, holders: &[Holder]) -> Option<Arc<str>> {
+    fn refusal_of_holders(&self, holders: &[Holder]) -> Option<Arc<str>> {
         if holders.is_empty() {
             let why = "nobody can be named for it: the holder is gone or in another PID namespace";
             return Some(why.into());

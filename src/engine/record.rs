@@ -210,6 +210,16 @@ impl Record {
         }
     }
 
+    /// The words, without what somebody says about it in lines of his own, and these lines.
+    #[must_use]
+    pub fn in_parts(&self) -> (String, Vec<String>) {
+        let What::Semaphore { name, news } = &self.what else {
+            return (self.to_string(), Vec::new());
+        };
+        let (news, said) = news.in_parts();
+        (What::Semaphore { name: name.clone(), news }.to_string(), said)
+    }
+
     /// The words, without the program's name.
     #[must_use]
     pub fn text(&self) -> String {
@@ -349,6 +359,7 @@ impl fmt::Display for StopWhy {
             Self::Asked => f.write_str("asked"),
             Self::Restart => f.write_str("restart"),
             Self::Requirement(_) => f.write_str("something it requires is down"),
+            Self::Lock => f.write_str("a semaphore that has to be free is raised"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::HostEnd => f.write_str("the host goes down"),
             Self::Removed => f.write_str("removed from the site"),

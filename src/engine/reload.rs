@@ -100,8 +100,10 @@ impl Engine {
                 restarted: difference.restarted.len(),
                 changed: difference.live.len() + difference.next_start.len(),
             };
+            // First, so that nothing starts beside a lock that is new.
+            let effects = self.renew_semaphores(site, at, out);
             self.apply(plan, at, out);
-            self.renew_semaphores(site, at, out);
+            self.semaphores_renewed(effects, at, out);
             out.record(Record::site(counts));
         }
         if let Some(id) = order.request {

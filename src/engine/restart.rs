@@ -55,14 +55,15 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             let oneshot = matches!(program.kind, ProgramType::Oneshot { .. });
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
-        Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) => Class::UncleanCode,
+        // A duplicate is never asked: see `decide`.
+        Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) | Cause::Duplicate(_) => {
+            Class::UncleanCode
+        }
         Cause::Exit(Exit::OutOfMemory)
         | Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. } | Exit::OutOfMemory), _)
         | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
-        // Never asked: see `decide`.
-        Cause::Duplicate(_) => Class::UncleanCode,
         Cause::WaitedInVain(_) | Cause::NoMain(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {

@@ -16,22 +16,23 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SemaphoreNews, permitted::Permitted, semaphore_view::in_words};
+use super::{Bugs, Hold, SemaphoreNews, permitted::Permitted};
 use crate::model::{
-    Case, Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind,
-    WallTime,
+    Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind, WallTime,
+    Zone,
 };
 
-/// How long an info file that is written belongs to the raise that was just served: signallers
-/// take the lock first.
+/// How long a written info file belongs to the raise that was just served: the lock comes first.
 const TRAIL: Duration = Duration::from_secs(5);
 
-/// How long the info file is waited for where it decides what is done: signallers write it after
-/// they have taken the lock, and not always at once.
+/// How long the info file is waited for where it decides what is done: it comes after the lock.
 const INFO_WAIT: Duration = Duration::from_secs(1);
 
+/// A clock that was set is noticed after so long at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// What was written, and when.
-type Written = (FileId, i128);
+pub(super) type Written = (FileId, i128);
 
 /// By what a request is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,24 +72,9 @@ pub enum SemaphoreState {
     Foreign(Arc<str>),
 }
 
-/// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hold {
-    /// Its `debounce`.
-    Debounce,
-    /// Its `delay`.
-    Delay,
-    /// The supervisor's `min_uptime`.
-    Uptime,
-    /// Its `rate_limit`.
-    Rate,
-    /// The info file, by which a case is chosen.
-    Info,
-}
-
 /// What a semaphore asks for was begun, for this file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Begun(Option<FileId>);
+pub(super) struct Begun(pub(super) Option<FileId>);
 
 /// What is known of a semaphore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,16 +89,26 @@ pub struct SemaphoreSlot {
     pub last_raised: Option<WallTime>,
     /// Since when it is looked at.
     armed: Instant,
+    /// It could be told once what is there, and what the info file says.
+    met: bool,
+    read: bool,
     /// The file whose lock was served, until it is seen free.
-    served_file: Option<FileId>,
+    pub(super) served_file: Option<FileId>,
     /// The info file that was there when it was armed, or was served.
-    served_info: Option<Written>,
-    /// When it was done last.
-    done: Option<Instant>,
+    pub(super) served_info: Option<Written>,
+    /// The info file that was looked at for what the signaller says.
+    pub(super) heard: Option<Written>,
+    /// When something was served or cancelled last.
+    over: Option<Instant>,
     /// What counts for the rate limit: until when each time that it was done does.
-    counted: VecDeque<Instant>,
+    pub(super) counted: VecDeque<Instant>,
     /// What it asks for was begun, and is accepted or given up later; the file that asked.
-    acting: Option<Begun>,
+    pub(super) acting: Option<Begun>,
+    /// Local time, for its windows, and when it is looked at again while it waits for one: the
+    /// clock may be set, and stands still in suspend.
+    pub(super) zone: Arc<Zone>,
+    pub(super) again: Instant,
+    bugs: Bugs,
 }
 
 /// What comes of an event.
@@ -150,23 +146,60 @@ impl SemaphoreSlot {
             reading: None,
             last_raised: None,
             armed: now,
+            met: false,
+            read: false,
             served_file: None,
             served_info: None,
-            done: None,
+            heard: None,
+            over: None,
             counted: VecDeque::new(),
             acting: None,
+            zone: Arc::default(),
+            again: now,
+            bugs: Bugs::default(),
         }
     }
 
-    /// The same file with other settings: what stands goes on.
-    pub fn renew(&mut self, settings: &Arc<Semaphore>) {
-        self.settings = Arc::clone(settings);
+    /// With local time, and test faults.
+    pub(super) fn with(self, zone: &Arc<Zone>, bugs: Bugs) -> Self {
+        Self { zone: Arc::clone(zone), bugs, ..self }
+    }
+
+    /// Other settings from now on. Of another file nothing is known; of the same one what was
+    /// seen is judged by the new settings.
+    pub fn renew(
+        &mut self,
+        settings: &Arc<Semaphore>,
+        at: (Instant, WallTime),
+        out: &mut Vec<SemaphoreEffect>,
+    ) {
+        if self.settings == *settings {
+            return;
+        }
+        let old = std::mem::replace(&mut self.settings, Arc::clone(settings));
+        let (old, new) = (&old.watched, &settings.watched);
+        if (&old.path, old.kind) == (&new.path, new.kind) {
+            let other_info = old.info_file != new.info_file;
+            if let Some(Reading { level, info }) = self.reading.clone() {
+                let info = info.filter(|_| !other_info);
+                self.seen(Reading { level, info }, at, out);
+            }
+            self.read &= !other_info;
+            return;
+        }
+        if self.deadline().is_some() {
+            let why = "the site has another file for it".into();
+            out.push(SemaphoreEffect::Record(SemaphoreNews::Cancelled { why }));
+        }
+        let fresh = Self::new(Arc::clone(settings), self.armed).with(&self.zone, self.bugs);
+        *self = Self { counted: std::mem::take(&mut self.counted), ..fresh };
     }
 
     /// When it wants [`Self::due`].
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
+            SemaphoreState::Pending { at, why: Hold::Window(_), .. } => Some(at.min(self.again)),
             SemaphoreState::Pending { at, .. } => Some(at),
             SemaphoreState::Unseen
             | SemaphoreState::Clear
@@ -184,17 +217,23 @@ impl SemaphoreSlot {
         (now, wall): (Instant, WallTime),
         out: &mut Vec<SemaphoreEffect>,
     ) {
-        let first = matches!(self.state, SemaphoreState::Unseen);
+        let first = !self.met && !self.bugs.serve_what_is_old;
+        let is_certain = matches!(reading.level, Level::Clear | Level::Raised { .. });
+        self.met |= is_certain;
+        let old = first || !self.read;
         self.forget_what_is_over(&reading, first, now);
+        self.read |= is_certain;
         let verdict = self.judge(&reading);
         self.reading = Some(reading);
+        self.hear(old, out);
         match verdict {
             Verdict::Nothing => self.is_clear(first, out),
-            Verdict::Asked(key) => self.is_asked(key, (now, wall), out),
+            Verdict::Asked(key) => self.is_asked(key, first, (now, wall), out),
             Verdict::Refused(why) => {
                 let record = SemaphoreNews::Refused { why: Arc::clone(&why) };
                 self.turn(SemaphoreState::Refused(why), record, out);
             }
+            Verdict::Unknown(_) if self.bugs.act_on_unknown && self.deadline().is_some() => {}
             Verdict::Unknown(why) => {
                 let record = SemaphoreNews::Unknown { why: Arc::clone(&why) };
                 self.turn(SemaphoreState::Unknown(why), record, out);
@@ -207,13 +246,14 @@ impl SemaphoreSlot {
     }
 
     /// A deadline is due.
-    pub fn due(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
-        let SemaphoreState::Pending { since, at, .. } = self.state else { return };
-        if at > now {
+    pub fn due(&mut self, at: (Instant, WallTime), out: &mut Vec<SemaphoreEffect>) {
+        let SemaphoreState::Pending { since, .. } = self.state else { return };
+        let now = at.0;
+        if self.deadline().is_none_or(|due| due > now) {
             return;
         }
         // What held it back may do so again: two requests, one of them served meanwhile.
-        let (at, why) = self.time_of(since, now);
+        let (at, why) = self.time_of(since, at);
         if at > now {
             self.state = SemaphoreState::Pending { since, at, why };
             return;
@@ -222,8 +262,10 @@ impl SemaphoreSlot {
     }
 
     /// Somebody cancels what is asked for.
-    pub fn cancel(&mut self, by: &str, out: &mut Vec<SemaphoreEffect>) {
-        self.serve();
+    pub fn cancel(&mut self, by: &str, now: Instant, out: &mut Vec<SemaphoreEffect>) {
+        if !self.bugs.forget_the_cancel {
+            self.serve(now);
+        }
         self.acting = None;
         let (file, info) = self.files();
         let was = matches!(self.state, SemaphoreState::Pending { .. });
@@ -247,6 +289,9 @@ impl SemaphoreSlot {
     }
 
     fn is_clear(&mut self, first: bool, out: &mut Vec<SemaphoreEffect>) {
+        if self.bugs.act_although_cleared && self.deadline().is_some() {
+            return;
+        }
         match std::mem::replace(&mut self.state, SemaphoreState::Clear) {
             SemaphoreState::Pending { .. } => {
                 let why = "it is no longer raised".into();
@@ -269,6 +314,7 @@ impl SemaphoreSlot {
     fn is_asked(
         &mut self,
         key: RequestKey,
+        first: bool,
         (now, wall): (Instant, WallTime),
         out: &mut Vec<SemaphoreEffect>,
     ) {
@@ -277,7 +323,7 @@ impl SemaphoreSlot {
             RequestKey::Info(info) => self.served_info == Some(info),
         };
         if served {
-            if matches!(self.state, SemaphoreState::Unseen) {
+            if first {
                 out.push(SemaphoreEffect::Record(SemaphoreNews::Stale));
             }
             // Seen again after a moment in which it could not be told.
@@ -287,9 +333,9 @@ impl SemaphoreSlot {
             return;
         }
         if let SemaphoreState::Pending { since, why: Hold::Info, .. } = self.state {
-            let (at, why) = self.time_of(since, now);
+            let (at, why) = self.time_of(since, (now, wall));
             self.state = SemaphoreState::Pending { since, at, why };
-            return self.due(now, out);
+            return self.due((now, wall), out);
         }
         if matches!(self.state, SemaphoreState::Pending { .. }) {
             return;
@@ -297,19 +343,16 @@ impl SemaphoreSlot {
         self.last_raised = Some(wall);
         let by = self.who();
         if self.settings.deed == Deed::Nothing {
-            self.serve();
+            self.serve(now);
             self.state = SemaphoreState::Served { at: now };
             out.push(SemaphoreEffect::Record(SemaphoreNews::Held { by: by.into() }));
             return;
         }
-        let info = self.info().map(in_words).unwrap_or_default();
-        let (at, why) = self.time_of(now, now);
+        let info = self.reading.as_ref().and_then(|reading| reading.info.clone());
+        self.heard = info.as_deref().map(written);
+        let (at, why) = self.time_of(now, (now, wall));
         let hold = (at > now).then(|| (why, at.since(now)));
-        out.push(SemaphoreEffect::Record(SemaphoreNews::Raised {
-            by: by.into(),
-            info: info.into(),
-            hold,
-        }));
+        out.push(SemaphoreEffect::Record(SemaphoreNews::Raised { by: by.into(), info, hold }));
         self.state = SemaphoreState::Pending { since: now, at, why };
         if at <= now {
             self.act(now, out);
@@ -317,34 +360,39 @@ impl SemaphoreSlot {
     }
 
     /// When a request that stands since then is done, and what it waits for last.
-    fn time_of(&self, since: Instant, now: Instant) -> (Instant, Hold) {
-        let settings = &self.settings;
-        let mut found = (since + settings.debounce, Hold::Debounce);
+    fn time_of(&mut self, since: Instant, (now, wall): (Instant, WallTime)) -> (Instant, Hold) {
+        let settings = Arc::clone(&self.settings);
+        let held = if self.bugs.act_at_once { Duration::ZERO } else { settings.debounce };
+        let mut found = (since + held, Hold::Debounce);
         let mut later = |at: Instant, why: Hold| {
             if at > found.0 {
                 found = (at, why);
             }
         };
-        later(since + settings.debounce + settings.delay, Hold::Delay);
-        later(self.armed + settings.min_uptime, Hold::Uptime);
+        later(since + held + settings.delay, Hold::Delay);
+        if !self.bugs.ignore_uptime {
+            later(self.armed + settings.min_uptime, Hold::Uptime);
+        }
         if !settings.cases.is_empty() && self.case().is_none() {
             later(since + INFO_WAIT, Hold::Info);
         }
-        if let Some(limit) = settings.rate_limit {
+        if let Some(limit) = settings.rate_limit.filter(|_| !self.bugs.ignore_rate) {
             let recent = self.counted.iter().rev().filter(|until| **until > now);
             if let Some(oldest) = recent.take(burst(limit)).nth(burst(limit).saturating_sub(1)) {
                 later(*oldest, Hold::Rate);
             }
         }
-        found
+        self.again = now + LOOK_AGAIN;
+        self.window_of(found, (now, wall))
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<SemaphoreEffect>) {
         let deed = self.case().map_or(&self.settings.deed, |case| &case.deed).clone();
         self.acting = Some(Begun(self.files().0));
-        self.serve();
+        if !self.bugs.serve_again {
+            self.serve(now);
+        }
         self.state = SemaphoreState::Served { at: now };
-        self.done = Some(now);
         if let Some(limit) = self.settings.rate_limit {
             self.count(now + limit.interval, burst(limit));
         }
@@ -357,57 +405,9 @@ impl SemaphoreSlot {
         }
     }
 
-    fn count(&mut self, until: Instant, most: usize) {
-        self.counted.push_back(until);
-        while self.counted.len() > most {
-            self.counted.pop_front();
-        }
-    }
-
-    /// It was done at these times, oldest first, before we were started. A clock that was set
-    /// since then makes none of them older than it is.
-    pub fn recall(&mut self, times: &[WallTime], (now, wall): (Instant, WallTime)) {
-        let Some(limit) = self.settings.rate_limit else { return };
-        for time in times {
-            let age = Duration::from_millis(wall.0.saturating_sub(time.0).try_into().unwrap_or(0));
-            let left = limit.interval.saturating_sub(age);
-            if !left.is_zero() {
-                self.count(now + left, burst(limit));
-            }
-        }
-    }
-
-    /// What it asked for is under way for sure: its files are no longer needed.
-    pub fn accepted(&mut self, out: &mut Vec<SemaphoreEffect>) {
-        let Some(Begun(file)) = self.acting.take().filter(|_| self.settings.removes) else {
-            return;
-        };
-        let info = self.info().filter(|info| !self.is_fresh(info)).map(|info| info.file);
-        out.push(SemaphoreEffect::Acknowledge { file, info });
-    }
-
-    /// Whether what was served last is still asked for: the lock is held, or what was written is
-    /// there.
-    #[must_use]
-    pub fn still_asks(&self) -> bool {
-        self.served_file.is_some() || self.info().is_some_and(|info| !self.is_fresh(info))
-    }
-
-    /// The case that the info file makes of it: only what somebody has written who may, and whom
-    /// nobody could help with it.
-    fn case(&self) -> Option<&Case> {
-        let info = self.info().filter(|info| self.is_fresh(info) && info.is_private)?;
-        if Permitted(&self.settings.allow).refusal_of_owner(info.uid).is_some() {
-            return None;
-        }
-        let says = |(key, value): &(Box<str>, Box<str>)| {
-            info.fields.iter().find(|(field, _)| field == key).is_some_and(|(_, v)| v == value)
-        };
-        self.settings.cases.iter().find(|case| case.when.iter().all(says))
-    }
-
     /// What is there now is served: it is no request again.
-    fn serve(&mut self) {
+    fn serve(&mut self, now: Instant) {
+        self.over = Some(now);
         let (file, _) = self.files();
         self.served_file = file.or(self.served_file);
         self.served_info = self.info().map(written).or(self.served_info);
@@ -424,19 +424,18 @@ impl SemaphoreSlot {
     /// Notes what of the past no longer counts, and which info file belongs to it.
     fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) {
         let info = reading.info.as_deref().map(written);
-        let served = |at: Instant| now.since(at) < TRAIL;
+        let lately = self.over.is_some_and(|at| now.since(at) < TRAIL);
         let trails = match (&self.state, &reading.level) {
             // Written before we looked: it is no request.
-            (SemaphoreState::Unseen, _) => first,
+            _ if first || !self.read => true,
             // Still held, or just let go: the signaller has now written what he had to say.
-            (SemaphoreState::Served { .. }, Level::Raised { file, .. }) => {
-                self.served_file == Some(*file)
-            }
-            (SemaphoreState::Served { .. }, Level::Clear) => self.served_file.is_some(),
-            (SemaphoreState::Clear, Level::Clear) => self.done.is_some_and(served),
-            _ => false,
+            (_, Level::Raised { file, .. }) => self.served_file == Some(*file),
+            (SemaphoreState::Pending { .. }, _) => false,
+            (SemaphoreState::Served { .. }, Level::Clear) => lately || self.served_file.is_some(),
+            _ => lately,
         };
-        if trails && info.is_some() {
+        let forgets = self.bugs.serve_what_trails && !first;
+        if trails && info.is_some() && !forgets {
             self.served_info = info;
         }
         match (&reading.level, self.settings.watched.kind) {
@@ -450,16 +449,15 @@ impl SemaphoreSlot {
     }
 
     fn judge(&self, reading: &Reading) -> Verdict {
-        let permitted = Permitted(&self.settings.allow);
+        let (permitted, kind) = (Permitted(&self.settings.allow), self.settings.watched.kind);
         match &reading.level {
             Level::Unknown(why) => Verdict::Unknown(Arc::clone(why)),
             Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
             Level::Raised { file, owner, holders } => {
-                let refusal = match self.settings.watched.kind {
-                    SemaphoreKind::Flock => permitted.refusal(holders),
-                    SemaphoreKind::File => permitted.refusal_of_owner(*owner),
-                };
-                match refusal {
+                // Who was served is about to end: his descriptors go before his lock does.
+                let leaves = holders.is_empty() && self.served_file == Some(*file);
+                let lets = leaves || self.bugs.serve_strangers;
+                match permitted.refusal(kind, *owner, holders).filter(|_| !lets) {
                     Some(why) => Verdict::Refused(why),
                     None => Verdict::Asked(RequestKey::File(*file)),
                 }
@@ -482,15 +480,15 @@ impl SemaphoreSlot {
         }
     }
 
-    fn is_fresh(&self, info: &Info) -> bool {
+    pub(super) fn is_fresh(&self, info: &Info) -> bool {
         self.served_info != Some(written(info))
     }
 }
 
-fn burst(limit: RateLimit) -> usize {
+pub(super) fn burst(limit: RateLimit) -> usize {
     usize::try_from(limit.burst.max(1)).unwrap_or(usize::MAX)
 }
 
-fn written(info: &Info) -> Written {
+pub(super) fn written(info: &Info) -> Written {
     (info.file, info.modified_ns)
 }

@@ -6,12 +6,39 @@ use crate::{
     model::{Deed, Holder, Human, Info, Instant, Level},
 };
 
+/// What a semaphore is for programs that are not to run while it is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freedom {
+    /// Nobody who may raise it does.
+    Free,
+    /// Somebody holds it.
+    Held,
+    /// It cannot be told: nothing starts, and nothing is stopped.
+    Unknown,
+}
+
 impl SemaphoreSlot {
+    /// Whether somebody who may holds the lock, or the file is there. An info file alone holds
+    /// nothing.
+    pub(super) fn freedom(&self) -> Freedom {
+        let refused = matches!(self.state, SemaphoreState::Refused(_));
+        match self.reading.as_ref().map(|reading| &reading.level) {
+            Some(Level::Clear) => Freedom::Free,
+            Some(Level::Raised { .. }) if refused => Freedom::Free,
+            Some(Level::Raised { .. }) => Freedom::Held,
+            Some(Level::Unknown(_) | Level::Foreign(_)) | None => Freedom::Unknown,
+        }
+    }
+
     /// As a status shows it.
     #[must_use]
     pub fn status(&self, now: Instant) -> SemaphoreStatus {
         let (state, reason) = self.in_words(now);
-        let next = self.deadline().map(|at| at.since(now).as_secs_f64());
+        let next = if let SemaphoreState::Pending { at, .. } = self.state {
+            Some(at.since(now).as_secs_f64())
+        } else {
+            None
+        };
         let watched = &self.settings.watched;
         let own = |text: &str| text.to_owned();
         let fields = self.info().map(|info| info.fields.as_slice()).unwrap_or_default();
@@ -54,6 +81,11 @@ impl SemaphoreSlot {
                 (SemaphoreWord::Clear, "free".into())
             }
             SemaphoreState::Clear => (SemaphoreWord::Clear, "armed".into()),
+            SemaphoreState::Pending { at, why: Hold::Window(opens), .. } => {
+                let (who, left) = (self.who(), Human(at.since(now)));
+                let text = format!("{who}; waits for its window at {opens}, in {left}");
+                (SemaphoreWord::Pending, text)
+            }
             SemaphoreState::Pending { at, why, .. } => {
                 let left = Human(at.since(now));
                 (SemaphoreWord::Pending, format!("{}; acts in {left} ({why})", self.who()))
@@ -104,10 +136,4 @@ impl SemaphoreSlot {
 fn holder_status(holder: &Holder) -> HolderStatus {
     let [uid, ..] = holder.uids;
     HolderStatus { pid: holder.pid, uid, command: holder.command.to_string() }
-}
-
-/// `name=Tigro, node_id=!a1`.
-pub(super) fn in_words(info: &Info) -> String {
-    let fields = info.fields.iter().map(|(key, value)| format!("{key}={value}"));
-    fields.collect::<Vec<_>>().join(", ")
 }

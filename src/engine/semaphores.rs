@@ -10,8 +10,11 @@ use crate::{
     control::{
         Peer, Refusal, RefusalCode, Reply, RequestId, SemaphoreName, SemaphoreStatus, SemaphoreWord,
     },
-    model::{Deed, Instant, Name, Reading, Site, WallTime},
+    model::{Deed, Instant, Name, Reading, Site, WallTime, Zone},
 };
+
+/// What comes of new settings, by semaphore.
+pub(super) type Effects = Vec<(Name, Vec<SemaphoreEffect>)>;
 
 impl Engine {
     /// The semaphores, by name.
@@ -34,8 +37,22 @@ impl Engine {
 
     pub(super) fn add_semaphores(&mut self, site: &Site, now: Instant) {
         for (name, settings) in &site.semaphores {
-            let slot = SemaphoreSlot::new(Arc::clone(settings), now);
+            let slot = SemaphoreSlot::new(Arc::clone(settings), now).with(&self.zone, self.bugs);
             self.semaphores.insert(name.clone(), slot);
+        }
+    }
+
+    /// Whether local time matters and is not known at that moment: [`super::Event::Zone`] is due.
+    #[must_use]
+    pub fn lacks_zone(&self, wall: WallTime) -> bool {
+        let has_window = |slot: &SemaphoreSlot| !slot.settings.windows.is_empty();
+        !self.zone.knows(wall) && self.semaphores.values().any(has_window)
+    }
+
+    pub(super) fn zone_is(&mut self, zone: &Arc<Zone>) {
+        self.zone = Arc::clone(zone);
+        for slot in self.semaphores.values_mut() {
+            slot.zone = Arc::clone(zone);
         }
     }
 
@@ -46,30 +63,52 @@ impl Engine {
         }
     }
 
-    /// Takes those of a new site; what is the same file stays as it is.
-    pub(super) fn renew_semaphores(&mut self, site: &Site, at: At, out: &mut Actions) {
+    /// Takes those of a new site; what is the same file stays as it is. What comes of it is for
+    /// [`Self::semaphores_renewed`].
+    pub(super) fn renew_semaphores(&mut self, site: &Site, at: At, out: &mut Actions) -> Effects {
         let gone: Vec<Name> =
             self.semaphores.keys().filter(|n| !site.semaphores.contains_key(*n)).cloned().collect();
         for name in gone {
             self.semaphores.remove(&name);
             out.push(Action::Unwatch(name));
         }
+        let mut all = Vec::new();
         for (name, settings) in &site.semaphores {
             let watched = &settings.watched;
-            match self.semaphores.get_mut(name) {
-                Some(slot) if slot.settings.watched == *watched => slot.renew(settings),
-                Some(_) | None => {
-                    let slot = SemaphoreSlot::new(Arc::clone(settings), at.now);
-                    self.semaphores.insert(name.clone(), slot);
-                    out.push(Action::Watch(name.clone(), Arc::clone(watched)));
-                }
+            let mut effects = Vec::new();
+            let same = if let Some(slot) = self.semaphores.get_mut(name) {
+                let same = slot.settings.watched == *watched;
+                slot.renew(settings, (at.now, at.wall), &mut effects);
+                same
+            } else {
+                let slot =
+                    SemaphoreSlot::new(Arc::clone(settings), at.now).with(&self.zone, self.bugs);
+                self.semaphores.insert(name.clone(), slot);
+                false
+            };
+            if !same {
+                out.push(Action::Watch(name.clone(), Arc::clone(watched)));
             }
+            all.push((name.clone(), effects));
+        }
+        all
+    }
+
+    /// Does what the new settings ask for, and lets start and stop what they do.
+    pub(super) fn semaphores_renewed(&mut self, effects: Effects, at: At, out: &mut Actions) {
+        for (name, effects) in effects {
+            self.carry_over(&name, effects, at, out);
+            self.look_at_lock(&name, at, out);
         }
     }
 
     /// Nothing is done for a semaphore while the site stops.
+    fn serves(&self) -> bool {
+        self.phase == Phase::Up || self.bugs.act_in_shutdown
+    }
+
     pub(super) fn semaphore_deadline(&self) -> Option<Instant> {
-        let up = self.phase == Phase::Up;
+        let up = self.serves();
         up.then(|| self.semaphores.values().filter_map(SemaphoreSlot::deadline).min())?
     }
 
@@ -80,18 +119,22 @@ impl Engine {
         at: At,
         out: &mut Actions,
     ) {
-        if self.phase != Phase::Up {
+        if !self.serves() {
             return;
         }
         let mut effects = Vec::new();
+        let before = self.freedom(name);
         // Of one that is no longer in the site: it was on its way.
         let Some(slot) = self.semaphores.get_mut(name) else { return };
         slot.seen(reading, (at.now, at.wall), &mut effects);
         self.carry_over(name, effects, at, out);
+        if self.freedom(name) != before {
+            self.look_at_lock(name, at, out);
+        }
     }
 
     pub(super) fn semaphores_due(&mut self, at: At, out: &mut Actions) {
-        if self.phase != Phase::Up {
+        if !self.serves() {
             return;
         }
         let due = |slot: &SemaphoreSlot| slot.deadline().is_some_and(|due| due <= at.now);
@@ -100,7 +143,7 @@ impl Engine {
         for name in names {
             let mut effects = Vec::new();
             if let Some(slot) = self.semaphores.get_mut(&name) {
-                slot.due(at.now, &mut effects);
+                slot.due((at.now, at.wall), &mut effects);
             }
             self.carry_over(&name, effects, at, out);
         }
@@ -122,13 +165,15 @@ impl Engine {
             return out.reply(id, refusal);
         };
         let mut effects = Vec::new();
-        slot.cancel(&format!("asked by uid {}, pid {}", peer.uid, peer.pid), &mut effects);
+        let by = format!("asked by uid {}, pid {}", peer.uid, peer.pid);
+        slot.cancel(&by, at.now, &mut effects);
         out.record(Record::site(What::Asked {
             peer,
             verb: "semaphore clear".into(),
             names: which.name.as_str().into(),
         }));
         self.carry_over(&name, effects, at, out);
+        self.look_at_lock(&name, at, out);
         self.cancel_host_end(&name, at, out);
         out.reply(id, Reply::Done);
     }

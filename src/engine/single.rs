@@ -126,7 +126,7 @@ impl Slot {
             Claimed::Free => self.begin_alone(cx),
             Claimed::Taken(_) if cx.bugs.start_without_asking => self.begin_alone(cx),
             Claimed::Taken(who) => self.not_begun(Cause::Duplicate(who), cx),
-            Claimed::Copies(who) => self.found(of, who, step, cx),
+            Claimed::Copies(who) => self.found(of, who, &step, cx),
             Claimed::Failed(text) => {
                 let failure = SpawnFailure { text, class: FailureClass::Own, code: 1 };
                 self.not_begun(Cause::NotSpawned(failure), cx)
@@ -138,13 +138,13 @@ impl Slot {
     }
 
     /// Copies run that somebody else has started.
-    fn found(&mut self, run: RunId, who: Arc<str>, step: Claiming, cx: &mut Cx<'_>) -> State {
+    fn found(&mut self, run: RunId, who: Arc<str>, step: &Claiming, cx: &mut Cx<'_>) -> State {
         let single = self.program.single_instance.as_ref();
         let replaces = single.is_some_and(|one| one.on_duplicate == OnDuplicate::Replace);
         if !replaces {
             return self.not_begun(Cause::Duplicate(who), cx);
         }
-        let (rounds, again) = match step {
+        let (rounds, again) = match *step {
             Claiming::Looking { .. } => (1, Again::after(self.patience(), cx.now)),
             Claiming::Ending { rounds, again, .. } if rounds < ROUNDS => (rounds + 1, again),
             Claiming::Ending { .. } => {

@@ -338,7 +338,9 @@ impl Engine {
         if self.supervisor.exit_when != Some(ExitWhen::AllExited) || busy {
             return;
         }
-        let over = |slot: &super::Slot| !slot.is_live() && slot.deadline().is_none();
+        let over = |slot: &super::Slot| {
+            !slot.is_live() && slot.deadline().is_none() && !self.is_locked(slot)
+        };
         let ran = self.programs().any(|slot| slot.history.attempts > 0);
         if ran && self.programs().all(over) {
             let code = self.programs().find_map(first_failure).unwrap_or(0);

@@ -71,6 +71,8 @@ pub enum StopWhy {
     Restart,
     /// Something that it requires is down.
     Requirement(ProgramId),
+    /// A semaphore that has to be free is raised.
+    Lock,
     /// The supervisor stops.
     Shutdown,
     /// The host goes down.
@@ -95,6 +97,7 @@ impl StopWhy {
             Self::Asked
             | Self::Restart
             | Self::Requirement(_)
+            | Self::Lock
             | Self::Shutdown
             | Self::HostEnd
             | Self::Removed

@@ -108,6 +108,7 @@ impl Engine {
             },
             super::StopWhy::Asked
             | super::StopWhy::Restart
+            | super::StopWhy::Lock
             | super::StopWhy::Shutdown
             | super::StopWhy::HostEnd
             | super::StopWhy::Removed

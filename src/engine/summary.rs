@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// Programs that are to be up, have never failed, and are not ready; without those that wait
-    /// for one that has failed.
+    /// for one that has failed, or for somebody who holds a lock.
     fn unsettled(&self) -> impl Iterator<Item = &Slot> {
         let open = |slot: &&Slot| slot.goal == Goal::Up && !slot.is_ready() && !has_failed(slot);
         let is_open = self.programs().any(|slot| open(&slot));
@@ -83,7 +83,7 @@ impl Engine {
             };
             let more: Vec<ProgramId> = self
                 .programs()
-                .filter(|slot| self.closed_gates(slot).any(|id| stuck(&id)))
+                .filter(|slot| self.closed_gates(slot).any(|id| stuck(&id)) || self.is_held(slot))
                 .map(|slot| slot.id)
                 .collect();
             held.extend(more);

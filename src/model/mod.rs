@@ -13,6 +13,7 @@ mod single;
 mod site;
 mod size;
 mod time;
+mod window;
 
 pub use exit::*;
 pub use host::*;
@@ -27,3 +28,4 @@ pub use single::*;
 pub use site::*;
 pub use size::*;
 pub use time::*;
+pub use window::*;

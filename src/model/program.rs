@@ -226,7 +226,7 @@ pub enum Target {
     Program(Name),
     /// `mount:X` (a later issue).
     Mount(Name),
-    /// `semaphore:X` is free (a later issue).
+    /// `semaphore:X` is free.
     Semaphore(Name),
     /// `task:X` (a later issue).
     Task(Name),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostEnd, Mode, Name, RateLimit};
+use super::{HostEnd, Mode, Name, RateLimit, Window};
 
 /// What to look at, and what of it matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,20 @@ pub struct Watched {
     pub owner: Option<(u32, u32)>,
     /// And with this mode.
     pub mode: Mode,
+    /// How it is found out whether somebody holds the lock.
+    pub probe: Probe,
+}
+
+/// How it is found out whether somebody holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// /proc/locks says it, and only where that may hide something the lock is tried: to share it
+    /// for less than a microsecond. That it is so is said once.
+    Auto,
+    /// What /proc shows, and nothing else: the lock is never touched.
+    ProcLocks,
+    /// As `Auto`; that the lock may be tried is meant, and not said.
+    TryLock,
 }
 
 /// What means "raised".
@@ -139,6 +153,8 @@ pub struct Semaphore {
     pub delay: Duration,
     /// Nothing is done before the supervisor has been up for so long.
     pub min_uptime: Duration,
+    /// Only then, in local time; empty: at any time.
+    pub windows: Box<[Window]>,
     /// How often at the most.
     pub rate_limit: Option<RateLimit>,
     /// The lock and the info file are removed once the request is accepted.

@@ -105,7 +105,7 @@ pub struct SupervisorLog {
     pub level: LogLevel,
     /// A file in addition to, or instead of, standard error.
     pub file: Option<PathBuf>,
-    /// Text or JSON lines.
+    /// The form of its lines.
     pub format: LogFormat,
     /// Write to standard error (always, while the file cannot be written).
     pub stderr: bool,
@@ -141,7 +141,9 @@ pub enum LogLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Stamp in UTC with milliseconds, importance, what happened.
+    Full,
+    /// Local time in brackets, what happened; what a signaller says in lines of their own.
     Text,
     /// One JSON object a line.
     Json,

@@ -51,6 +51,17 @@ pub struct Edges {
     pub needed_by: Box<[Back]>,
     /// Conditions of the world, in order.
     pub waits: Box<[Wait]>,
+    /// Semaphores that must be free.
+    pub locks: Box<[Lock]>,
+}
+
+/// An edge to a semaphore.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lock {
+    /// Which.
+    pub semaphore: Name,
+    /// How much it matters.
+    pub kind: EdgeKind,
 }
 
 /// An edge to what a program needs.
@@ -106,7 +117,7 @@ impl Plan {
         let mut programs: Vec<Planned> = Vec::with_capacity(site.programs.len());
         for (name, program) in &site.programs {
             let Some(id) = ids.get(name).copied() else { continue };
-            let edges = edges_of(program, &ids);
+            let edges = edges_of(program, &ids, site);
             for edge in &edges.needs {
                 backs.entry(edge.target).or_default().push(Back { from: id, kind: edge.kind });
             }
@@ -135,7 +146,7 @@ fn assign(site: &Site, known: &BTreeMap<Name, ProgramId>) -> BTreeMap<Name, Prog
     ids
 }
 
-fn edges_of(program: &Program, ids: &BTreeMap<Name, ProgramId>) -> Edges {
+fn edges_of(program: &Program, ids: &BTreeMap<Name, ProgramId>, site: &Site) -> Edges {
     let lists = [
         (&program.requires, EdgeKind::Requires),
         (&program.wants, EdgeKind::Wants),
@@ -143,6 +154,7 @@ fn edges_of(program: &Program, ids: &BTreeMap<Name, ProgramId>) -> Edges {
     ];
     let mut needs = Vec::new();
     let mut waits = Vec::new();
+    let mut locks = Vec::new();
     for (list, kind) in lists {
         for Dependency { target, condition } in list {
             match target {
@@ -152,8 +164,12 @@ fn edges_of(program: &Program, ids: &BTreeMap<Name, ProgramId>) -> Edges {
                     kind,
                 })),
                 Target::Network => waits.push(network(kind, program.start_timeout)),
+                Target::Semaphore(name) => {
+                    let known = site.semaphores.contains_key(name);
+                    locks.extend(known.then(|| Lock { semaphore: name.clone(), kind }));
+                }
                 // Refused before a site runs: see `Site::unsupported`.
-                Target::Mount(_) | Target::Semaphore(_) | Target::Task(_) => {}
+                Target::Mount(_) | Target::Task(_) => {}
             }
         }
     }
@@ -165,7 +181,12 @@ fn edges_of(program: &Program, ids: &BTreeMap<Name, ProgramId>) -> Edges {
     }));
     needs.sort_unstable();
     needs.dedup();
-    Edges { needs: needs.into(), needed_by: Box::default(), waits: waits.into() }
+    Edges {
+        needs: needs.into(),
+        needed_by: Box::default(),
+        waits: waits.into(),
+        locks: locks.into(),
+    }
 }
 
 fn network(kind: EdgeKind, patience: Limit) -> Wait {

@@ -14,6 +14,12 @@ pub fn monotonic() -> Instant {
     Instant(now.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
 }
 
+/// The processor time that this thread has taken.
+#[must_use]
+pub fn of_this_thread() -> std::time::Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(std::time::Duration::ZERO, Into::into)
+}
+
 /// Now, for stamps that people read. May be set, forwards or backwards, at any time.
 #[must_use]
 pub fn wall() -> WallTime {

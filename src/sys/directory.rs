@@ -23,7 +23,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use super::SysError;
+use super::{SysError, foreign_file::Astray};
 
 const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -262,6 +262,20 @@ fn open_at(path: &Path) -> Result<OwnedFd, Stop> {
         Ok(directory) => Ok(directory),
         Err(Errno::ELOOP | Errno::ENOTDIR) => Err(Stop::NoDirectory),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// The directory in which the last name of `path` stands, and that name.
+pub(super) fn way_to(path: &Path) -> Result<(OwnedFd, OsString), Astray> {
+    match parent_of(path, Missing::Absent) {
+        Ok(Some(way)) => Ok(way),
+        Ok(None) => Err(Astray::Failed(Errno::ENOENT.into())),
+        Err(Stop::Kernel(error)) => Err(Astray::Failed(error)),
+        Err(Stop::Link) => Err(Astray::Link),
+        // Not said of the way.
+        Err(Stop::NoDirectory | Stop::Replaced | Stop::Foreign { .. }) => {
+            Err(Astray::Failed(Errno::ENOTDIR.into()))
+        }
     }
 }
 

@@ -96,14 +96,14 @@ pub fn take(path: &Path, making: Making) -> Result<Taken, NotTaken> {
             }
             // Whoever looks by taking it is gone by the next try; whoever asks is there, and
             // still is.
-            let before = holders(&file).map_err(NotTaken::Failed)?;
+            let before = holders(path, &file).map_err(NotTaken::Failed)?;
             pause();
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => break lock,
                 Err((back, Errno::EWOULDBLOCK)) => file = back,
                 Err((_, errno)) => return Err(NotTaken::Failed(errno.into())),
             }
-            let after = holders(&file).map_err(NotTaken::Failed)?;
+            let after = holders(path, &file).map_err(NotTaken::Failed)?;
             let known = |one: &Holder| after.iter().any(|other| other.pid == one.pid);
             moments += 1;
             let stays = before.iter().any(known) || before.is_empty() && !locks::sees_all();
@@ -199,12 +199,12 @@ pub fn ourselves() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
-fn holders(file: &File) -> io::Result<Vec<Holder>> {
+fn holders(path: &Path, file: &File) -> io::Result<Vec<Holder>> {
     let id = foreign_file::id(&file.metadata()?);
     let written = Written::of(file.as_fd(), id);
     // Without /proc they cannot be named.
     let listed = locks::listed(&written).unwrap_or_default();
-    Ok(locks::holders(&written, &listed))
+    Ok(locks::holders(&written, path.file_name().unwrap_or_default(), &listed))
 }
 
 /// Waits for a moment.

@@ -3,16 +3,18 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read},
     os::{
         fd::{AsRawFd, BorrowedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
+    path::Path,
+    sync::OnceLock,
 };
 
-use nix::errno::Errno;
+use nix::{errno::Errno, sys::statfs};
 
 use crate::model::{FileId, Holder, escaped};
 
@@ -85,8 +87,25 @@ pub fn listed(file: &Written) -> io::Result<Vec<u32>> {
 /// Whether /proc shows the processes and locks of all namespaces.
 #[must_use]
 pub fn sees_all() -> bool {
-    let first = fs::read_link("/proc/self/ns/pid");
-    first.is_ok_and(|name| name.as_os_str() == "pid:[4026531836]")
+    static SEES_ALL: OnceLock<bool> = OnceLock::new();
+    *SEES_ALL.get_or_init(|| {
+        let first = fs::read_link("/proc/self/ns/pid");
+        first.is_ok_and(|name| name.as_os_str() == "pid:[4026531836]")
+    })
+}
+
+/// Whether the kernel itself keeps the locks of this file, so that /proc/locks has them: a network
+/// file system or FUSE may keep them elsewhere.
+#[must_use]
+pub fn are_kept_here(fd: BorrowedFd<'_>) -> bool {
+    let kinds = [
+        statfs::TMPFS_MAGIC,
+        statfs::EXT4_SUPER_MAGIC,
+        statfs::XFS_SUPER_MAGIC,
+        statfs::BTRFS_SUPER_MAGIC,
+        statfs::OVERLAYFS_SUPER_MAGIC,
+    ];
+    statfs::fstatfs(fd).is_ok_and(|fs| kinds.contains(&fs.filesystem_type()))
 }
 
 /// Whether somebody holds the lock exclusively: tries to share it, and lets go at once.
@@ -108,12 +127,23 @@ pub fn try_to_share(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Every process that holds the lock: those of `pids` if they do, else whoever has its
-/// description, be it inherited. Empty when none can be seen.
+/// Every process that holds the lock of the file of this name: those of `pids` if they do, else
+/// whoever has its description, be it inherited. Empty when none can be seen.
 #[must_use]
-pub fn holders(file: &Written, pids: &[u32]) -> Vec<Holder> {
+pub fn holders(file: &Written, name: &OsStr, pids: &[u32]) -> Vec<Holder> {
     let known: Vec<_> = pids.iter().filter_map(|pid| holder(*pid, file)).collect();
-    if known.is_empty() { processes().filter_map(|pid| holder(pid, file)).collect() } else { known }
+    if !known.is_empty() {
+        return known;
+    }
+    // The names of what is open are read faster than what is known of it.
+    let named = |pid: &u32| has_lock(*pid, file, Some(name));
+    let found: Vec<_> = processes().filter(named).filter_map(|pid| holder(pid, file)).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    // A file that is mounted elsewhere has another name there.
+    let any = |pid: &u32| has_lock(*pid, file, None);
+    processes().filter(any).filter_map(|pid| holder(pid, file)).collect()
 }
 
 /// This process, if it holds the lock.
@@ -138,18 +168,32 @@ fn holder(pid: u32, file: &Written) -> Option<Holder> {
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     let command = escaped(line.trim_end(), COMMAND_CHARS).into();
     // After the reading: all of it is of the process that holds the lock now.
-    let same = has_lock(pid, file) && self::start_time(pid) == Some(start_time);
+    let same = has_lock(pid, file, None) && self::start_time(pid) == Some(start_time);
     same.then_some(Holder { pid, start_time, uids, gids, command })
 }
 
-/// Whether one of its descriptors has the lock; `lock:` is shown to all that share it.
-fn has_lock(pid: u32, file: &Written) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+/// Whether one of its descriptors, of files of this name, has the lock; `lock:` is shown to all
+/// that share it.
+fn has_lock(pid: u32, file: &Written, name: Option<&OsStr>) -> bool {
+    // The second one is open to more on older kernels.
+    let list = if name.is_some() { "fd" } else { "fdinfo" };
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/{list}")) else { return false };
     entries.filter_map(Result::ok).any(|entry| {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if name.is_some_and(|name| !names(&entry.path(), name)) {
+            return false;
+        }
+        let info = Path::new(&format!("/proc/{pid}/fdinfo")).join(entry.file_name());
+        let text = fs::read_to_string(info).unwrap_or_default();
         let mut rows = text.lines().filter_map(|line| line.strip_prefix("lock:"));
         rows.any(|row| file.holder(row).is_some())
     })
+}
+
+/// Whether this link in /proc is to a file of that name, which may be removed.
+fn names(link: &Path, name: &OsStr) -> bool {
+    let Ok(target) = fs::read_link(link) else { return false };
+    let Some(last) = target.file_name().map(OsStrExt::as_bytes) else { return false };
+    last.strip_suffix(b" (deleted)").unwrap_or(last) == name.as_bytes()
 }
 
 /// In ticks since boot; `None` when it is gone, or has ended and waits for its parent.
@@ -172,7 +216,7 @@ fn processes() -> impl Iterator<Item = u32> {
 /// Which of the files with these names some other process has open; `None` when not all processes
 /// can be seen.
 #[must_use]
-pub fn opened(names: &BTreeSet<OsString>) -> Option<BTreeSet<FileId>> {
+pub fn opened(wanted: &BTreeSet<OsString>) -> Option<BTreeSet<FileId>> {
     let mut found = BTreeSet::new();
     // hidepid (proc(5)) hides the processes of others, that of the first included.
     if !sees_all() || fs::read_dir("/proc/1/fd").is_err() {
@@ -185,11 +229,8 @@ pub fn opened(names: &BTreeSet<OsString>) -> Option<BTreeSet<FileId>> {
             Err(_) => continue,
         };
         for entry in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-            let Ok(target) = fs::read_link(&entry) else { continue };
-            let Some(name) = target.file_name().map(OsStrExt::as_bytes) else { continue };
-            let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
             // Only those are touched: another one may be on a file system that hangs.
-            if names.iter().any(|wanted| wanted.as_bytes() == name) {
+            if wanted.iter().any(|name| names(&entry, name)) {
                 let file = fs::metadata(&entry).ok();
                 found.extend(file.map(|m| FileId { device: m.dev(), inode: m.ino() }));
             }

@@ -14,6 +14,7 @@ mod error;
 pub mod files;
 pub mod flock;
 pub mod foreign_file;
+pub mod local_time;
 pub mod lockfile;
 pub mod locks;
 pub mod memory;

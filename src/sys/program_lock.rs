@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
@@ -76,7 +76,7 @@ pub enum Holder {
 }
 
 /// More than this is in no file of ours, in bytes.
-const MOST: u64 = 64;
+const MOST: usize = 64;
 
 const OPEN: OFlag = OFlag::O_RDWR
     .union(OFlag::O_NOFOLLOW)
@@ -107,7 +107,7 @@ impl ProgramLock {
             }
             match lock(&file) {
                 Ok(()) => {}
-                Err(Errno::EWOULDBLOCK) => return Err(NotLocked::Held(holder(&file))),
+                Err(Errno::EWOULDBLOCK) => return Err(NotLocked::Held(holder(path, &file))),
                 Err(errno) => return Err(fail(errno.into())),
             }
             if !place.is(&file) {
@@ -155,7 +155,7 @@ impl ProgramLock {
         let (seconds, ms) = (now.0.div_euclid(1000), now.0.rem_euclid(1000));
         let text = format!("{pid}\n{seconds}.{ms:03}\n");
         // Longer text first: whoever reads between the two calls finds the pid in any case.
-        let length = u64::try_from(text.len()).unwrap_or(MOST);
+        let length = u64::try_from(text.len()).unwrap_or(0);
         let written =
             self.file.write_all_at(text.as_bytes(), 0).and_then(|()| self.file.set_len(length));
         if written.is_ok() {
@@ -231,7 +231,7 @@ pub fn look(path: &Path) -> Result<Option<Holder>, SysError> {
         .metadata()
         .and_then(|meta| locks::listed(&locks::Written::of(file.as_fd(), foreign_file::id(&meta))));
     let listed = listed.map_err(|why| SysError::new(doing, why))?;
-    Ok((!listed.is_empty()).then(|| holder(&file)))
+    Ok((!listed.is_empty()).then(|| holder(path, &file)))
 }
 
 impl Place {
@@ -329,26 +329,13 @@ fn lock(file: &File) -> nix::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// What a file says, up to a little more than is ever ours.
+/// What a file says, up to a little more than is ever ours. Its place in the file, which children
+/// share, does not move.
 fn said(file: &File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let from_start = FromStart { file, place: 0 };
-    from_start.take(MOST).read_to_end(&mut text)?;
+    let mut text = vec![0; MOST];
+    let read = file.read_at(&mut text, 0)?;
+    text.truncate(read);
     Ok(text)
-}
-
-/// Reads without a place of its own in the file: children share that.
-struct FromStart<'a> {
-    file: &'a File,
-    place: u64,
-}
-
-impl io::Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.place)?;
-        self.place = self.place.saturating_add(u64::try_from(read).unwrap_or(0));
-        Ok(read)
-    }
 }
 
 /// The pid in the first line.
@@ -358,7 +345,7 @@ fn first_pid(text: &[u8]) -> Option<Pid> {
 
 /// Who holds the lock on `file`: the process that it names, if it holds it or was started by
 /// whoever does; else any that holds it.
-fn holder(file: &File) -> Holder {
+fn holder(path: &Path, file: &File) -> Holder {
     let Ok(meta) = file.metadata() else { return Holder::Hidden };
     let written = locks::Written::of(file.as_fd(), foreign_file::id(&meta));
     let named = said(file).ok().and_then(|text| first_pid(&text));
@@ -367,7 +354,7 @@ fn holder(file: &File) -> Holder {
         return Holder::We;
     }
     let first: Vec<u32> = named.iter().map(|pid| pid.number()).chain(listed).collect();
-    let all = locks::holders(&written, &first);
+    let all = locks::holders(&written, path.file_name().unwrap_or_default(), &first);
     let has = |pid: Pid| all.iter().any(|one| one.pid == pid.number());
     let of_holder = |pid: &Pid| has(*pid) || tree::above(*pid).iter().any(|one| has(*one));
     let one = named.filter(of_holder).or_else(|| {

@@ -321,6 +321,72 @@ fn our_own_lines_go_to_standard_error_while_their_file_fails() {
     assert_eq!(text(&bench.path("stderr")), "one\n");
 }
 
+/// Our own lines go to `path`.
+fn own_log(bench: &Bench, path: &Path) {
+    bench.handle.own_log(SupervisorLog { file: Some(path.to_owned()), ..own_settings() });
+}
+
+fn own_settings() -> SupervisorLog {
+    SupervisorLog {
+        level: LogLevel::Info,
+        file: None,
+        format: LogFormat::Text,
+        stderr: false,
+        owner: None,
+        group: None,
+        mode: Mode(0o644),
+        rotate: logging(LogTarget::Null).rotate,
+        on_full: OnFull::DropOldest,
+    }
+}
+
+/// Offers lines of our own until one is in the file at `path` again.
+fn until_own_is_written(bench: &Bench, path: &Path, line: &str) {
+    wait_for("it is written again", || {
+        // By itself it is tried again after ten seconds.
+        bench.handle.reopen();
+        bench.handle.own_line(line.as_bytes());
+        text(path).ends_with(&format!("{line}\n")).then_some(())
+    });
+}
+
+#[test]
+fn our_own_lines_go_to_standard_error_while_the_disk_is_read_only_or_full() {
+    with_disk("size=64k", |dir| {
+        let remount = |flags| mount(NONE, dir, NONE, MsFlags::MS_REMOUNT | flags, NONE).unwrap();
+        let bench = Bench::new();
+        let path = dir.join("own.log");
+        let on_stderr = |line: &str| {
+            let stderr = bench.path("stderr");
+            wait_for("it is on standard error", || text(&stderr).contains(line).then_some(()));
+        };
+        own_log(&bench, &path);
+        until_own_is_written(&bench, &path, "in the file");
+        let mode = fs::metadata(&path).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o644);
+        // A file that is open for writing keeps a file system from becoming read-only.
+        bench.handle.own_log(SupervisorLog { file: None, ..own_settings() });
+        wait_for("the disk is read-only", || {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            mount(NONE, dir, NONE, flags, NONE).ok()
+        });
+        own_log(&bench, &path);
+        bench.handle.own_line(b"EROFS");
+        on_stderr("EROFS\n");
+        remount(MsFlags::empty());
+        until_own_is_written(&bench, &path, "writable");
+        fs::write(dir.join("ballast"), vec![0; 1 << 20]).unwrap_err();
+        // What is being written when it fails waits for its turn; what follows goes there.
+        wait_for("it is on standard error", || {
+            bench.handle.own_line("ENOSPC".repeat(1000).as_bytes());
+            text(&bench.path("stderr")).contains("ENOSPC").then_some(())
+        });
+        fs::remove_file(dir.join("ballast")).unwrap();
+        until_own_is_written(&bench, &path, "room again");
+        assert!(!text(&bench.path("stderr")).contains("in the file"));
+    });
+}
+
 #[test]
 fn a_flooder_does_not_delay_another_program() {
     let mut bench = Bench::new();

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{super::client, Check, Report, Verdict, host::SHM};
 use crate::{
     daemon::semaphores::{self, Told},
-    model::{Human, Level, Mode, Name, Reading, SemaphoreKind, Watched},
+    model::{Human, Level, Mode, Name, Probe, Reading, SemaphoreKind, Watched},
     sys::{
         clock,
         flock::{self, Making, NotTaken, Taken},
@@ -100,6 +100,7 @@ impl Trial {
             poll_interval: Duration::from_secs(1),
             owner: None,
             mode: Mode(0o600),
+            probe: Probe::Auto,
         }
     }
 
@@ -162,9 +163,9 @@ fn until(
     let mut notice = String::new();
     loop {
         match told.recv_timeout(end.since(clock::monotonic())) {
-            Ok(Told::Seen((_, reading))) if is_such(&reading) => return Ok(reading),
-            Ok(Told::Seen(_)) => {}
-            Ok(Told::Notice(text)) => notice = format!(" ({text})"),
+            Ok(Told::Seen((_, reading), _)) if is_such(&reading) => return Ok(reading),
+            Ok(Told::Seen(..)) => {}
+            Ok(Told::Notice(_, text)) => notice = format!(" ({text})"),
             Err(_) => return Err(format!("not within {}: {what}{notice}", Human(PATIENCE))),
         }
     }

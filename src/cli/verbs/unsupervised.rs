@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// In the lock file while we have it; no process bears it.
+/// In the lock file for a moment, since whoever takes it has a mark; no process bears it.
 const MARK: &str = "0000000000000000";
 /// How long they may take to clean up: they are not known by name.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,10 +44,11 @@ pub(super) fn kill_all(
         let text = format!("cannot kill all: {} has started this command", one.in_words());
         return Err(Failure::new(1, "failed", text).hint("ask from elsewhere"));
     }
-    let processes = infos(left.iter().map(Leftover::process));
+    let before = infos(&left);
+    let processes = before.iter().map(|(_, info)| info.clone()).collect();
     let list = ProcessList { schema_version: 1, processes, ..ProcessList::default() };
     if list.processes.is_empty() {
-        settled(lock);
+        lock.settle();
         return Ok(nothing(out));
     }
     let shares = super::render::shares(&ProcessList::default(), &list);
@@ -57,26 +58,23 @@ pub(super) fn kill_all(
     if !yes && !agreed_to(&list, None::<&Client>, out) {
         return Err(refused());
     }
-    let before: Vec<Process> = left.iter().map(Leftover::process).collect();
     let left = end(left, &marks);
-    let ended = before.iter().zip(&list.processes);
-    let ended = ended.filter(|(process, _)| !tree::is_alive(process)).map(|(_, one)| one.clone());
+    let ended = before.into_iter().filter(|(process, _)| !tree::is_alive(process));
     let report = KillReport {
         schema_version: 1,
-        ended: ended.collect(),
-        left: infos(left.iter().map(Leftover::process)),
+        ended: ended.map(|(_, info)| info).collect(),
+        left: infos(&left).into_iter().map(|(_, info)| info).collect(),
         ..KillReport::default()
     };
-    if report.left.is_empty() {
-        settled(lock);
-    } else {
-        lock.clear();
+    if left.is_empty() {
+        lock.settle();
     }
     finish(&report, out)
 }
 
-fn infos(all: impl Iterator<Item = Process>) -> Vec<ProcessInfo> {
-    all.filter_map(|process| daemon::process_info(&process, None, Kind::Orphan)).collect()
+fn infos(all: &[Leftover]) -> Vec<(Process, ProcessInfo)> {
+    let info = |process| Some((process, daemon::process_info(&process, None, Kind::Orphan)?));
+    all.iter().map(Leftover::process).filter_map(info).collect()
 }
 
 /// The lock of the site, when there are marks in it of somebody who was killed.
@@ -89,8 +87,13 @@ fn lock(context: &Context) -> Result<Option<InstanceLock>, Failure> {
             continue;
         }
         match InstanceLock::take(&path, Some(MARK)) {
-            Ok(lock) if !lock.before().is_empty() => return Ok(Some(lock)),
-            Ok(mut lock) => lock.clear(),
+            Ok(mut lock) => {
+                // The marks of those before us stay.
+                lock.clear();
+                if !lock.before().is_empty() {
+                    return Ok(Some(lock));
+                }
+            }
             Err(LockError::Held(pid)) => {
                 let who = pid.map_or_else(|| "somebody".to_owned(), |pid| format!("pid {pid}"));
                 let text = format!(
@@ -105,11 +108,6 @@ fn lock(context: &Context) -> Result<Option<InstanceLock>, Failure> {
         }
     }
     Ok(None)
-}
-
-fn settled(mut lock: InstanceLock) {
-    lock.settle();
-    lock.clear();
 }
 
 /// Asks them to end, then kills them; who is left.

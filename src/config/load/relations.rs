@@ -17,7 +17,7 @@ impl Load<'_> {
         for p in programs {
             for (key, item) in edges(&p.node) {
                 let (head, _) = reference::split(item.text().unwrap_or_default());
-                if ["mount:", "semaphore:", "task:"].iter().any(|k| head.starts_with(k)) {
+                if ["mount:", "task:"].iter().any(|k| head.starts_with(k)) {
                     let name = p.template.as_ref().unwrap_or(&p.name);
                     self.later.push((item.place, format!("programs.{name}.{key}")));
                 }
@@ -64,7 +64,13 @@ impl Load<'_> {
         }
         for (_, item) in programs.iter().flat_map(|p| edges(&p.node)) {
             let text = item.text().unwrap_or_default();
-            let (head, _) = reference::split(text);
+            let (head, condition) = reference::split(text);
+            if head.starts_with("semaphore:") && condition.is_some() {
+                let found = format!("`{head}` is free or not, and nothing else");
+                let found = Diagnostic::error("condition", item.place, found);
+                self.found.push(found.hint(format!("write `{head}`")));
+                continue;
+            }
             let Some(target) = by_name.get(head) else { continue };
             let kind = target.get("type").and_then(Node::text);
             let found = if text.ends_with("@healthy") && target.get("health").is_none() {

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
-    model::{Case, Deed, HostGoal, Mode, Name, Semaphore, SemaphoreKind, Watched, Who},
+    model::{
+        Case, Deed, HostGoal, Mode, Name, Probe, Semaphore, SemaphoreKind, Watched, Who, Window,
+    },
 };
 
 /// Looked at so often where the kernel tells of no change.
@@ -54,6 +56,7 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         poll_interval: read::duration(node, "poll_interval").unwrap_or(POLL),
         owner: if is_file { None } else { owner(node, &who, context) },
         mode: read::mode(node, "mode").unwrap_or(Mode(0o600)),
+        probe: probe(name, node, context),
     };
     let key = format!("semaphores.{name}");
     let cases = cases(&key, node, context);
@@ -74,6 +77,7 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         debounce: time("debounce"),
         delay: time("delay"),
         min_uptime: time("min_uptime"),
+        windows: windows(node.get("window")),
         rate_limit: node.get("rate_limit").and_then(rate),
         // Removed while it is held, a lock would exclude nobody any more.
         removes: deed != Deed::Nothing
@@ -82,6 +86,28 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
         deed,
         watched: Arc::new(watched),
     })
+}
+
+fn probe(name: &Name, node: &Node, context: &mut Context<'_>) -> Probe {
+    let Some(node) = node.get("probe") else { return Probe::Auto };
+    match node.text() {
+        Some("proc-locks") => Probe::ProcLocks,
+        Some("try-lock") => {
+            let text = "where /proc/locks may hide a holder, the lock is tried: who takes it in \
+                        that microsecond, and does not wait for it, fails";
+            let found = Diagnostic::error("try-lock", node.place, text.to_owned()).warning();
+            context.found.push(found.key(format!("semaphores.{name}.probe")));
+            Probe::TryLock
+        }
+        _ => Probe::Auto,
+    }
+}
+
+/// One, or several.
+fn windows(node: Option<&Node>) -> Box<[Window]> {
+    let Some(node) = node else { return Box::default() };
+    let list = node.items().iter().filter_map(Node::text);
+    node.text().into_iter().chain(list).filter_map(|text| Window::parse(text).ok()).collect()
 }
 
 fn who(node: Option<&Node>, context: &Context<'_>) -> Who {

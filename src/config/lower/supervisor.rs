@@ -68,7 +68,11 @@ fn log(node: &Node, given: bool, context: &Context<'_>) -> SupervisorLog {
             Some("trace") => LogLevel::Trace,
             _ => LogLevel::Info,
         },
-        format: if word("format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
+        format: match word("format") {
+            Some("json") => LogFormat::Json,
+            Some("text") => LogFormat::Text,
+            _ => LogFormat::Full,
+        },
         // Without a file, standard error is all there is.
         stderr: {
             let default = if path.is_some() { Flag::Off } else { Flag::On };

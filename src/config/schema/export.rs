@@ -60,6 +60,7 @@ fn of(kind: Kind) -> Value {
         | Kind::Dependency
         | Kind::Path
         | Kind::Cron
+        | Kind::Window
         | Kind::Url => {
             json!({ "type": ["string", "number"], "minLength": 1 })
         }

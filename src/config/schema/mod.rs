@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Cpus,
     /// Five fields of crontab(5).
     Cron,
+    /// `03:00-04:00`.
+    Window,
     /// An item of `after`, `requires`, `wants`.
     Dependency,
     /// The name of a program of this site.

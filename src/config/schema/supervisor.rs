@@ -66,7 +66,7 @@ const LOG: Object = object(
         &[
             key("level", Kind::Word(&["error", "warn", "info", "debug", "trace"])),
             key("file", Kind::Path),
-            key("format", Kind::Word(&["text", "json"])),
+            key("format", Kind::Word(&["full", "text", "json"])),
             key("stderr", Kind::Bool),
             key("rotate", ROTATE),
             key("on_full", Kind::Word(&["drop-oldest", "block"])),

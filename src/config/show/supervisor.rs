@@ -68,6 +68,7 @@ fn log(log: &SupervisorLog) -> Map {
     map.add(
         "format",
         word(match log.format {
+            LogFormat::Full => "full",
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         }),

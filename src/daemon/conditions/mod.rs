@@ -12,11 +12,9 @@ mod files;
 mod network;
 mod watcher;
 
-use std::{fmt, io, sync::Arc, thread};
+use std::{io, sync::Arc, thread};
 
-use crossbeam_channel::{Sender, unbounded};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
+use super::way::{Way, way};
 use crate::{model::Awaited, plan::ProgramId};
 
 /// A condition that is true.
@@ -32,17 +30,11 @@ pub struct Met {
 
 /// The way to the thread. Nothing here blocks; the thread ends with its last handle.
 #[derive(Clone, Debug)]
-pub struct ConditionHandle(Arc<Way>);
-
-struct Way {
-    commands: Sender<Command>,
-    wake: Arc<EventFd>,
-}
+pub struct ConditionHandle(Arc<Way<Command>>);
 
 enum Command {
     Await(Key, Awaited),
     Forget(ProgramId),
-    End,
 }
 
 /// Identifies a condition that is waited for.
@@ -59,12 +51,10 @@ struct Key {
 /// # Errors
 /// No thread or no descriptor can be had.
 pub fn start(deliver: impl Fn(Met) + Send + 'static) -> io::Result<ConditionHandle> {
-    let (commands, receiver) = unbounded();
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let wake = Arc::new(EventFd::from_flags(flags)?);
-    let mut watcher = watcher::Watcher::new(receiver, Arc::clone(&wake), Box::new(deliver));
+    let (way, orders) = way()?;
+    let mut watcher = watcher::Watcher::new(orders, Box::new(deliver));
     thread::Builder::new().name("conditions".into()).spawn(move || watcher.run())?;
-    Ok(ConditionHandle(Arc::new(Way { commands, wake })))
+    Ok(ConditionHandle(Arc::new(way)))
 }
 
 impl ConditionHandle {
@@ -78,26 +68,5 @@ impl ConditionHandle {
     /// on its way.
     pub fn forget(&self, program: ProgramId) {
         self.0.send(Command::Forget(program));
-    }
-}
-
-impl Way {
-    fn send(&self, command: Command) {
-        // After the thread has ended there is nobody to tell; at a full counter it is awake anyway.
-        if self.commands.send(command).is_ok() {
-            self.wake.write(1).unwrap_or_default();
-        }
-    }
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        self.send(Command::End);
-    }
-}
-
-impl fmt::Debug for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Way")
     }
 }

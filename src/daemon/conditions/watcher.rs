@@ -2,19 +2,16 @@
 
 use std::{collections::BTreeMap, io, os::fd::AsFd as _, path::PathBuf, sync::Arc, time::Duration};
 
-use crossbeam_channel::Receiver;
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::EventFd,
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     Command, Key, Met,
     connect::{Answer, Peer, Resolver},
-    files::{Files, Place, Seen},
+    files::{Files, Seen},
     network::{self, Network},
 };
 use crate::{
+    daemon::{ground::Place, way::Orders},
     model::{Awaited, Human, Instant},
     sys::clock,
 };
@@ -38,8 +35,7 @@ enum What {
 }
 
 pub(super) struct Watcher {
-    commands: Receiver<Command>,
-    wake: Arc<EventFd>,
+    orders: Orders<Command>,
     deliver: Box<dyn Fn(Met) + Send>,
     waiting: BTreeMap<Key, Waiting>,
     files: Files,
@@ -48,32 +44,24 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(
-        commands: Receiver<Command>,
-        wake: Arc<EventFd>,
-        deliver: Box<dyn Fn(Met) + Send>,
-    ) -> Self {
+    pub(super) fn new(orders: Orders<Command>, deliver: Box<dyn Fn(Met) + Send>) -> Self {
         Self {
-            commands,
             deliver,
             waiting: BTreeMap::new(),
             files: Files::default(),
             network: Network::default(),
-            resolver: Resolver::new(Arc::clone(&wake)),
-            wake,
+            resolver: Resolver::new(Arc::clone(orders.wake())),
+            orders,
         }
     }
 
     /// Until the last handle is gone.
     pub(super) fn run(&mut self) {
-        loop {
-            // Read before the orders, so that one that comes now wakes us again.
-            self.wake.read().unwrap_or_default();
-            while let Ok(command) = self.commands.try_recv() {
+        while let Some(commands) = self.orders.take() {
+            for command in commands {
                 match command {
                     Command::Await(key, what) => self.begin(key, what),
                     Command::Forget(program) => self.waiting.retain(|k, _| k.program != program),
-                    Command::End => return,
                 }
             }
             let now = clock::monotonic();
@@ -90,6 +78,7 @@ impl Watcher {
             self.sleep();
         }
     }
+
     fn begin(&mut self, key: Key, what: Awaited) {
         self.waiting.retain(|k, _| k.program != key.program || k.attempt >= key.attempt);
         let what = match what {
@@ -157,7 +146,7 @@ impl Watcher {
             let wait = at.since(now) + Duration::from_micros(999);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.orders.wake().as_fd(), PollFlags::POLLIN)];
         let [inotify, mounts] = self.files.fds();
         let inotify = inotify.map(|fd| (PollFd::new(fd, PollFlags::POLLIN), Source::Files));
         let mounts = mounts.map(|fd| (PollFd::new(fd, PollFlags::POLLPRI), Source::Mounts));
@@ -194,7 +183,6 @@ impl Watcher {
                 }
             }
             Source::Mounts => {
-                self.files.remounted();
                 self.due(|_, what| matches!(what, What::File { .. }));
             }
             Source::Network => {

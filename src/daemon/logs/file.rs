@@ -11,6 +11,7 @@ use memchr::{memchr, memrchr};
 use nix::{
     errno::Errno,
     fcntl::renameat,
+    sys::statvfs::{FsFlags, fstatvfs},
     unistd::{UnlinkatFlags, unlinkat, write},
 };
 
@@ -53,6 +54,11 @@ struct Open {
     within_line: bool,
     checked: Instant,
     window_end: Option<WallTime>,
+}
+
+/// Whether the file system can only be read by now.
+fn is_read_only(fd: &OwnedFd) -> bool {
+    fstatvfs(fd).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn count(n: usize) -> u64 {
@@ -124,6 +130,11 @@ impl LogFile {
                 return Ok(None);
             }
             open.checked = at.now;
+            // Once a disk was found faulty the kernel takes what is written to a file that is open,
+            // and drops it: only an open is refused.
+            if is_read_only(&open.fd) {
+                return Err(Errno::EROFS.into());
+            }
             let (id, make) = (open.id, self.make_below.as_deref());
             let same = path::open_parent(&self.path, make)
                 .is_ok_and(|(parent, name)| path::is_file(&parent, &name, id));

@@ -1,120 +1,122 @@
 //! The loop of the thread: which semaphores there are, and when to look at them.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 
-use crossbeam_channel::Receiver;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll, ppoll},
-    sys::{eventfd::EventFd, time::TimeSpec},
+    sys::time::TimeSpec,
 };
 
-use super::{
-    Command, Told,
-    directories::{self, Directories, News, What},
-    one::One,
-};
+use super::{Command, Told, one::One};
 use crate::{
-    model::{Human, Instant, Name, SemaphoreKind},
+    daemon::{
+        ground::{Ground, Happened},
+        way::Orders,
+    },
+    model::{Human, Instant, LogLevel, Name},
     sys::{clock, locks},
 };
 
 pub(super) struct Watcher {
-    commands: Receiver<Command>,
-    wake: Arc<EventFd>,
+    orders: Orders<Command>,
     deliver: Box<dyn Fn(Told) + Send>,
     all: BTreeMap<Name, One>,
-    directories: Directories,
+    ground: Ground,
+    /// Directories may be watched that nobody needs.
+    untidy: bool,
     /// Why we had to say that the kernel does not tell; not said again until that has passed.
     blind: Option<Errno>,
+    /// It was said that a lock may be tried.
+    tries: bool,
 }
 
 impl Watcher {
-    pub(super) fn new(
-        commands: Receiver<Command>,
-        wake: Arc<EventFd>,
-        deliver: Box<dyn Fn(Told) + Send>,
-    ) -> Self {
+    pub(super) fn new(orders: Orders<Command>, deliver: Box<dyn Fn(Told) + Send>) -> Self {
         Self {
-            commands,
-            wake,
+            orders,
             deliver,
             all: BTreeMap::new(),
-            directories: Directories::default(),
+            ground: Ground::default(),
+            untidy: false,
             blind: None,
+            tries: false,
         }
     }
 
     /// Until the last handle is gone.
     pub(super) fn run(&mut self) {
-        loop {
-            // Read before the orders, so that one that comes now wakes us again.
-            self.wake.read().unwrap_or_default();
-            while let Ok(command) = self.commands.try_recv() {
-                let now = clock::monotonic();
-                match command {
-                    Command::Watch(name, what) => {
-                        self.all.insert(name, One::new(*what, now));
-                        self.tidy();
-                    }
-                    Command::Forget(name) => {
-                        self.all.remove(&name);
-                        self.tidy();
-                    }
-                    Command::Look(name) => {
-                        if let Some(one) = self.all.get_mut(&name) {
-                            one.asked = true;
-                            one.hurry(now);
-                        }
-                    }
-                    Command::End => return,
-                }
+        while let Some(commands) = self.orders.take() {
+            for command in commands {
+                self.obey(command);
             }
             self.look();
-            if self.directories.has_grown() {
-                self.tidy();
+            if std::mem::take(&mut self.untidy) {
+                self.ground.keep(self.all.values().flat_map(One::places));
             }
             self.settle();
             self.sleep();
         }
     }
 
+    fn obey(&mut self, command: Command) {
+        let now = clock::monotonic();
+        match command {
+            Command::Watch(name, what, id) => {
+                self.all.insert(name, One::new(*what, id, now));
+                self.untidy = true;
+            }
+            Command::Forget(name) => {
+                self.all.remove(&name);
+                self.untidy = true;
+            }
+            Command::Look(name) => {
+                if let Some(one) = self.all.get_mut(&name) {
+                    one.asked = true;
+                    one.hurry(now);
+                }
+            }
+        }
+    }
+
     /// Looks at all that is due, and delivers what has changed.
     fn look(&mut self) {
-        let Self { all, directories, deliver, blind, .. } = self;
-        let mut failed = None;
+        let Self { all, ground, deliver, untidy, blind, tries, .. } = self;
         for (name, one) in all.iter_mut() {
             let now = clock::monotonic();
             if one.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let mut paths = std::iter::once(&one.watched.path).chain(&one.watched.info_file);
-            let errno = paths.find_map(|path| directories.watch(path).err());
-            one.unwatched = errno.is_some();
-            if let Some(errno) = errno.filter(|_| blind.is_none()) {
-                *blind = Some(errno);
-                let every = Human(one.watched.poll_interval);
-                let text = format!(
-                    "cannot watch the directory of {}: {errno}; looking at it every {every}",
-                    one.watched.path.display()
-                );
-                deliver(Told::Notice(text.into()));
+            let begun = clock::of_this_thread();
+            match one.watch(ground) {
+                Ok(fresh) => *untidy |= fresh,
+                Err(errno) if blind.is_none() => {
+                    *blind = Some(errno);
+                    deliver(Told::Notice(LogLevel::Warn, is_blind(one, errno).into()));
+                }
+                Err(_) => {}
             }
-            failed = failed.or(errno);
             // After the watching, so that nothing comes between.
             let quiet = || {
-                let [inotify, _] = directories.fds();
+                let [inotify, _] = ground.fds();
                 inotify.is_none_or(|fd| {
                     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
                     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
                 })
             };
             if let Some(reading) = one.look(now, &quiet) {
-                deliver(Told::Seen((name.clone(), reading)));
+                deliver(Told::Seen((name.clone(), reading), one.id));
             }
+            if !*tries && one.may_be_tried() {
+                *tries = true;
+                deliver(Told::Notice(LogLevel::Info, is_tried(one).into()));
+            }
+            one.rest(now, clock::of_this_thread().saturating_sub(begun));
         }
-        if failed.is_none() && !all.values().any(|one| one.unwatched) {
+        if blind.is_some() && !all.values().any(|one| one.unwatched) {
             *blind = None;
+            let text = "the directories of all semaphores are watched again".into();
+            deliver(Told::Notice(LogLevel::Info, text));
         }
     }
 
@@ -125,7 +127,7 @@ impl Watcher {
         if wonders.is_empty() {
             return;
         }
-        let names = wonders.iter().map(|(_, one)| directories::name(&one.watched.path)).collect();
+        let names = wonders.iter().map(|(_, one)| one.name().to_owned()).collect();
         // One walk for all of them.
         let opened = locks::opened(&names);
         for (file, one) in wonders {
@@ -133,20 +135,13 @@ impl Watcher {
         }
     }
 
-    /// Closes what nobody needs any more.
-    fn tidy(&mut self) {
-        let all = self.all.values();
-        let paths = all.flat_map(|o| std::iter::once(&o.watched.path).chain(&o.watched.info_file));
-        self.directories.keep(paths.map(std::path::PathBuf::as_path));
-    }
-
     /// Sleeps until an order, news of the kernel, or the next look.
     fn sleep(&mut self) {
         let now = clock::monotonic();
         let next = self.all.values().filter_map(|one| one.due).min();
         let timeout = next.map(|at| TimeSpec::from(at.since(now)));
-        let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-        let [inotify, mounts] = self.directories.fds();
+        let mut fds = vec![PollFd::new(self.orders.wake().as_fd(), PollFlags::POLLIN)];
+        let [inotify, mounts] = self.ground.fds();
         let has_inotify = inotify.is_some();
         fds.extend(inotify.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(mounts.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
@@ -159,44 +154,45 @@ impl Watcher {
         let remounted = ready.next().unwrap_or(false);
         let now = clock::monotonic();
         if told {
-            for news in self.directories.read() {
-                self.take(&news, now);
+            for happened in self.ground.read() {
+                self.take(&happened, now);
             }
         }
         if remounted {
-            self.directories.remounted();
-            self.take(&News::Everything, now);
+            self.take(&Happened::Anything, now);
         }
     }
 
-    fn take(&mut self, news: &News, now: Instant) {
+    fn take(&mut self, happened: &Happened, now: Instant) {
         for one in self.all.values_mut() {
-            let News::Of(path, what) = news else {
-                one.hurry(now);
-                continue;
-            };
-            let watched = &one.watched;
-            if watched.path == *path {
-                match what {
-                    What::Opened if watched.kind == SemaphoreKind::Flock => one.was_opened(now),
-                    What::Closed(_) if watched.kind == SemaphoreKind::Flock => one.was_closed(now),
-                    What::Opened | What::Closed(_) => {}
-                    What::Changed => one.hurry(now),
-                }
-            } else if watched.info_file.as_ref() == Some(path) {
-                // We read it ourselves, and are told of that, too.
-                if matches!(what, What::Closed(true) | What::Changed) {
-                    one.hurry(now);
-                }
-            } else if *what == What::Changed && is_above(path, one) {
-                one.hurry(now);
+            match happened {
+                Happened::At(place, what) => one.happened(place, *what, now),
+                Happened::Anything => one.hurry(now),
             }
         }
     }
 }
 
-/// Whether this is a directory on the way to the semaphore or its info file.
-fn is_above(path: &Path, one: &One) -> bool {
-    let info = one.watched.info_file.as_ref();
-    one.watched.path.starts_with(path) || info.is_some_and(|info| info.starts_with(path))
+/// What is said when the kernel does not tell.
+fn is_blind(one: &One, errno: Errno) -> String {
+    let path = one.watched.path.display();
+    let hint = if errno == Errno::ENOSPC {
+        " (hint: fs.inotify.max_user_watches is reached)"
+    } else if errno == Errno::EMFILE {
+        " (hint: fs.inotify.max_user_instances or the limit of files is reached)"
+    } else {
+        ""
+    };
+    let why = errno.desc();
+    let every = Human(one.watched.poll_interval);
+    format!("cannot watch the directories of {path}: {why}{hint}; looking at it every {every}")
+}
+
+/// What is said when a lock is tried without having been told to.
+fn is_tried(one: &One) -> String {
+    let path = one.watched.path.display();
+    format!(
+        "/proc/locks may hide here who holds {path}: where it shows nobody, the lock is tried \
+         (hint: `probe: try-lock` if that is meant, else `probe: proc-locks`)"
+    )
 }

@@ -134,3 +134,15 @@ fn what_is_not_said_has_its_default() {
     assert!(!emergency.stops_programs, "a disk that has failed is not waited for");
     assert_eq!(&*emergency.sysrq.sequence, "suo");
 }
+
+#[test]
+fn a_window_is_two_times_of_the_day_and_not_empty() {
+    check(
+        "action: reboot, window: [\"03:00-04:00\", \"3-4\", \"03:00-03:00\"]",
+        &expect![[r#"
+            site.yaml:4:73: error: semaphores.s.window[1]: `3-4` is no time of the day (hint: from and until in local time: `03:00-04:00`, `23:00-01:00`)
+            site.yaml:4:80: error: semaphores.s.window[2]: nothing is in the window `03:00-03:00` (hint: the whole day is `00:00-24:00`)
+        "#]],
+    );
+    check("action: reboot, window: \"23:00-01:00\"", &expect![[r#""#]]);
+}

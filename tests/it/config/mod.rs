@@ -9,6 +9,7 @@ mod mistakes;
 mod reload;
 mod schema;
 mod shown;
+mod single;
 mod traps;
 
 use std::collections::BTreeMap;

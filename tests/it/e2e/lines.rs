@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     sync::{Arc, Condvar, Mutex},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::harness::PATIENCE;
@@ -67,17 +67,27 @@ impl Lines {
         what: &str,
         meant: impl Fn(&str) -> bool,
     ) -> Option<String> {
-        let end = Instant::now() + PATIENCE;
+        self.watch(PATIENCE, what, |lines, is_all| {
+            let found = lines.iter().find(|line| meant(line)).cloned();
+            (found.is_some() || is_all).then_some(found)
+        })
+    }
+
+    /// What is looked for in the lines so far, and whether they are all, as soon as it is there.
+    pub(crate) fn watch<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        look: impl Fn(&[String], bool) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + patience;
         let mut state = self.0.0.lock().unwrap();
         loop {
-            if let Some(line) = state.0.iter().find(|line| meant(line)) {
-                return Some(line.clone());
-            }
-            if state.1 {
-                return None;
+            if let Some(found) = look(&state.0, state.1) {
+                return found;
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || state.1 {
                 let lines = state.0.clone();
                 drop(state);
                 panic!("no line for {what}: {lines:#?}");

@@ -5,8 +5,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use mini_supervisor::control::{
-    Reply, Request, SemaphoreName, SemaphoreWord, SiteStatus, StateWord,
+use mini_supervisor::{
+    control::{Reply, Request, SemaphoreName, SemaphoreWord, SiteStatus, StateWord},
+    model::WallTime,
+    sys::clock,
 };
 
 use super::harness::{Plan, Site, program};
@@ -23,15 +25,38 @@ print('held', flush=True)
 sys.stdin.read()
 ";
 
+/// Fifty processes that lock at once; one of them has it, and holds on.
+const FIFTY: &str = "
+import fcntl, os, sys
+for _ in range(50):
+    if os.fork() == 0:
+        fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os._exit(0)
+        sys.stdin.read()
+        os._exit(0)
+for _ in range(49):
+    os.wait()
+print('held', flush=True)
+sys.stdin.read()
+os.wait()
+";
+
 struct Signaller(Child);
 
 impl Signaller {
     /// Holds the lock until it is dropped.
     fn hold(site: &Site, lock: &str, info: &str) -> Self {
+        Self::run(SIGNALLER, site, lock, info)
+    }
+
+    fn run(script: &str, site: &Site, lock: &str, info: &str) -> Self {
         use std::io::BufRead as _;
         let info = if info.is_empty() { String::new() } else { text(site, info) };
         let mut child = Command::new("python3")
-            .args(["-c", SIGNALLER, &text(site, lock), &info])
+            .args(["-c", script, &text(site, lock), &info])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -99,6 +124,109 @@ fn a_held_lock_restarts_the_program_once_and_says_who_has_asked() {
     signaller.let_go();
     site.wait_for("it is clear", |status| word(status) != SemaphoreWord::Pending);
     assert_eq!(site.main_pid("web"), now, "one raise was served twice");
+    assert_eq!(site.end(), 0);
+}
+
+/// As the log of the first document: `[2026-01-01 10:00:00] text`.
+fn is_stamped(line: &str, text: &str) -> bool {
+    let shape: String =
+        line.chars().take(22).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    shape == "[0000-00-00 00:00:00] " && line.get(22..) == Some(text)
+}
+
+#[test]
+fn the_log_in_text_has_what_the_signaller_says_on_lines_of_their_own() {
+    let text = format!(
+        "  web: {{command: [sleep, '1000']}}\nsemaphores:\n  ask: {{path: DIR/lock, {WHO}, \
+         acknowledge: keep}}"
+    );
+    let log = "log: {file: DIR/own.log, format: text, stderr: true, mode: '0644'}";
+    let mut site = Plan::new(&text).supervisor(log).env("TZ", "UTC-2").start_quiet();
+    site.wait_for("it is armed", |status| {
+        status.semaphores.first().is_some_and(|ask| ask.state == SemaphoreWord::Clear)
+    });
+    let signaller = Signaller::hold(&site, "lock", "info");
+    let said = ["  name: Tigro", "  Node ID: 0xDEADBEEF", "  Timestamp: 2026-01-01 10:00:00"];
+    let said = said.map(|line| line.replace("Node ID", "node_id"));
+    for line in &said {
+        site.stderr.wait_for("what he says", |found| is_stamped(found, line));
+    }
+    let raised = format!("semaphore:ask: raised by python3 (pid {}, uid ", signaller.0.id());
+    let written = fs::read_to_string(site.path("own.log")).unwrap();
+    let fact = written.lines().position(|line| {
+        line.get(22..).is_some_and(|text| text.starts_with("semaphore:ask: raised by "))
+    });
+    let lines: Vec<&str> = written.lines().collect();
+    let first = lines.iter().position(|line| is_stamped(line, &said[0])).unwrap();
+    assert!(fact.is_some_and(|fact| fact < first), "{raised}: {written}");
+    assert!(is_stamped(lines[first + 1], &said[1]) && is_stamped(lines[first + 2], &said[2]));
+    let stamp =
+        WallTime::parse(&format!("{}T{}.000Z", &lines[first][1..11], &lines[first][12..20]));
+    let ahead = stamp.unwrap().0 - clock::wall().0;
+    assert!((7_100_000..=7_200_000).contains(&ahead), "not two hours ahead: {ahead} ms");
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(site.path("own.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+    signaller.let_go();
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn what_is_asked_for_waits_for_its_window_in_local_time() {
+    // Two hours ahead of UTC, and a window that opens in two hours.
+    let minute = (clock::wall().0 / 60_000 + 240).rem_euclid(1440);
+    let hhmm = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let (from, until) = (hhmm(minute), hhmm((minute + 30) % 1440));
+    let text = format!(
+        "  web: {{command: [sleep, '1000']}}\nsemaphores:\n  ask: {{path: DIR/lock, action: \
+         'stop:web', window: '{from}-{until}', acknowledge: keep}}"
+    );
+    let mut site = Plan::new(&text).env("TZ", "UTC-2").start();
+    site.all_running();
+    let signaller = Signaller::hold(&site, "lock", "");
+    let waits = format!("; waits for its window at {from}, in ");
+    site.wait_for("it waits", |status| {
+        let ask = &status.semaphores[0];
+        let soon = ask.next_in_s.is_some_and(|left| (7100.0..=7200.0).contains(&left));
+        word(status) == SemaphoreWord::Pending && ask.reason.contains(&waits) && soon
+    });
+    let clear = Request::ClearSemaphore(SemaphoreName { name: "ask".into() });
+    assert_eq!(site.ask(&clear), Reply::Done);
+    site.wait_for("it is cancelled", |status| word(status) != SemaphoreWord::Pending);
+    signaller.let_go();
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn a_program_does_not_run_while_somebody_holds_its_lock() {
+    let text = "  web: {command: [sleep, '1000'], requires: ['semaphore:backup']}\nsemaphores:\n  \
+                backup: {path: DIR/lock, action: reload, delay: 1h, acknowledge: keep}";
+    let mut site = Plan::new(text).start();
+    site.all_running();
+    let signaller = Signaller::hold(&site, "lock", "");
+    let web = site.wait_state("web", StateWord::Waiting);
+    assert!(web.waiting_for[0].starts_with("semaphore:backup (raised by "), "{web:?}");
+    signaller.let_go();
+    site.wait_state("web", StateWord::Running);
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn fifty_who_signal_at_once_are_one_request() {
+    let mut site = site("action: 'restart:web', acknowledge: keep");
+    site.wait_for("it is armed", |status| word(status) == SemaphoreWord::Clear);
+    let before = site.main_pid("web");
+    let all = Signaller::run(FIFTY, &site, "lock", "");
+    site.wait_for("a new life", |status| {
+        let web = program(status, "web");
+        web.state == StateWord::Running && web.pid.is_some_and(|pid| pid != before)
+    });
+    let now = site.main_pid("web");
+    all.let_go();
+    site.wait_for("it is clear", |status| word(status) == SemaphoreWord::Clear);
+    assert_eq!(site.main_pid("web"), now, "one raise was served twice");
+    let acted = site.happened(&["semaphore.acted"]);
+    assert_eq!(acted.len(), 1, "{acted:?}");
     assert_eq!(site.end(), 0);
 }
 

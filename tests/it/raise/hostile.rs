@@ -79,7 +79,7 @@ fn an_info_file_gets_no_mode_of_the_umask_and_no_trace_of_a_failure_is_left() {
     umask(Mode::from_bits_truncate(0o077));
     foreign_file::Draft::write(&file, b"a: b\n").unwrap().publish().unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
-    let (info, _) = foreign_file::info(&file).unwrap();
+    let (info, _) = foreign_file::Spot::reach(&file).unwrap().info().unwrap();
     assert!(info.is_private);
     drop(foreign_file::Draft::write(&file, b"never\n").unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -66,6 +66,44 @@ fn a_lock_whose_directories_come_and_go_is_seen() {
 }
 
 #[test]
+fn a_directory_that_is_made_anew_while_somebody_has_the_old_one_open_is_watched() {
+    let bench = Bench::idle();
+    let (directory, path) = (bench.path("a/b"), bench.path("a/b/lock"));
+    fs::create_dir_all(&directory).unwrap();
+    File::create(&path).unwrap();
+    bench.watch(watched(&path));
+    bench.clear();
+    for _ in 0..3 {
+        // Of the end of the directory inotify tells nothing before these are closed.
+        let open = [File::open(&path).unwrap(), File::open(&directory).unwrap()];
+        fs::remove_file(&path).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        let signaller = Signaller::python(&path);
+        bench.raised();
+        drop(signaller);
+        bench.clear();
+        drop(open);
+    }
+}
+
+#[test]
+fn a_directory_above_that_is_moved_away_takes_the_lock_with_it() {
+    let bench = Bench::idle();
+    fs::create_dir_all(bench.path("a/b")).unwrap();
+    let path = bench.path("a/b/lock");
+    bench.watch(watched(&path));
+    bench.clear();
+    let _old = Signaller::python(&path);
+    let old = inode(&bench.raised().0.level);
+    fs::rename(bench.path("a"), bench.path("away")).unwrap();
+    bench.clear();
+    fs::create_dir_all(bench.path("a/b")).unwrap();
+    let _new = Signaller::python(&path);
+    assert_ne!(inode(&bench.raised().0.level), old);
+}
+
+#[test]
 fn a_lock_is_made_where_it_is_declared_and_made_again() {
     let bench = Bench::idle();
     let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
@@ -129,6 +167,21 @@ fn when_the_kernel_could_not_tell_all_everything_is_looked_at() {
     }
     let _signaller = Signaller::python(&dir.path().join("lock"));
     drop(go);
-    let Told::Seen((_, reading)) = told.recv_timeout(SOON).unwrap() else { panic!("a notice") };
+    let Told::Seen((_, reading), _) = told.recv_timeout(SOON).unwrap() else { panic!("a notice") };
     assert!(matches!(reading.level, Level::Raised { .. }), "{reading:?}");
+}
+
+#[test]
+fn a_reading_says_of_which_watch_it_is() {
+    let bench = Bench::idle();
+    let first = bench.handle.watch(name(), bench.lock());
+    let second = bench.handle.watch(name(), watched(&bench.path("other")));
+    assert_ne!(first, second);
+    loop {
+        match bench.told.recv_timeout(SOON).unwrap().0 {
+            Told::Seen(_, id) if id == second => return,
+            Told::Seen(_, id) => assert_eq!(id, first),
+            Told::Notice(_, text) => panic!("{text}"),
+        }
+    }
 }

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use mini_supervisor::model::*;
 
-use super::{shm::draw_rule, single::draw_single};
+use super::{
+    semaphores::{change_semaphores, draw_semaphores},
+    shm::draw_rule,
+    single::draw_single,
+};
 use crate::site_builder::{hook, name, on, program, site};
 
 /// splitmix64: the same numbers for the same seed, everywhere.
@@ -109,6 +113,9 @@ pub(super) fn draw_site(chance: &mut Chance) -> Site {
         site.shm.insert(name("s"), draw_rule(chance));
     }
     only_what_ends(&mut site);
+    if chance.is(40) {
+        draw_semaphores(&mut site, chance);
+    }
     site
 }
 
@@ -300,5 +307,8 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
         new.shm = std::iter::once((name("s"), draw_rule(chance))).collect();
     }
     only_what_ends(&mut new);
+    if !new.semaphores.is_empty() || chance.is(3) {
+        change_semaphores(&mut new, chance);
+    }
     new
 }

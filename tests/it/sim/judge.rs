@@ -100,7 +100,10 @@ impl World {
         }
         self.judge_locked(id);
         let missing = self.missing(id);
+        let has_lock = self.has_lock(id);
         self.hold(22, missing.is_none(), || format!("{id:?} is spawned without {missing:?}"));
+        let locked = self.locked(id);
+        self.hold(22, locked.is_none(), || format!("{id:?} is spawned beside {locked:?}"));
         let known = &mut self.known[id.index()];
         let alone = known.requires.is_empty() && known.wants.is_empty() && known.after.is_empty();
         let early = known.retry_at.is_some_and(|at| at > now);
@@ -111,7 +114,7 @@ impl World {
         if known.starts.len() > 20 {
             known.starts.pop_front();
         }
-        let limit = of.restart.start_limit.as_ref().filter(|_| alone);
+        let limit = of.restart.start_limit.as_ref().filter(|_| alone && !has_lock);
         let recent = limit.map_or(0, |limit| {
             known.starts.iter().filter(|at| now - **at < limit.interval).count()
         });

@@ -223,6 +223,11 @@ impl World {
                 let good = main == Some((Role::Main, *pid));
                 self.hold(8, good, || format!("{id:?} is told as started, pid {pid}: {main:?}"));
             }
+            What::Waiting { .. } => {
+                // Given up with a time for the next try, which this is.
+                let known = &mut self.known[id.index()];
+                known.given_up &= known.retry_at.is_none();
+            }
             What::Ready | What::Recovered => self.is_ready(id),
             What::Unkillable => {
                 let Some(run) = self.alive(id).map(|(run, _)| run).next() else { return };
@@ -242,6 +247,7 @@ impl World {
         let now = self.now;
         let known = &mut self.known[id.index()];
         known.failures += 1;
+        known.given_up = false;
         (known.retry_at, known.cause, known.flapped) = (Some(now + delay), true, Some(now));
         let n = known.failures;
         let Some(restart) = known.settings.as_ref().map(|s| Arc::clone(&s.restart)) else { return };
@@ -269,14 +275,14 @@ impl World {
 
     /// I-25: who is stopped for a requirement is not failed by that.
     fn unbound(&mut self, id: ProgramId, cause: &Cause) {
-        if matches!(cause, Cause::Stopped(StopWhy::Requirement(_), _)) {
+        if matches!(cause, Cause::Stopped(StopWhy::Requirement(_) | StopWhy::Lock, _)) {
             self.hold(25, false, || format!("{id:?} is failed by what it requires"));
         }
     }
 
     fn begins_to_stop(&mut self, id: ProgramId, why: StopWhy) {
         let again = [StopWhy::Restart, StopWhy::Changed].contains(&why);
-        let bound = matches!(why, StopWhy::Requirement(_));
+        let bound = matches!(why, StopWhy::Requirement(_) | StopWhy::Lock);
         let patience = self.patience(id) + self.command_patience(id);
         let known = &mut self.known[id.index()];
         known.stop_began = Some(why);

@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 53] = [
+const MUTANTS: [Mutant; 64] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -59,6 +59,17 @@ const MUTANTS: [Mutant; 53] = [
     ("start_before_the_site_is_tidied", |b| b.start_before_the_site_is_tidied = true, &[19]),
     ("tidy_the_living", |b| b.tidy_the_living = true, &[19]),
     ("tidy_on", |b| b.tidy_on = true, &[19]),
+    ("act_on_unknown", |b| b.act_on_unknown = true, &[16]),
+    ("serve_again", |b| b.serve_again = true, &[16]),
+    ("act_although_cleared", |b| b.act_although_cleared = true, &[16]),
+    ("serve_what_is_old", |b| b.serve_what_is_old = true, &[16]),
+    ("serve_strangers", |b| b.serve_strangers = true, &[16]),
+    ("act_at_once", |b| b.act_at_once = true, &[16]),
+    ("ignore_uptime", |b| b.ignore_uptime = true, &[16]),
+    ("ignore_rate", |b| b.ignore_rate = true, &[16]),
+    ("forget_the_cancel", |b| b.forget_the_cancel = true, &[16]),
+    ("serve_what_trails", |b| b.serve_what_trails = true, &[16]),
+    ("act_in_shutdown", |b| b.act_in_shutdown = true, &[16]),
     ("start_before_claimed", |b| b.start_before_claimed = true, &[1]),
     ("start_without_the_lock", |b| b.start_without_the_lock = true, &[1]),
     ("start_without_asking", |b| b.start_without_asking = true, &[1]),

@@ -18,6 +18,7 @@ impl World {
     pub(super) fn converge(&mut self) {
         self.faults = Faults::NONE;
         self.peace = true;
+        self.let_go();
         let begin = self.now + CALM;
         self.settle_until(begin, 400);
         if self.exit.is_none() && self.stopping.is_none() {
@@ -71,7 +72,12 @@ impl World {
         let known = self.known.get(id.index())?;
         let of = known.settings.as_ref()?;
         let never = known.given_up && known.retry_at.is_none();
-        let stays = known.member && of.enabled && known.wanted && !known.rests && !never;
+        let stays = known.member
+            && self.locked(id).is_none()
+            && of.enabled
+            && known.wanted
+            && !known.rests
+            && !never;
         if !stays || of.max_runtime != Limit::Never || !of.wait_for.is_empty() {
             return None;
         }

@@ -39,7 +39,7 @@ impl World {
             None => self.site.shm.values().any(|rule| rule.applies(moment)),
         };
         self.hold(19, rule, || format!("files of {program:?} go without a rule for {moment:?}"));
-        self.sweeps.insert(run, program);
+        self.sweeps.insert(run, (program, moment));
         if let (Some(id), ShmMoment::Before) = (program, moment)
             && !self.locks.contains_key(&id)
         {
@@ -56,7 +56,7 @@ impl World {
     /// What is at files that are this program's.
     pub(super) fn sweep_of(&self, id: ProgramId) -> Option<RunId> {
         let own = |of: &Option<ProgramId>| of.is_none_or(|of| of == id);
-        self.sweeps.iter().find(|(_, of)| own(of)).map(|(run, _)| *run)
+        self.sweeps.iter().find(|(_, (of, _))| own(of)).map(|(run, _)| *run)
     }
 
     /// I-19, the other half: nobody is spawned while files go that are his.

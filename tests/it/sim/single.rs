@@ -78,7 +78,8 @@ impl World {
     /// Before the engine hears of it.
     pub(super) fn before_claimed(&mut self, id: ProgramId, run: RunId, what: &Claimed) {
         if let Some(lock) = self.locks.get_mut(&id).filter(|lock| lock.run == run) {
-            lock.free = *what == Claimed::Free;
+            // A late look of the same claim is no news.
+            lock.free |= *what == Claimed::Free;
         }
     }
 

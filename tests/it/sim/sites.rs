@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use mini_supervisor::{
-    engine::{Action, Actions, ChildEvent, Engine, Event, Record, RunId, State, What},
-    model::{Name, Program, Site, WallTime},
+    engine::{
+        Action, Actions, ChildEvent, Engine, Event, Record, RunId, SemaphoreNews, State, What,
+    },
+    model::{Deed, Name, Program, Site, WallTime},
     plan::ProgramId,
 };
 
@@ -98,7 +100,10 @@ impl World {
             };
             out.as_slice().iter().any(of)
         };
-        for (id, run) in &before.apart {
+        let mut asked = self.asked_by_semaphores(&before.site, out);
+        asked.extend(self.ids.values().filter(|id| self.has_lock(**id)));
+        let asked = self.bound_to(asked);
+        for (id, run) in before.apart.iter().filter(|(id, _)| !asked.contains(id)) {
             let same = self.engine.slot(*id).is_some_and(
                 |slot| matches!(slot.state, State::Running { life } if life.run == *run),
             );
@@ -106,6 +111,21 @@ impl World {
             self.hold(14, good, || format!("{id:?} is touched by a reload that is not its own"));
         }
         self.accept(&before.site);
+    }
+
+    /// Programs of semaphores that do, by the new settings, what was asked for before.
+    fn asked_by_semaphores(&self, site: &Site, out: &Actions) -> Vec<ProgramId> {
+        let acts = |action: &Action| match action {
+            Action::Record(Record {
+                what: What::Semaphore { name, news: SemaphoreNews::Acted { .. } },
+                ..
+            }) => match &site.semaphores.get(name)?.deed {
+                Deed::Restart(program) | Deed::Stop(program) => self.ids.get(program).copied(),
+                Deed::Reload | Deed::EndHost(_) | Deed::Nothing => None,
+            },
+            _ => None,
+        };
+        out.as_slice().iter().filter_map(acts).collect()
     }
 
     fn accept(&mut self, site: &Arc<Site>) {
@@ -143,12 +163,13 @@ impl World {
             }
             if !new.enabled {
                 (known.wanted, known.done, known.rests) = (false, false, false);
-            } else if restarts && known.given_up {
+            } else if restarts && known.given_up && known.retry_at.is_none_or(|at| at > self.now) {
                 (known.failures, known.given_up) = (0, false);
                 starting.push(*id);
             }
         }
         self.relate();
+        self.other_semaphores();
         self.put_off(&touched);
         self.bring_up(&starting, false);
         self.excuse(touched);
@@ -192,7 +213,7 @@ impl World {
 
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
-        let swept = |id: ProgramId| self.sweeps.values().any(|of| *of == Some(id));
+        let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
         let live = |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use mini_supervisor::{
     control::{Change, Peer, ReloadSite, Request, RequestId, SendSignal, Shutdown, Targets},
     engine::{ChildEvent, Engine, Event, Role, Slot, State, Told},
-    model::{Exit, Limit, Reload, Signal},
+    model::{Exit, FileId, Level, Limit, Reading, Reload, ShmMoment, Signal},
     plan::ProgramId,
 };
 
 use super::world::{Due, World};
+use crate::site_builder::name;
 
 impl World {
     /// Lets the next thing happen; whether there is one.
@@ -76,7 +77,7 @@ impl World {
             State::Running { .. } | State::Waiting { wait_until: Some(_), .. } => false,
             State::Waiting { wait_until: None, .. } => {
                 let known = &self.known[slot.id.index()];
-                alone(known) && self.missing(slot.id).is_none()
+                alone(known) && self.missing(slot.id).is_none() && !self.has_lock(slot.id)
             }
             _ => slot.is_live() || slot.deadline().is_some(),
         });
@@ -100,6 +101,9 @@ impl World {
         }
         if let Some(id) = self.revive.take().filter(|_| self.chance.is(80)) {
             return self.start_at_once(id, 42);
+        }
+        if !self.site.semaphores.is_empty() && self.chance.is(40) {
+            return self.signals();
         }
         let Some(id) = self.anyone() else { return };
         match self.chance.below(200) {
@@ -147,7 +151,7 @@ impl World {
     }
 
     /// A request, and when it has to be answered; whether it stays with the engine until then.
-    fn ask(&mut self, request: Request, within: Option<Duration>, kept: bool) {
+    pub(super) fn ask(&mut self, request: Request, within: Option<Duration>, kept: bool) {
         self.requests += 1;
         let id = self.requests;
         self.open.insert(id, kept);
@@ -267,7 +271,7 @@ impl World {
         }
     }
 
-    fn bring_down(&mut self, these: &[ProgramId]) {
+    pub(super) fn bring_down(&mut self, these: &[ProgramId]) {
         for id in these {
             let known = &mut self.known[id.index()];
             (known.wanted, known.done) = (false, false);
@@ -275,12 +279,11 @@ impl World {
         self.excuse(these.iter().copied());
     }
 
-    fn bring_again(&mut self, these: &[ProgramId], force: bool) {
+    pub(super) fn bring_again(&mut self, these: &[ProgramId], force: bool) {
         // A program is not down yet while its files are looked for after it, but a kill ends that.
-        let swept = |id: ProgramId| self.sweeps.values().any(|of| *of == Some(id));
-        let stops = |id: ProgramId| self.engine.slot(id).is_some_and(Slot::is_ending);
-        let live =
-            |id: &ProgramId| self.alive(*id).next().is_some() || !force && swept(*id) && stops(*id);
+        let swept =
+            |id: ProgramId| self.sweeps.values().any(|of| *of == (Some(id), ShmMoment::After));
+        let live = |id: &ProgramId| self.alive(*id).next().is_some() || !force && swept(*id);
         let (live, down): (Vec<ProgramId>, Vec<ProgramId>) = these.iter().partition(|id| live(id));
         for id in &live {
             let known = &mut self.known[id.index()];
@@ -339,7 +342,8 @@ impl World {
         let down = down && self.sweep_of(id).is_none() && !self.locks.contains_key(&id);
         let free = member && of.enabled && down && self.stopping.is_none();
         let alone = known.wants.is_empty() && known.after.is_empty() && of.wait_for.is_empty();
-        let ready = self.missing(id).is_none() && !known.requires.iter().any(ending);
+        let ready =
+            self.missing(id).is_none() && !self.has_lock(id) && !known.requires.iter().any(ending);
         let recent = |k: &super::known::Known| {
             k.flapped.is_some_and(|at| self.now - at < Duration::from_secs(60))
         };
@@ -364,7 +368,7 @@ impl World {
         if self.is_due() {
             return;
         }
-        let event = match self.chance.below(6) {
+        let event = match self.chance.below(7) {
             0 => {
                 let index = self.chance.below(self.awaited.len() as u64);
                 let Some((program, attempt, index)) =
@@ -379,6 +383,12 @@ impl World {
                 Event::Condition { program, attempt, index }
             }
             1 => Event::Deadline,
+            // Of a semaphore that went.
+            2 => {
+                let file = FileId { device: 1, inode: 1 };
+                let level = Level::Raised { file, owner: 0, holders: Vec::new() };
+                Event::Seen((name("gone"), Reading { level, info: None }))
+            }
             _ => {
                 let index = self.chance.below(self.finished.len() as u64);
                 let index = usize::try_from(index).unwrap();

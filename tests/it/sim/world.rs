@@ -10,9 +10,10 @@ use std::{
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, Bugs, ChildEvent, Engine, Event, Record, Role, RunId, Surroundings, What,
+        Action, Actions, Bugs, ChildEvent, Engine, Event, Record, Role, RunId, SemaphoreNews,
+        Surroundings, What,
     },
-    model::{Instant, Name, Site, WallTime},
+    model::{Instant, Name, ShmMoment, Site, WallTime},
     plan::ProgramId,
 };
 
@@ -20,6 +21,7 @@ use super::{
     draw::{Chance, Faults, draw_site},
     known::Known,
     procs::Proc,
+    semaphores::Locks,
     single::Lock,
 };
 
@@ -46,8 +48,9 @@ pub(super) struct World {
     pub(super) jumps: bool,
     pub(super) site: Arc<Site>,
     pub(super) procs: BTreeMap<RunId, Proc>,
-    /// Whoever removes files from /dev/shm, and of which program.
-    pub(super) sweeps: BTreeMap<RunId, Option<ProgramId>>,
+    /// Whoever removes files from /dev/shm, of which program, before a start or after an end.
+    pub(super) sweeps: BTreeMap<RunId, (Option<ProgramId>, ShmMoment)>,
+    pub(super) semaphores: Locks,
     /// Locks of programs, those that are asked for too.
     pub(super) locks: BTreeMap<ProgramId, Lock>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
@@ -105,6 +108,7 @@ impl World {
             site: Arc::new(site),
             procs: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            semaphores: Locks::default(),
             locks: BTreeMap::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
@@ -165,7 +169,7 @@ impl World {
             }
             self.story.push_back(format!("{:?} {event:?}", self.now));
         }
-        let mut subject = None;
+        let (mut subject, mut seen) = (None, None);
         let mut reload = None;
         match &event {
             Event::Child { program, run, what } => {
@@ -173,6 +177,10 @@ impl World {
                 self.before_child(*run, what);
             }
             Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
+            Event::Seen((name, _)) => {
+                self.before_seen(name);
+                seen = Some(name.clone());
+            }
             Event::Claimed { program, run, what } => self.before_claimed(*program, *run, what),
             Event::Loaded { site, .. } => reload = Some(self.before_reload(site)),
             _ => {}
@@ -206,6 +214,9 @@ impl World {
         if let Some((program, run, _)) = subject {
             self.look_at(program, run);
         }
+        if let Some(name) = seen {
+            self.judge_beside(&name);
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -229,6 +240,9 @@ impl World {
             Action::Record(Record { program: None, what }) => match what {
                 What::SupervisorStopping { .. } => self.site_stops(),
                 What::SupervisorKilling { .. } => self.forced = true,
+                What::Semaphore { name, news: SemaphoreNews::Acted { deed } } => {
+                    self.semaphore_acts(&name, &deed);
+                }
                 _ => {}
             },
             Action::Reply(id, _) => {
@@ -238,6 +252,8 @@ impl World {
             Action::Await { program, attempt, index } => {
                 let known = &mut self.known[program.index()];
                 (known.lived, known.bound) = (None, false);
+                // Given up with a time for the next try, which this is.
+                known.given_up &= known.retry_at.is_none();
                 if self.awaited.len() == 50 {
                     self.awaited.pop_front();
                 }
@@ -264,13 +280,15 @@ impl World {
                 self.exit = Some(code);
             }
             Action::Forget(name) => self.forgotten(&name),
+            Action::Watch(name, watched) => self.watched(&name, &watched),
+            Action::Unwatch(name) => drop(self.semaphores.books.remove(&name)),
+            Action::Acknowledge { watched, file, info } => {
+                self.acknowledged(&watched, file, info);
+            }
             Action::AwaitNothing(_)
             | Action::RemoveRuntime(_)
             | Action::Progress(..)
             | Action::Reconfigure(_)
-            | Action::Watch(..)
-            | Action::Unwatch(_)
-            | Action::Acknowledge { .. }
             // No program of the simulation forks.
             | Action::FindMain { .. }
             // Nobody asks for the end of everything.

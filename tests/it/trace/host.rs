@@ -332,6 +332,7 @@ fn what_the_info_file_says_chooses_the_case_and_is_waited_for() {
                 0s   watch semaphore:x
                 0s semaphore:x: armed
                 1s semaphore:x: raised by bot (pid 77, uid 1000); acts in 1s (waits for the info file)
+                1200ms semaphore:x: who has raised it says name=Tigro
                 1200ms semaphore:x: does reboot
                 1200ms semaphore:x: reboot: tries sysrq
                 1200ms   reboot by sysrq

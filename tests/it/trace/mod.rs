@@ -3,7 +3,8 @@
 //! A script is a list of words behind a time: `0s boot; 1s exit web 1; 2s gone web; 9s stop web`.
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
-//! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web.
+//! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
+//! `lock` is a reading of a lock; after `clock` the wall clock goes with the other one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,12 +21,14 @@ mod found;
 mod hooks;
 mod host;
 mod kill_all;
+mod locks;
 mod order;
 mod reload;
 mod shm;
 mod single;
 mod stops;
 mod summary;
+mod windows;
 mod wishes;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
@@ -52,6 +55,7 @@ struct Story {
     runs: BTreeMap<String, RunId>,
     pids: u32,
     manual: bool,
+    clock: bool,
     requests: u64,
     sites: Vec<Site>,
     text: String,
@@ -79,6 +83,7 @@ fn play_in(is_contained: bool, sites: Vec<Site>, script: &str) -> String {
         runs: BTreeMap::new(),
         pids: 0,
         manual: false,
+        clock: false,
         requests: 0,
         sites,
         text: String::new(),
@@ -121,7 +126,8 @@ impl Story {
         let mut events = vec![event];
         while !events.is_empty() {
             let mut out = Actions::new();
-            self.engine.handle(events.remove(0), self.now, WallTime(self.wall), &mut out);
+            let wall = if self.clock { self.wall_time() } else { WallTime(self.wall) };
+            self.engine.handle(events.remove(0), self.now, wall, &mut out);
             for action in out.drain() {
                 self.act(action, &mut events);
             }
@@ -218,6 +224,13 @@ impl Story {
             ["quit"] => self.give(Event::Told(Told::Quit)),
             ["hup"] => self.give(Event::Told(Told::Reload)),
             ["wall", hours] => self.wall += hours.parse::<i64>().unwrap() * 3_600_000,
+            ["clock"] => self.clock = true,
+            ["zone"] => self.give(Event::Zone(Arc::new(windows::zone()))),
+            ["asks"] => {
+                let all: Vec<String> =
+                    self.engine.semaphore_statuses(self.now).map(|s| s.reason).collect();
+                self.line(&all.join("; "));
+            }
             ["manual"] => self.manual = true,
             ["auto"] => self.manual = false,
             ["spawned", who] => {
@@ -255,6 +268,7 @@ impl Story {
                 self.child(who, ChildEvent::Reaped);
                 self.child(who, ChildEvent::TreeEmpty);
             }
+            ["lock", which, what] => self.give(Event::Seen((name(which), locks::reading(what)))),
             ["tidied", who] => {
                 let run = self.runs[&format!("{who} shm")];
                 let program = self.engine.names().get(*who).copied();
