@@ -33,7 +33,9 @@ fn without_such_a_semaphore_or_a_supervisor_that_is_said() {
     let mut site = up("action: 'restart:web'");
     let none = site.expect(5, &["semaphore", "watch", "aks"]);
     assert!(none.err.contains("hint: there are: ask"), "{none:?}");
-    let follower = site.background(&["semaphore", "watch"]);
+    let mut follower = site.background(&["semaphore", "watch"]);
+    let mut byte = [0];
+    std::io::Read::read_exact(follower.stdout.as_mut().unwrap(), &mut byte).unwrap();
     site.expect(0, &["shutdown"]);
     site.supervisor.take().unwrap().wait().unwrap();
     assert_eq!(super::finish(follower).code, Some(1), "its supervisor is gone");

@@ -167,7 +167,9 @@ impl Waiting<'_> {
                 Seen::Timeout => {
                     let status = target::status(&mut follow.ask, self.what, &self.target.name)?;
                     if !heard && is_served(&status) {
-                        return Ok(Way::Over(Ended::Unseen));
+                        // Ours, if it was done since: of one that started meanwhile.
+                        let ours = status.last_raised.is_some_and(|at| at >= since);
+                        return Ok(Way::Over(if ours { Ended::Accepted } else { Ended::Unseen }));
                     }
                     self.show(follow, true)?;
                     tick = (!heard || self.voice.live).then_some(TICK);
