@@ -257,12 +257,11 @@ impl Engine {
         }
         let program = match deed {
             Deed::Restart(program) | Deed::Stop(program) => program,
-            Deed::EndHost(_) => return,
+            Deed::EndHost(_) | Deed::Nothing => return,
             Deed::Reload => {
                 out.push(Action::Load { request: None, dry_run: false, allow_removal: false });
                 return;
             }
-            Deed::Nothing => return,
         };
         // It was in the site when the file was read, and goes just now; or it is disabled.
         let slot = self.names.get(program).and_then(|id| self.slot(*id));

@@ -1,8 +1,8 @@
 //! Taking the lock of a file that others open, lock, replace and remove as well (flock(2)).
 //!
-//! A name in a directory of everybody is opened without O_CREAT first, which
-//! `fs.protected_regular` (proc_sys_fs(5)) forbids even to root where the file is another user's,
-//! and only then made with O_EXCL. After the lock is had, the name must still lead to the file
+//! A name in a directory of everybody is opened without `O_CREAT` first, which
+//! `fs.protected_regular` (`proc_sys_fs(5)`) forbids even to root where the file is another user's,
+//! and only then made with `O_EXCL`. After the lock is had, the name must still lead to the file
 //! that is locked: else it is a lock that nobody looks at.
 
 use std::{

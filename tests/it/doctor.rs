@@ -1,11 +1,5 @@
 //! `doctor`, where all is well and where it is not.
 #![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
-#![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "the binary is driven from outside, as a user drives it"

@@ -1,6 +1,10 @@
 //! Copies of a program that were started by hand: found by their arguments, and nobody else is.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
-#![expect(clippy::disallowed_methods, reason = "a test is outside of the product: it starts it")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test is outside of the product: it starts it"
+)]
 
 use std::{
     io::{BufRead, BufReader},

@@ -121,9 +121,10 @@ fn directory(what: &str, path: &Path, report: &mut Report<'_>) -> bool {
         }
         Err(e) => {
             let check = Check::fail(what, format!("its directory {name}: {e}"));
-            report.add(match e.kind() {
-                ErrorKind::NotFound => check.hint(format!("nobody can raise it: mkdir {name}")),
-                _ => check,
+            report.add(if e.kind() == ErrorKind::NotFound {
+                check.hint(format!("nobody can raise it: mkdir {name}"))
+            } else {
+                check
             });
             false
         }

@@ -65,7 +65,7 @@ pub(super) fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<u8, Fa
         Verb::Shutdown { force } => follow::shutdown(force, context, out),
         Verb::Version => version(context, out),
         Verb::Semaphore { verb } => semaphore::run(verb, context, out),
-        Verb::Doctor => super::doctor::doctor(context, out),
+        Verb::Doctor => Ok(super::doctor::doctor(context, out)),
         Verb::Install(args) => install::install(args, context, out),
         Verb::Uninstall => install::uninstall(context, out),
     }

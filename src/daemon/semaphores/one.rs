@@ -14,7 +14,7 @@ use nix::{errno::Errno, sys::inotify::AddWatchFlags};
 
 use super::{
     WatchId,
-    standing::{astray, foreign, is_not_there, unknown},
+    standing::{astray, foreign, is_in, is_not_there, place, unknown},
 };
 use crate::{
     daemon::ground::{self, Ground, Place},
@@ -487,17 +487,4 @@ fn burst(step: usize) -> Option<Duration> {
         })
     });
     gap.map(Duration::from_micros)
-}
-
-/// Where a file stands.
-fn place(path: &Path) -> Place {
-    Place {
-        directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
-        name: path.file_name().unwrap_or_default().to_owned(),
-    }
-}
-
-/// Whether this is the directory of `path`.
-fn is_in(path: &Path, directory: &Path) -> bool {
-    path.parent() == Some(directory)
 }

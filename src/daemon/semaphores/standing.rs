@@ -3,6 +3,7 @@
 use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path};
 
 use crate::{
+    daemon::ground::Place,
     model::{Level, Mode},
     sys::foreign_file::{self, Astray},
 };
@@ -58,4 +59,17 @@ pub fn wrong(meta: &Metadata, owner: Option<((u32, u32), Mode)>) -> Option<Strin
     } else {
         None
     }
+}
+
+/// Where a file stands.
+pub(super) fn place(path: &Path) -> Place {
+    Place {
+        directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
+        name: path.file_name().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Whether this is the directory of `path`.
+pub(super) fn is_in(path: &Path, directory: &Path) -> bool {
+    path.parent() == Some(directory)
 }

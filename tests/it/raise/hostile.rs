@@ -37,7 +37,8 @@ fn nothing_but_a_file_with_one_name_is_locked() {
     let lock = path(&site, "lock");
     let secret = path(&site, "secret");
     fs::write(&secret, "secret").unwrap();
-    let puts: [(&dyn Fn(&Path), &str); 4] = [
+    type Put<'a> = &'a dyn Fn(&Path);
+    let puts: [(Put<'_>, &str); 4] = [
         (&|path| symlink(&secret, path).unwrap(), "it is a symbolic link"),
         (&|path| fs::create_dir(path).unwrap(), "it is a directory"),
         (&|path| nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap(), "it is a FIFO"),

@@ -1,5 +1,5 @@
 //! `semaphore raise`, `hold` and `watch`, through the binary: files, locks, exit codes, words.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -26,7 +26,7 @@ fn no_info_file_is_so_broken_that_it_holds_up_what_is_asked_for() {
         &|path| fs::write(path, b"\xff\xfe\0\x1b[2J: \xc3\n\n:::\n").unwrap(),
         &|path| {
             fs::write(path, "Name: x\n").unwrap();
-            fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         },
     ];
     for put in puts {

@@ -94,7 +94,7 @@ impl World {
             // Something else may have come between: then this is not the next try of that start.
             let other = std::mem::take(&mut self.known[id.index()].cause);
             let soon = now - at <= Duration::from_secs(2);
-            let good = soon || other || self.faults.pauses > 0;
+            let good = soon || other || self.stood_still;
             self.hold(33, good, || format!("{id:?} is tried again, first at {at:?}"));
             return;
         }

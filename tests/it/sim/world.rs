@@ -40,6 +40,8 @@ pub(super) enum Due {
 pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
+    /// It stood still at times, perhaps right before there were no faults any more.
+    pub(super) stood_still: bool,
     pub(super) engine: Engine,
     pub(super) is_init: bool,
     pub(super) now: Instant,
@@ -99,6 +101,7 @@ impl World {
         let engine = Engine::new(&site, around, (Instant(0), WallTime(0)));
         let mut world = Self {
             chance,
+            stood_still: faults.pauses > 0,
             faults,
             engine,
             is_init: around.is_init,

@@ -1,6 +1,10 @@
 //! `semaphore hold`: a command that runs while a lock is ours, so that scripts exclude each other.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use crossbeam_channel::bounded;
 
@@ -38,12 +42,12 @@ pub(super) fn hold(args: HoldArgs, context: &Context, out: &mut Out) -> Result<u
         Err(NotTaken::Held(_)) if !args.no_wait => wait(&target, args.timeout, context),
         taken => taken,
     };
-    let taken = taken.map_err(|why| match why {
+    let taken = taken.map_err(|why| match &why {
         NotTaken::Held(holders) => {
-            let text = format!("cannot {what}: {}", held(&holders));
+            let text = format!("cannot {what}: {}", held(holders));
             Failure::new(args.conflict_exit_code, "held", text)
         }
-        other => failure(&target, &what, &other),
+        NotTaken::Strange(_) | NotTaken::Failed(_) => failure(&target, &what, &why),
     })?;
     let init = subreaper::is_init();
     let verbosity = match (context.global.quiet, context.global.verbose) {
@@ -101,13 +105,13 @@ fn wait(target: &Target, timeout: Option<Duration>, context: &Context) -> Result
         }
     }
     let Some(timeout) = timeout else { return flock::wait(&path, making) };
-    within(timeout, path, making)
+    within(timeout, &path, making)
 }
 
 /// flock(2) has no timeout: another thread waits. When its time is over it ends with us.
-fn within(timeout: Duration, path: PathBuf, making: Making) -> Result<Taken, NotTaken> {
+fn within(timeout: Duration, path: &Path, making: Making) -> Result<Taken, NotTaken> {
     let (tell, told) = bounded(1);
-    let asked = path.clone();
+    let asked = path.to_owned();
     let waiting = thread::Builder::new().name("lock".into()).spawn(move || {
         // Nobody listens any more: the lock is let go.
         tell.send(flock::wait(&asked, making)).unwrap_or_default();
@@ -119,10 +123,7 @@ fn within(timeout: Duration, path: PathBuf, making: Making) -> Result<Taken, Not
             waiting.join().unwrap_or_default();
             taken
         }
-        Err(_) => match flock::take(&path, making) {
-            Ok(taken) => Ok(taken),
-            Err(why) => Err(why),
-        },
+        Err(_) => flock::take(path, making),
     }
 }
 

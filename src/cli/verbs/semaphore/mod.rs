@@ -25,7 +25,7 @@ pub(super) fn run(verb: SemaphoreVerb, context: &Context, out: &mut Out) -> Resu
     match verb {
         SemaphoreVerb::Status { name } => status(&name, context, out),
         SemaphoreVerb::Clear { name } => clear(name, context, out),
-        SemaphoreVerb::Raise(args) => raise::raise(args, context, out),
+        SemaphoreVerb::Raise(args) => raise::raise(&args, context, out),
         SemaphoreVerb::Hold(args) => hold::hold(args, context, out),
         SemaphoreVerb::Watch { name } => watch::watch(name.as_deref(), context, out),
     }

@@ -30,7 +30,7 @@ const AGAIN: usize = 5;
 /// How long the supervisor may take to make the file that only it can make.
 const MAKING: Duration = Duration::from_secs(2);
 
-pub(super) fn raise(args: RaiseArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
+pub(super) fn raise(args: &RaiseArgs, context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let what = format!("raise semaphore {}", args.name);
     let (mut target, ask) = target::find(&args.name, &what, context)?;
     if target.is_mere_lock() {
@@ -66,7 +66,7 @@ pub(super) fn raise(args: RaiseArgs, context: &Context, out: &mut Out) -> Result
         let since = clock::wall();
         let (raised, warning) = match Raised::new(&target, text.as_deref(), what) {
             Ok(raised) => raised,
-            Err(why) => return already(why, &target, what, context, out),
+            Err(why) => return already(&why, &target, what, context, out),
         };
         if let Some(why) = warning {
             tell(&escape(&format!("supervisor: raised without its info file: {why}")));
@@ -77,10 +77,11 @@ pub(super) fn raise(args: RaiseArgs, context: &Context, out: &mut Out) -> Result
             Ok(Ended::Accepted | Ended::Removed | Ended::NotDone(_)) => raised.accepted(),
             Ok(_) | Err(_) => raised.take_back(),
         }
-        match ended? {
-            Ended::Unseen => follow = waiting.after_the_one_before()?,
-            ended => return report(ended, &target, what, args.timeout, out),
+        let ended = ended?;
+        if !matches!(ended, Ended::Unseen) {
+            return report(ended, &target, what, args.timeout, out);
         }
+        follow = waiting.after_the_one_before()?;
     }
     let text = format!("cannot {what}: it is served all the time, and not heard anew");
     Err(Failure::new(1, "failed", text))
@@ -134,13 +135,13 @@ fn wait_for_the_file(target: &Target) {
 
 /// It is raised, but not by us.
 fn already(
-    why: NotRaised,
+    why: &NotRaised,
     target: &Target,
     what: &str,
     context: &Context,
     out: &mut Out,
 ) -> Result<u8, Failure> {
-    let by = match &why {
+    let by = match why {
         NotRaised::Failed(failure) => return Err(failure.clone()),
         NotRaised::ByFile(uid) => format!("the file of {}", user_name(*uid)),
         NotRaised::ByHolders(holders) => match holders.as_slice() {

@@ -59,13 +59,14 @@ impl<'a> Raised<'a> {
                     .map(|meta| Mark::File(foreign_file::id(&meta)))
                     .map_err(NotTaken::Failed),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => match foreign_file::look(path) {
-                    Ok(meta) => match foreign_file::strange(&meta) {
-                        Some(what) => Err(NotTaken::Strange(format!("it is {what}"))),
-                        None => {
+                    Ok(meta) => {
+                        if let Some(what) = foreign_file::strange(&meta) {
+                            Err(NotTaken::Strange(format!("it is {what}")))
+                        } else {
                             let uid = std::os::unix::fs::MetadataExt::uid(&meta);
                             return Err(NotRaised::ByFile(uid));
                         }
-                    },
+                    }
                     Err(e) => Err(NotTaken::Failed(e)),
                 },
                 Err(e) => Err(NotTaken::Failed(e)),
@@ -73,7 +74,9 @@ impl<'a> Raised<'a> {
         };
         let mark = mark.map_err(|why| match why {
             NotTaken::Held(holders) => NotRaised::ByHolders(holders),
-            other => NotRaised::Failed(failure(target, what, &other)),
+            NotTaken::Strange(_) | NotTaken::Failed(_) => {
+                NotRaised::Failed(failure(target, what, &why))
+            }
         })?;
         let mut raised = Self { target, mark, info: None };
         let warning = match draft {
@@ -140,20 +143,20 @@ pub(super) fn failure(target: &Target, what: &str, why: &NotTaken) -> Failure {
         }
         NotTaken::Failed(e) => {
             let text = format!("cannot {what}: {path}: {e}");
-            match e.kind() {
-                ErrorKind::PermissionDenied => {
-                    Failure::new(4, "not_permitted", text).hint(match target.other_owner() {
-                        Some(uid) => {
-                            format!("whoever may open it may raise it: it is for uid {uid}")
-                        }
-                        None => "whoever may open it may raise it: see allow, owner and mode of \
+            if e.kind() == ErrorKind::PermissionDenied {
+                Failure::new(4, "not_permitted", text).hint(match target.other_owner() {
+                    Some(uid) => {
+                        format!("whoever may open it may raise it: it is for uid {uid}")
+                    }
+                    None => "whoever may open it may raise it: see allow, owner and mode of \
                                  semaphores in site.yaml(5)"
-                            .to_owned(),
-                    })
-                }
-                ErrorKind::NotFound => Failure::new(1, "failed", text)
-                    .hint("its directory is missing; supervisor doctor looks at it"),
-                _ => Failure::new(1, "failed", text),
+                        .to_owned(),
+                })
+            } else if e.kind() == ErrorKind::NotFound {
+                Failure::new(1, "failed", text)
+                    .hint("its directory is missing; supervisor doctor looks at it")
+            } else {
+                Failure::new(1, "failed", text)
             }
         }
     }

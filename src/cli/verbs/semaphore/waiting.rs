@@ -225,12 +225,12 @@ impl Waiting<'_> {
             }
             drop(fds);
             watched.map(Inotify::read_events);
-            if self.target.unasked != Some(Unasked::Forbidden) && raised.is_there() {
-                if let Ok(ask) = self.context.client() {
-                    if let Ok(follow) = self.follow(ask)? {
-                        return Ok(Err(follow));
-                    }
-                }
+            if self.target.unasked != Some(Unasked::Forbidden)
+                && raised.is_there()
+                && let Ok(ask) = self.context.client()
+                && let Ok(follow) = self.follow(ask)?
+            {
+                return Ok(Err(follow));
             }
         }
     }

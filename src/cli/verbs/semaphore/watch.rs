@@ -54,14 +54,13 @@ pub(super) fn watch(name: Option<&str>, context: &Context, out: &mut Out) -> Res
 /// How they stand.
 fn begin(name: Option<&str>, what: &str, context: &Context, out: &mut Out) -> Result<(), Failure> {
     let mut ask = context.client()?;
-    let all: Vec<SemaphoreStatus> = match name {
-        Some(name) => vec![target::status(&mut ask, what, name)?],
-        None => {
-            let Reply::Status(site) = ask.ask(what, &Request::Status(Targets::default()))? else {
-                return Err(unexpected(what));
-            };
-            site.semaphores
-        }
+    let all: Vec<SemaphoreStatus> = if let Some(name) = name {
+        vec![target::status(&mut ask, what, name)?]
+    } else {
+        let Reply::Status(site) = ask.ask(what, &Request::Status(Targets::default()))? else {
+            return Err(unexpected(what));
+        };
+        site.semaphores
     };
     if all.is_empty() {
         let text = format!("cannot {what}: this site has none");
