@@ -225,6 +225,9 @@ pub struct ProgramStatus {
     /// For people.
     #[serde(default)]
     pub description: Option<String>,
+    /// Where to read more: a link.
+    #[serde(default)]
+    pub documentation: Option<String>,
     /// Bytes of output lost, with the reason in the log.
     #[serde(default)]
     pub log_lost_bytes: u64,

@@ -37,6 +37,7 @@ impl Engine {
             cpu_usage_ns: None,
             memory_current: None,
             description: slot.program.description.as_deref().map(str::to_owned),
+            documentation: slot.program.documentation.as_deref().map(str::to_owned),
             log_lost_bytes: 0,
             log_stuck_s: None,
             lock: None,

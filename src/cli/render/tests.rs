@@ -36,6 +36,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         cpu_usage_ns: None,
         memory_current: None,
         description: None,
+        documentation: None,
         log_lost_bytes: 0,
         log_stuck_s: None,
         lock: None,
@@ -52,6 +53,7 @@ fn web() -> ProgramStatus {
         cpu_usage_ns: Some(90_000_000_000),
         memory_current: Some(39_845_888),
         description: Some("the\u{202e}web".to_owned()),
+        documentation: None,
         ..program("web", StateWord::Running, "running since 10:00:01")
     }
 }

@@ -35,6 +35,7 @@ mod instance;
 mod kill_all;
 mod killed;
 pub(crate) mod lines;
+mod meshbot;
 mod moments;
 mod notify;
 mod order;
