@@ -1,7 +1,6 @@
 //! `doctor`, where all is well and where it is not.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "the binary is driven from outside, as a user drives it"
 )]
 
