@@ -188,7 +188,10 @@ impl Guest {
     }
 
     /// From now on its disk answers nothing: whoever needs it waits for ever.
-    pub(super) fn stall_disk(&self) {
+    pub(super) fn stall_disk(&mut self) {
+        // What is needed below is in memory by then.
+        self.sh("dd if=/dev/vda of=/dev/null bs=4096 count=1 2>/dev/null; usleep 1");
+        self.sh("grep -qs '(dd) D' /proc/[0-9]*/stat || true");
         let mut monitor = UnixStream::connect(self.dir.path().join("monitor.sock")).unwrap();
         // A byte a second.
         monitor.write_all(b"block_set_io_throttle root 1 0 0 0 0 0\n").unwrap();
@@ -199,6 +202,9 @@ impl Guest {
             assert!(n > 0, "no monitor: {}", String::from_utf8_lossy(&said));
             said.extend_from_slice(&bytes[..n]);
         }
+        // The first request is still let through: it is this one.
+        self.sh("dd if=/dev/vda of=/dev/null bs=4096 count=2048 skip=1000 2>/dev/null &");
+        self.sh("until grep -qs '(dd) D' /proc/[0-9]*/stat; do usleep 50000; done");
     }
 
     /// How it goes down, as soon as it has; a guest that does not reboot.
