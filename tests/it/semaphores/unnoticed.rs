@@ -165,16 +165,18 @@ fn traced(wrapper: &str, test: &str) -> Option<Vec<String>> {
     if std::env::var_os("TRACED").is_none() && !possible(&["strace"]) {
         return Some(Vec::new());
     }
-    let trace = tempfile::NamedTempFile::new().unwrap();
+    // A file for each thread, so that no call is cut in two by those of another.
+    let trace = tempfile::tempdir().unwrap();
     let calls = "trace=flock,openat,openat2,open,creat,unlink,unlinkat,prctl";
-    let strace = format!("env TRACED=1 strace -qq -f -e {calls} -o {}", trace.path().display());
+    let files = trace.path().join("trace");
+    let strace = format!("env TRACED=1 strace -qq -ff -e {calls} -o {}", files.display());
     let exit = again_below(&format!("{strace} {wrapper}"), test)?;
     assert_eq!(exit, Exit::Code(0));
-    let text = fs::read_to_string(trace.path()).unwrap();
-    let named = text.lines().find(|line| line.contains("PR_SET_NAME, \"semaphores\"")).unwrap();
-    let (thread, _) = named.split_once(' ').unwrap();
-    let ours = text.lines().filter(|line| line.split(' ').next() == Some(thread));
-    let ours: Vec<_> = ours.map(str::to_owned).collect();
+    let files = fs::read_dir(trace.path()).unwrap();
+    let texts: Vec<_> = files.map(|f| fs::read_to_string(f.unwrap().path()).unwrap()).collect();
+    let is_it = |text: &&String| text.contains("PR_SET_NAME, \"semaphores\"");
+    let text = texts.iter().find(is_it).unwrap();
+    let ours: Vec<_> = text.lines().map(str::to_owned).collect();
     assert!(ours.len() > 20, "{text}");
     Some(ours)
 }
@@ -199,7 +201,8 @@ fn it_never_locks_where_proc_locks_shows_all_and_opens_nothing_but_what_it_looks
     for call in calls {
         assert!(!call.contains("flock(") && !call.contains("unlink"), "{call}");
         let opens = call.contains("open(") || call.contains("openat");
-        assert!(!opens || ["\"/proc/", "\"/dev/shm", "\"lock\""].iter().any(|w| call.contains(w)));
+        let its = ["\"/proc/", "\"/dev/shm", "\"lock\""];
+        assert!(!opens || its.iter().any(|word| call.contains(word)), "{call}");
     }
 }
 
