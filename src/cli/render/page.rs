@@ -36,9 +36,7 @@ pub(in crate::cli) fn page(
             reason => format!("{state} ({reason})"),
         },
     );
-    if let Some(link) = &program.documentation {
-        row("Docs", link.clone());
-    }
+    program.documentation.iter().for_each(|link| row("Docs", link.clone()));
     row("Goal", program.goal.clone());
     if let Some(secs) = program.uptime_s {
         row("Up for", clock(secs));
