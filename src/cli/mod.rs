@@ -35,6 +35,7 @@ use crate::{
     control::paths::{self, Surroundings},
     daemon::{self, RunOptions},
     model::LogLevel,
+    sys::spawn::sandbox,
 };
 
 /// What a command knows: the global options and the environment, read once.
@@ -54,6 +55,9 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(sandbox) = sandbox::asked_for(env::args_os()) {
+        return sandbox.run();
+    }
     let environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
     // Somebody who executes us without any argument, not even our own name, means something else
     // than to start a supervisor.

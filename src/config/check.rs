@@ -216,6 +216,8 @@ impl Check<'_> {
                 .ok_or_else(|| suggest(wrong(), text, words.iter().copied())),
             Kind::IoNice => ionice(text).map(drop).ok_or_else(wrong),
             Kind::Cpus => cpu_list(text).map(drop).ok_or_else(wrong),
+            Kind::Capability => super::hardening::capability(text),
+            Kind::Device => super::hardening::device(text),
             Kind::ShmPattern => values::shm_pattern(text),
             Kind::Glob => values::name_pattern(text),
             Kind::HostPort => {
@@ -411,6 +413,8 @@ fn expected(kind: Kind) -> String {
         Kind::Url => "an http:// or https:// address".into(),
         Kind::IoNice => "idle, best-effort:N or realtime:N (N from 0 to 7)".into(),
         Kind::Cpus => "CPUs like `0-3,8`".into(),
+        Kind::Capability => "a capability like `CAP_NET_RAW`".into(),
+        Kind::Device => "a device like `/dev/video*`".into(),
         Kind::Cron => "a cron line like `30 3 * * *`".into(),
         Kind::Window => "times of the day like `03:00-04:00`".into(),
         Kind::Dependency => "a program, `mount:X`, `semaphore:X`, `task:X` or `network`".into(),

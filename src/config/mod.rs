@@ -4,6 +4,7 @@ mod check;
 mod diagnostic;
 mod dotenv;
 mod expand;
+mod hardening;
 mod load;
 mod lower;
 mod merge;

@@ -11,7 +11,7 @@ use crate::{
     sys::{
         SysError, files,
         rlimit::Pair,
-        spawn::{self, Identity, SpawnError, SpawnSpec},
+        spawn::{self, Identity, Sandbox, SpawnError, SpawnSpec, Stage},
     },
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Nursery {
     pub(super) own: (Option<OwnedFd>, Option<OwnedFd>),
     /// The command of our command line, if there is one.
     pub(super) entry: Option<Arc<super::command::Entry>>,
+    /// /tmp of those that have their own.
+    pub(super) tmp: super::private_tmp::PrivateTmp,
 }
 
 /// A child ready to be spawned, with the ends of its pipes that we read.
@@ -56,7 +58,11 @@ impl Nursery {
     ///
     /// # Errors
     /// Why it cannot be started, in words for the log and status.
-    pub(super) fn prepare(&self, program: &Program, spawn: &Spawn) -> Result<Ready, SpawnFailure> {
+    pub(super) fn prepare(
+        &mut self,
+        program: &Program,
+        spawn: &Spawn,
+    ) -> Result<Ready, SpawnFailure> {
         if let Some(entry) = self.entry.as_ref().filter(|_| super::command::is_it(&program.name)) {
             return Ok(Ready { spec: self.as_it_is(entry, program, spawn), pipes: Vec::new() });
         }
@@ -84,8 +90,22 @@ impl Nursery {
         spec.oom_score_adj = execution.oom_score_adj;
         spec.cpu_affinity = execution.cpu_affinity.to_vec();
         spec.no_new_privileges = execution.no_new_privileges;
+        spec.sandbox = self.sandbox(program, first)?;
         let pipes = self.streams(program, &mut spec)?;
         Ok(Ready { spec, pipes })
+    }
+
+    /// What its hardening takes, if it takes more than a system call.
+    fn sandbox(&mut self, program: &Program, first: bool) -> Result<Option<Sandbox>, SpawnFailure> {
+        let Some(hardening) = &program.execution.hardening else { return Ok(None) };
+        let mut sandbox = Sandbox { hardening: (**hardening).clone(), ..Sandbox::default() };
+        if hardening.private_tmp {
+            let key = |why: SysError| failure(format!("hardening.private_tmp: {why}"));
+            sandbox.tmp = Some(self.tmp.get(&program.name, first).map_err(key)?);
+        }
+        let own = [&program.runtime_directory, &program.state_directory].into_iter().flatten();
+        sandbox.writable = own.map(|directory| directory.path.clone()).collect();
+        Ok(Some(sandbox))
     }
 
     /// The command of our command line: with all that we were started with but what is ours.
@@ -344,7 +364,8 @@ pub(super) fn classify(error: &SpawnError) -> SpawnFailure {
     };
     let not_found =
         std::io::Error::from_raw_os_error(error.errno).kind() == std::io::ErrorKind::NotFound;
-    let code = if not_found { 127 } else { 126 };
+    // A path of `hardening` that is missing is not a command that is missing.
+    let code = if not_found && error.stage != Stage::Sandbox { 127 } else { 126 };
     SpawnFailure { text: error.to_string().into(), class, code }
 }
 

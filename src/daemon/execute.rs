@@ -166,7 +166,8 @@ impl Shell {
         };
         // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
         // take the loop with it; and it could not be made in a cgroup.
-        let alone = prepared.becomes_another_user() || prepared.has_a_cgroup();
+        let alone =
+            prepared.becomes_another_user() || prepared.has_a_cgroup() || prepared.has_a_sandbox();
         let child = if alone || self.mounts.any_can_hang() {
             spawn::fork(&prepared).map(|(child, pipe)| (child, Some(pipe)))
         } else {
@@ -404,8 +405,10 @@ impl Shell {
 
     fn remove_runtime(&mut self, id: ProgramId) {
         let Some(program) = self.engine.program(id) else { return };
-        let Some(directory) = &program.runtime_directory else { return };
-        if let Err(why) = children::remove_runtime(&directory.path) {
+        let directory = program.runtime_directory.as_ref();
+        let runtime = directory.map(|directory| children::remove_runtime(&directory.path));
+        let tmp = self.nursery.tmp.remove(&program.name);
+        for why in runtime.into_iter().chain([tmp]).filter_map(Result::err) {
             self.note(LogLevel::Warn, format!("{}: {why}", program.name));
         }
     }

@@ -29,6 +29,7 @@ pub mod logs;
 mod memory;
 mod notify;
 mod place;
+mod private_tmp;
 mod processes;
 mod requests;
 pub mod semaphores;

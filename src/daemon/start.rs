@@ -330,6 +330,7 @@ fn nursery(options: &RunOptions, seed: u64, open_files: Option<rlimit::Pair>) ->
         open_files,
         own: stdio::own(),
         entry: None,
+        tmp: super::private_tmp::PrivateTmp::default(),
     }
 }
 

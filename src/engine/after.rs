@@ -8,7 +8,7 @@ use crate::model::LimitAction;
 impl Slot {
     /// Nothing of the program is alive any more: what follows.
     pub(super) fn finish(&mut self, ended: Ended, cx: &mut Cx<'_>) -> State {
-        if self.program.runtime_directory.is_some() {
+        if self.program.leaves_directories() {
             cx.out.push(Action::RemoveRuntime(self.id));
         }
         self.let_go(cx);

@@ -1,6 +1,8 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
+mod capability;
 mod exit;
+mod hardening;
 mod host;
 mod info;
 mod name;
@@ -15,7 +17,9 @@ mod size;
 mod time;
 mod window;
 
+pub use capability::*;
 pub use exit::*;
+pub use hardening::*;
 pub use host::*;
 pub use info::*;
 pub use name::*;

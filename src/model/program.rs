@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop};
+use super::{Bytes, Hardening, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop};
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,15 @@ pub struct Program {
     pub variants: BTreeMap<Name, Variant>,
 }
 
+impl Program {
+    /// Whether directories are made for each run of it and removed afterwards.
+    #[must_use]
+    pub fn leaves_directories(&self) -> bool {
+        let hardening = self.execution.hardening.as_ref();
+        self.runtime_directory.is_some() || hardening.is_some_and(|wanted| wanted.private_tmp)
+    }
+}
+
 /// `type:`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -119,6 +128,8 @@ pub struct Execution {
     pub cpu_affinity: Box<[u16]>,
     /// `PR_SET_NO_NEW_PRIVS`: set-user-id programs give it nothing.
     pub no_new_privileges: bool,
+    /// What it is kept from; `None` is nothing.
+    pub hardening: Option<Box<Hardening>>,
 }
 
 /// As whom a program runs.

@@ -123,6 +123,7 @@ impl Found {
             oom_score_adj,
             cpu_affinity,
             no_new_privileges,
+            hardening,
         } = old;
         let differences = [
             ("user", *user != new.user),
@@ -136,7 +137,10 @@ impl Found {
             ("ionice", *ionice != new.ionice),
             ("oom_score_adj", *oom_score_adj != new.oom_score_adj),
             ("cpu_affinity", *cpu_affinity != new.cpu_affinity),
-            ("hardening", *no_new_privileges != new.no_new_privileges),
+            (
+                "hardening",
+                *no_new_privileges != new.no_new_privileges || *hardening != new.hardening,
+            ),
         ];
         for (key, differs) in differences {
             self.add(key, differs, Change::Restart);

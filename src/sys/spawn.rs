@@ -8,6 +8,9 @@
 //! [`fork`] alone puts the child into a cgroup: clone3(2) makes it there, while a move costs the
 //! kernel milliseconds, for which whoever waits would stand still.
 //!
+//! Mounts, and whatever else needs more than a few system calls, are made by [`sandbox`]: our own
+//! binary, executed before the program, in the same process.
+//!
 //! What may hold it up: a file system that hangs, and the user that it becomes. Between the change
 //! of the user and the exec any process of that user may stop it (SIGSTOP), and whoever stands
 //! still with it then stands still for ever.
@@ -16,12 +19,14 @@ mod as_is;
 mod child;
 mod method;
 mod prepared;
+pub mod sandbox;
 
 use std::{ffi::OsString, fmt, os::fd::OwnedFd, path::PathBuf};
 
 pub use as_is::AsIs;
 pub use method::{Report, fork, read_report, vfork};
 pub use prepared::{Prepared, aside};
+pub use sandbox::Sandbox;
 
 use super::{error::is_shortage, rlimit::Pair};
 use crate::model::{IoNice, Resource, RlimitValue};
@@ -67,6 +72,8 @@ pub struct SpawnSpec {
     pub new_session: bool,
     /// `None` is the supervisor's. One that cannot be entered is told of and done without.
     pub cgroup: Option<Cgroup>,
+    /// What it is kept from; not together with `as_is`.
+    pub sandbox: Option<Sandbox>,
     /// Run it as if we were not there. Then only `argv`, `env`, the cgroup and the limits count.
     pub as_is: Option<AsIs>,
 }
@@ -95,6 +102,7 @@ impl SpawnSpec {
             extra: Vec::new(),
             new_session: true,
             cgroup: None,
+            sandbox: None,
             as_is: None,
         }
     }
@@ -162,10 +170,12 @@ pub enum Stage {
     Exec,
     /// Entering the cgroup; not a failure.
     Cgroup,
+    /// A key of `hardening`; which one, and why, comes as text.
+    Sandbox,
 }
 
 /// In the order of the numbers that travel from the child.
-const STAGES: [Stage; 17] = [
+const STAGES: [Stage; 18] = [
     Stage::Preparation,
     Stage::Fork,
     Stage::Session,
@@ -183,6 +193,7 @@ const STAGES: [Stage; 17] = [
     Stage::WorkingDirectory,
     Stage::Exec,
     Stage::Cgroup,
+    Stage::Sandbox,
 ];
 
 impl Stage {
@@ -206,6 +217,7 @@ impl Stage {
             Self::WorkingDirectory => 15,
             Self::Exec => 16,
             Self::Cgroup => 17,
+            Self::Sandbox => 18,
         }
     }
 
@@ -234,6 +246,7 @@ impl fmt::Display for Stage {
             Self::WorkingDirectory => "entering directory",
             Self::Exec => "executing",
             Self::Cgroup => "entering its cgroup",
+            Self::Sandbox => "setting up hardening",
         })
     }
 }
@@ -272,6 +285,9 @@ impl SpawnError {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stage == Stage::Sandbox && !self.object.is_empty() {
+            return f.write_str(&self.object);
+        }
         self.stage.fmt(f)?;
         if !self.object.is_empty() {
             write!(f, " {}", self.object)?;
@@ -295,7 +311,7 @@ mod tests {
             assert_eq!(Stage::from_code(stage.code()), Some(stage));
         }
         assert_eq!(Stage::from_code(0), None);
-        assert_eq!(Stage::from_code(18), None);
+        assert_eq!(Stage::from_code(19), None);
     }
 
     #[test]

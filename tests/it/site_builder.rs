@@ -96,6 +96,7 @@ fn execution() -> Execution {
         oom_score_adj: None,
         cpu_affinity: Box::default(),
         no_new_privileges: true,
+        hardening: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checked trees to the model: every default of the format is here.
 
 pub(crate) mod cycle;
+mod hardening;
 mod host;
 mod host_end;
 mod logging;

@@ -46,7 +46,7 @@ pub(crate) fn program(
     );
     let path = |text: &str| absolute(text, &directory, home.as_deref());
     let log = logging(node.get("logging"), name, &directory, account.as_ref(), context);
-    let execution = execution(node, user, &directory, instance, &path);
+    let execution = execution(node, user, &directory, instance, &path, context);
     let (restart, stop) = (restart(node.get("restart"), context), stop(node.get("stop"), context));
     let hooks = |key: &str, context: &mut Context<'_>| hooks(node, key, context);
     let uid = account_of(&execution.user).map_or(context.options.uid, |account| account.uid);
@@ -231,6 +231,7 @@ fn execution(
     directory: &Path,
     instance: &BTreeMap<Box<str>, Box<str>>,
     path: &dyn Fn(&str) -> PathBuf,
+    context: &mut Context<'_>,
 ) -> Execution {
     let mut environment = read::map(node.get("environment"));
     environment.extend(instance.clone());
@@ -261,6 +262,7 @@ fn execution(
         no_new_privileges: node
             .get("hardening")
             .is_none_or(|h| read::flag(h, "no_new_privileges", Flag::On)),
+        hardening: super::hardening::hardening(node, path, context),
     }
 }
 

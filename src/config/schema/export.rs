@@ -57,6 +57,8 @@ fn of(kind: Kind) -> Value {
         | Kind::Action
         | Kind::IoNice
         | Kind::Cpus
+        | Kind::Capability
+        | Kind::Device
         | Kind::Dependency
         | Kind::Path
         | Kind::Cron

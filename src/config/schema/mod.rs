@@ -59,6 +59,10 @@ pub(crate) enum Kind {
     IoNice,
     /// `0-3,8`.
     Cpus,
+    /// `CAP_NET_RAW`, `~CAP_SYS_ADMIN`.
+    Capability,
+    /// `/dev/video*:rw`.
+    Device,
     /// Five fields of crontab(5).
     Cron,
     /// `03:00-04:00`.

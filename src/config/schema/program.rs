@@ -9,6 +9,7 @@ use super::{
 const DEPENDENCIES: Kind = Kind::List(&Kind::Dependency);
 const CODES: Kind = Kind::List(&Kind::Int(0, 255));
 const HOOKS: Kind = Kind::List(&Kind::OneOf(&[Kind::Line, Kind::List(&Kind::Text), HOOK]));
+const CAPABILITIES: Kind = Kind::List(&Kind::Capability);
 const FALSE: &[&str] = &["false"];
 
 /// A program.
@@ -189,18 +190,18 @@ const HARDENING: Object = object(
     "`hardening`",
     &[&[
         key("no_new_privileges", Kind::Bool),
-        key("private_tmp", Kind::Bool).later(),
-        key("protect_system", Kind::Word(&["strict", "full", "true", "false"])).later(),
-        key("protect_home", Kind::Word(&["true", "false", "read-only", "tmpfs"])).later(),
-        key("protect_kernel_tunables", Kind::Bool).later(),
-        key("protect_kernel_modules", Kind::Bool).later(),
-        key("protect_control_groups", Kind::Bool).later(),
-        key("read_write_paths", PATHS).later(),
-        key("read_only_paths", PATHS).later(),
-        key("inaccessible_paths", PATHS).later(),
-        key("devices", Kind::OneOf(&[LINES, Kind::Word(FALSE)])).later(),
-        key("capabilities", LINES).later(),
-        key("ambient_capabilities", LINES).later(),
+        key("private_tmp", Kind::Bool),
+        key("protect_system", Kind::Word(&["strict", "full", "true", "false"])),
+        key("protect_home", Kind::Word(&["true", "false", "read-only", "tmpfs"])),
+        key("protect_kernel_tunables", Kind::Bool),
+        key("protect_kernel_modules", Kind::Bool),
+        key("protect_control_groups", Kind::Bool),
+        key("read_write_paths", PATHS),
+        key("read_only_paths", PATHS),
+        key("inaccessible_paths", PATHS),
+        key("devices", Kind::OneOf(&[Kind::List(&Kind::Device), Kind::Word(FALSE)])),
+        key("capabilities", CAPABILITIES),
+        key("ambient_capabilities", CAPABILITIES),
         key("restrict_address_families", LINES).later(),
         key("system_call_filter", LINES).later(),
     ]],

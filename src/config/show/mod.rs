@@ -1,5 +1,6 @@
 //! The resolved site, in the words of a site file.
 
+mod hardening;
 mod host;
 mod program;
 mod shm;

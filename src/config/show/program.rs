@@ -110,9 +110,7 @@ fn execution(e: &Execution, map: &mut Map) {
     map.add_some("oom_score_adj", e.oom_score_adj.map(word));
     let cpus = (!e.cpu_affinity.is_empty()).then(|| words(&e.cpu_affinity));
     map.add_some("cpu_affinity", cpus);
-    let mut hardening = Map::default();
-    hardening.add("no_new_privileges", word(e.no_new_privileges));
-    map.add("hardening", Item::Map(hardening));
+    map.add("hardening", super::hardening::hardening(e));
 }
 
 fn environment(variables: &BTreeMap<Box<str>, Box<str>>) -> Map {

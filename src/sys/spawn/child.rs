@@ -8,11 +8,11 @@
 //! still or is a copy.
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr,
 };
 
-use super::{Failure, Identity, Stage, as_is, prepared::Prepared};
+use super::{Failure, Identity, Stage, as_is, prepared::Prepared, sandbox::Helper};
 
 /// The set-id calls with ids of 32 bits, which have names of their own where the first ones had 16.
 mod ids {
@@ -83,6 +83,9 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     connect(prepared, report)?;
     // With nothing open but what is the child's: the supervisor may have no descriptor to spare.
     schedule(prepared)?;
+    if prepared.helper.is_some() {
+        return unblock(); // the rest is the helper's
+    }
     // After the last descriptor was opened: the limit may be below the number of those that the
     // supervisor has.
     set_limits(prepared)?;
@@ -93,6 +96,15 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     if prepared.no_capabilities {
         at(Stage::Capabilities, drop_inheritable())?;
     }
+    settle(prepared)?;
+    if report {
+        announce(prepared.first_free());
+    }
+    unblock()
+}
+
+/// The last that is the same with a helper and without.
+pub(super) fn settle(prepared: &Prepared) -> Result<(), Failure> {
     if prepared.no_new_privileges {
         at(
             Stage::NoNewPrivileges,
@@ -100,18 +112,18 @@ fn set_up(prepared: &Prepared, report: bool) -> Result<(), Failure> {
         )?;
     }
     // As the user: root's permission to enter a directory must not be lent.
-    at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))?;
-    if report {
-        // Should it hang now, it does not hang in the directory. No errno: not a failure.
-        let words = [Stage::Exec.code(), 0];
-        let number = prepared.first_free();
-        let _lost = call!(SYS_write, number, words.as_ptr(), size_of_val(&words));
-        // With nobody to read it there is a SIGPIPE now, waiting to be unblocked: being ignored
-        // for a moment takes it away (signal(7)).
-        set_action(libc::SIGPIPE, libc::SIG_IGN);
-        set_action(libc::SIGPIPE, libc::SIG_DFL);
-    }
-    unblock()
+    at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))
+}
+
+/// Should it hang now, it does not hang in the directory.
+pub(super) fn announce(report: RawFd) {
+    // No errno: not a failure.
+    let words = [Stage::Exec.code(), 0];
+    let _lost = call!(SYS_write, report, words.as_ptr(), size_of_val(&words));
+    // With nobody to read it there is a SIGPIPE now, waiting to be unblocked: being ignored
+    // for a moment takes it away (signal(7)).
+    set_action(libc::SIGPIPE, libc::SIG_IGN);
+    set_action(libc::SIGPIPE, libc::SIG_DFL);
 }
 
 pub(super) fn set_limits(prepared: &Prepared) -> Result<(), Failure> {
@@ -123,7 +135,7 @@ pub(super) fn set_limits(prepared: &Prepared) -> Result<(), Failure> {
 }
 
 /// An empty mask, after every handler is gone.
-fn unblock() -> Result<(), Failure> {
+pub(super) fn unblock() -> Result<(), Failure> {
     let none = 0_u64;
     at(
         Stage::Preparation,
@@ -138,7 +150,7 @@ fn unblock() -> Result<(), Failure> {
 }
 
 /// Every signal to its default, the two of glibc included. KILL and STOP refuse, and are so anyway.
-fn reset_signals() {
+pub(super) fn reset_signals() {
     for signal in 1_i32..=64 {
         set_action(signal, libc::SIG_DFL);
     }
@@ -203,6 +215,16 @@ fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
     if report {
         number = number.wrapping_add(1);
     }
+    if let Some(helper) = &prepared.helper {
+        // The report and the errand go through its exec, the binary itself does not.
+        let report = number.wrapping_sub(1);
+        at(Stage::Descriptors, call!(SYS_fcntl, report, libc::F_SETFD, 0))?;
+        at(Stage::Descriptors, call!(SYS_dup3, helper.errand.as_raw_fd(), number, 0))?;
+        number = number.wrapping_add(1);
+        let itself = helper.binary.as_raw_fd();
+        at(Stage::Descriptors, call!(SYS_dup3, itself, number, libc::O_CLOEXEC))?;
+        number = number.wrapping_add(1);
+    }
     if call!(SYS_close_range, number, u32::MAX, 0).is_err() {
         // Before Linux 5.9, or forbidden by a filter.
         for fd in number..prepared.descriptor_limit {
@@ -213,7 +235,7 @@ fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
 }
 
 /// Groups first: after the user is changed they could not be.
-fn change_identity(identity: &Identity) -> Result<(), Failure> {
+pub(super) fn change_identity(identity: &Identity) -> Result<(), Failure> {
     let Identity { uid, gid, groups } = identity;
     at(Stage::Groups, call!(ids::SYS_setgroups, groups.len(), groups.as_ptr()))?;
     at(Stage::Gid, call!(ids::SYS_setresgid, *gid, *gid, *gid))?;
@@ -221,7 +243,7 @@ fn change_identity(identity: &Identity) -> Result<(), Failure> {
 }
 
 /// No capability is handed on over an exec, be it inheritable or ambient (capabilities(7)).
-fn drop_inheritable() -> Result<(), i32> {
+pub(super) fn drop_inheritable() -> Result<(), i32> {
     // struct __user_cap_header_struct: version 3, this process. Then, for the lower and the upper
     // 32 capabilities each: effective, permitted, inheritable.
     let header = [0x2008_0522_u32, 0];
@@ -236,7 +258,7 @@ fn drop_inheritable() -> Result<(), i32> {
 }
 
 /// Whether the kernel says the same, and whether root is out of reach.
-fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
+pub(super) fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
     let wrong = (Stage::Verification, libc::EPERM);
     let (mut real, mut effective, mut saved) = (0_u32, 0_u32, 0_u32);
     let (r, e, s) = (&raw mut real, &raw mut effective, &raw mut saved);
@@ -259,7 +281,15 @@ fn verify_identity(identity: &Identity, room: &[u32]) -> Result<(), Failure> {
 }
 
 /// As execvp(3), but what is no executable is given to a shell only where that was asked for.
-fn execute(prepared: &Prepared) -> Failure {
+pub(super) fn execute(prepared: &Prepared) -> Failure {
+    if let Some(Helper { argv, envp, .. }) = &prepared.helper {
+        // By its descriptor: so it is the binary that runs, whatever is on the disk by now, and
+        // /proc is not needed.
+        let (binary, path) = (prepared.first_free().wrapping_add(2), c"".as_ptr());
+        let (argv, envp) = (argv.as_ptr(), envp.as_ptr());
+        let tried = call!(SYS_execveat, binary, path, argv, envp, libc::AT_EMPTY_PATH);
+        return (Stage::Sandbox, tried.err().unwrap_or(libc::ENOEXEC));
+    }
     let mut errno = libc::ENOENT;
     let only = prepared.candidates.len() == 1;
     for (index, path) in prepared.candidates.iter().enumerate() {

@@ -209,6 +209,10 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
                 match errno {
                     0 => Report::Reached(stage),
                     ..0 => Report::Without(prepared.error(stage, errno.wrapping_neg())),
+                    1.. if stage == Stage::Sandbox => {
+                        let error = SpawnError::new(stage, errno, text_behind(pipe));
+                        Report::NotExecuted(error)
+                    }
                     1.. => Report::NotExecuted(prepared.error(stage, errno)),
                 }
             }
@@ -217,6 +221,13 @@ pub fn read_report(pipe: &OwnedFd, prepared: &Prepared) -> Report {
             Ok(_) | Err(_) => Report::Executed,
         };
     }
+}
+
+/// What the helper wrote behind its numbers, in the same write: it is there, and it is the last.
+fn text_behind(pipe: &OwnedFd) -> Box<str> {
+    let mut bytes = [0_u8; libc::PIPE_BUF];
+    let length = nix::unistd::read(pipe, &mut bytes).unwrap_or(0);
+    String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into()
 }
 
 /// The two numbers that the child wrote.

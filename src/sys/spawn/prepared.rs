@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is};
+use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is, sandbox::Helper};
 use crate::{
     model::{IoNice, Resource},
     sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
@@ -46,6 +46,8 @@ pub struct Prepared {
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
     pub(super) cgroup: Option<Cgroup>,
+    /// What is executed first, to do the rest.
+    pub(super) helper: Option<Helper>,
     /// It is run as if we were not there: of the above only the command and the limits count.
     pub(super) as_is: Option<as_is::Ready>,
     /// Room to read the groups back.
@@ -77,6 +79,8 @@ impl Prepared {
             }
             None => (None, Strings::new(environment(&spec.env)?)),
         };
+        // It has words for all that is left to be done, so it is asked before they are made ready.
+        let helper = spec.sandbox.is_some().then(|| Helper::new(&spec)).transpose()?;
         let argv = Strings::new(argv);
         let directory = spec.working_directory.as_os_str().as_bytes();
         let identity = spec.identity.clone().map(checked).transpose()?;
@@ -85,7 +89,10 @@ impl Prepared {
             Some(_) => Vec::new(),
             None => descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
         };
+        let above = above(descriptors.len())?;
+        let helper = helper.map(|helper| helper.lifted(above)).transpose()?;
         let highest = descriptors.iter().map(AsRawFd::as_raw_fd).max();
+        let highest = highest.max(helper.as_ref().map(Helper::highest));
         let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
         Ok(Self {
             candidates,
@@ -104,6 +111,7 @@ impl Prepared {
             no_new_privileges: spec.no_new_privileges,
             new_session: spec.new_session,
             cgroup: spec.cgroup,
+            helper,
             as_is,
             descriptors,
             above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
@@ -124,6 +132,12 @@ impl Prepared {
     pub fn becomes_another_user(&self) -> bool {
         let own = nix::unistd::geteuid().as_raw();
         self.identity.as_ref().is_some_and(|identity| identity.uid != own)
+    }
+
+    /// Whether our own binary is executed first: then only [`super::fork`] knows what came of it.
+    #[must_use]
+    pub fn has_a_sandbox(&self) -> bool {
+        self.helper.is_some()
     }
 
     /// Whether it begins in a cgroup of its own: then it is not to be made by [`super::vfork`],
@@ -152,7 +166,8 @@ impl Prepared {
             | Stage::Verification
             | Stage::Capabilities
             | Stage::NoNewPrivileges
-            | Stage::Cgroup => Box::default(),
+            | Stage::Cgroup
+            | Stage::Sandbox => Box::default(),
         };
         SpawnError::new(stage, errno, object)
     }
@@ -188,7 +203,7 @@ impl Strings {
     }
 }
 
-fn invalid(what: &str) -> SpawnError {
+pub(super) fn invalid(what: &str) -> SpawnError {
     SpawnError::new(Stage::Preparation, libc::EINVAL, what)
 }
 
@@ -208,7 +223,7 @@ fn without_our_listen_pid(env: &[Variable]) -> (Vec<Variable>, bool) {
     (others, env.iter().any(|one| is_ours(&one)))
 }
 
-fn environment(env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
+pub(super) fn environment(env: &[Variable]) -> Result<Vec<CString>, SpawnError> {
     let entry = |(name, value): &Variable| {
         let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
         c_string(&text, "a variable")
@@ -243,7 +258,7 @@ fn checked(mut identity: Identity) -> Result<Identity, SpawnError> {
     Ok(identity)
 }
 
-fn rlimits(spec: &SpawnSpec) -> Vec<(u32, [u64; 2])> {
+pub(super) fn rlimits(spec: &SpawnSpec) -> Vec<(u32, [u64; 2])> {
     let declared = spec.rlimits.iter().any(|(resource, _)| *resource == Resource::Nofile);
     let original = spec.open_files.filter(|_| !declared);
     let original =
@@ -282,12 +297,16 @@ fn descriptors(
     standard: [Option<OwnedFd>; 3],
     extra: Vec<OwnedFd>,
 ) -> Result<Vec<OwnedFd>, SpawnError> {
-    // One more, for the report of `fork`, which stands right behind them.
-    let count = extra.len().saturating_add(standard.len()).saturating_add(1);
-    let above = RawFd::try_from(count).map_err(|_| invalid("so many descriptors"))?;
+    let above = above(extra.len().saturating_add(standard.len()))?;
     let standard = standard.into_iter().map(|fd| fd.map_or_else(dev_null, Ok));
     let all = standard.chain(extra.into_iter().map(Ok));
     all.map(|fd| fd.and_then(|fd| lift(fd, above))).collect()
+}
+
+/// The lowest number for what becomes one of `count` descriptors. Behind those stand the report of
+/// `fork`, and what the helper is given: its errand and itself.
+fn above(count: usize) -> Result<RawFd, SpawnError> {
+    RawFd::try_from(count.saturating_add(3)).map_err(|_| invalid("so many descriptors"))
 }
 
 fn dev_null() -> Result<OwnedFd, SpawnError> {
