@@ -4,6 +4,7 @@ mod client;
 mod doctor;
 mod entry;
 mod fail;
+mod hardening;
 mod install;
 mod options;
 mod out;

@@ -64,15 +64,16 @@ fn file(context: &Context) -> PathBuf {
 pub(super) fn check(context: &Context, out: &mut Out) -> Result<u8, Failure> {
     let file = file(context);
     let name = file.display().to_string();
-    let (findings, unsupported, programs) = match load(context, &file, true) {
+    let (findings, unsupported, programs, of_host) = match load(context, &file, true) {
         Ok(Loaded { site, warnings, .. }) => {
-            (warnings, site.unsupported, Some(site.programs.len()))
+            let of_host = super::hardening::notes(&site);
+            (warnings, site.unsupported, Some(site.programs.len()), of_host)
         }
-        Err(Unreadable::Mistakes(findings)) => (findings, Vec::new(), None),
+        Err(Unreadable::Mistakes(findings)) => (findings, Vec::new(), None, Vec::new()),
         Err(Unreadable::File(failure)) => return Err(failure),
     };
     if out.json {
-        out.print_json(&document(&name, &findings, &unsupported, programs));
+        out.print_json(&document(&name, &findings, &unsupported, programs, &of_host));
         return Ok(if programs.is_some() { 0 } else { INVALID });
     }
     let text = if !std::io::stderr().is_terminal() {
@@ -90,6 +91,9 @@ pub(super) fn check(context: &Context, out: &mut Out) -> Result<u8, Failure> {
             "{}: note: {} is valid but this version cannot do it yet",
             later.place, later.key
         ));
+    }
+    for note in &of_host {
+        tell(&format!("{name}: note: {note}"));
     }
     let warnings = findings.iter().filter(|d| d.severity == Severity::Warning).count();
     let Some(programs) = programs else {
@@ -115,6 +119,7 @@ fn document(
     findings: &Findings,
     unsupported: &[Unsupported],
     programs: Option<usize>,
+    of_host: &[String],
 ) -> serde_json::Value {
     let item = |d: &config::Diagnostic| {
         json!({
@@ -126,7 +131,7 @@ fn document(
     json!({
         "schema_version": 1, "file": name, "ok": programs.is_some(), "programs": programs,
         "findings": findings.iter().map(item).collect::<Vec<_>>(),
-        "unsupported": unsupported,
+        "unsupported": unsupported, "notes": of_host,
     })
 }
 

@@ -1,13 +1,48 @@
-//! Words of `hardening`: capabilities and devices.
+//! Words of `hardening`: capabilities, devices, address families, system calls.
 
 use super::{
     diagnostic::nearest,
     values::{Problem, problem},
 };
-use crate::model::Capability;
+use crate::model::{AddressFamilies, Capability, SystemCallMistake, SystemCallRule};
+
+/// What a word of `hardening` is one of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HardeningWord {
+    /// `CAP_NET_RAW`, `~CAP_SYS_ADMIN`.
+    Capability,
+    /// `/dev/video*:rw`.
+    Device,
+    /// `AF_INET`, `~AF_PACKET`, `none`.
+    AddressFamily,
+    /// `@system-service`, `~ptrace:EPERM`.
+    SystemCall,
+}
+
+impl HardeningWord {
+    /// Whether `text` is one.
+    pub(crate) fn check(self, text: &str) -> Result<(), Problem> {
+        match self {
+            Self::Capability => capability(text),
+            Self::Device => device(text),
+            Self::AddressFamily => address_family(text),
+            Self::SystemCall => system_call(text),
+        }
+    }
+
+    /// What is expected, for messages.
+    pub(crate) fn expected(self) -> &'static str {
+        match self {
+            Self::Capability => "a capability like `CAP_NET_RAW`",
+            Self::Device => "a device like `/dev/video*`",
+            Self::AddressFamily => "an address family like `AF_INET`",
+            Self::SystemCall => "a system call, or a group like `@system-service`",
+        }
+    }
+}
 
 /// `CAP_NET_RAW`, `~CAP_SYS_ADMIN`.
-pub(crate) fn capability(text: &str) -> Result<(), Problem> {
+fn capability(text: &str) -> Result<(), Problem> {
     let name = text.strip_prefix('~').unwrap_or(text);
     if Capability::parse(name).is_some() {
         return Ok(());
@@ -21,7 +56,7 @@ pub(crate) fn capability(text: &str) -> Result<(), Problem> {
 }
 
 /// `/dev/video*`, with `:rw` behind it or not.
-pub(crate) fn device(text: &str) -> Result<(), Problem> {
+fn device(text: &str) -> Result<(), Problem> {
     let (pattern, access) = parts(text);
     if !pattern.starts_with("/dev/") || pattern.contains("/../") {
         let found = problem(format!("expected a path below /dev, found `{pattern}`"));
@@ -37,6 +72,39 @@ pub(crate) fn device(text: &str) -> Result<(), Problem> {
             Err(found.hint(format!("write `{pattern}:rw`, and see to its owner and mode")))
         }
         _ => Err(problem(format!("expected `:rw` behind a device, found `:{access}`"))),
+    }
+}
+
+/// `AF_INET`, `~AF_PACKET`, `none`.
+fn address_family(text: &str) -> Result<(), Problem> {
+    let name = text.strip_prefix('~').unwrap_or(text);
+    if text == "none" || AddressFamilies::number(name).is_some() {
+        return Ok(());
+    }
+    let found = problem(format!("`{name}` is no address family"));
+    let full = format!("AF_{}", name.to_uppercase().trim_start_matches("AF_"));
+    Err(match nearest(&full, AddressFamilies::names()) {
+        Some(near) => found.hint(format!("did you mean `{near}`?")),
+        None => found.hint("address_families(7) has their names: `AF_INET`, `AF_UNIX`"),
+    })
+}
+
+/// `@system-service`, `~@mount:EPERM`, `ptrace`.
+fn system_call(text: &str) -> Result<(), Problem> {
+    match SystemCallRule::parse(text) {
+        Ok(_) => Ok(()),
+        Err(SystemCallMistake::Name(name)) => {
+            let what = if name.starts_with('@') { "group of system calls" } else { "system call" };
+            let found = problem(format!("`{name}` is no {what}"));
+            Err(match nearest(name, SystemCallRule::names()) {
+                Some(near) => found.hint(format!("did you mean `{near}`?")),
+                None => found.hint("`systemd-analyze syscall-filter` lists them"),
+            })
+        }
+        Err(SystemCallMistake::Errno(name)) => {
+            let found = problem(format!("`{name}` is no error that a call may return"));
+            Err(found.hint("write `:EPERM`, `:ENOSYS`, a number, or `:kill`"))
+        }
     }
 }
 
@@ -61,6 +129,16 @@ mod tests {
             let hint = capability(meant).unwrap_err().hint.unwrap();
             assert_eq!(hint, "did you mean `CAP_NET_RAW`?", "{meant}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_call_or_family_is_suggested_too() {
+        let hint = |found: Result<(), Problem>| found.unwrap_err().hint.unwrap();
+        assert_eq!(hint(system_call("@sytem-service")), "did you mean `@system-service`?");
+        assert_eq!(hint(system_call("~ptrac:EPERM")), "did you mean `ptrace`?");
+        assert!(hint(system_call("ptrace:EFOO")).contains(":EPERM"));
+        assert_eq!(hint(address_family("inet6")), "did you mean `AF_INET6`?");
+        assert!(address_family("none").is_ok() && address_family("~AF_PACKET").is_ok());
     }
 
     #[test]

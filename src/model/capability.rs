@@ -132,8 +132,8 @@ impl CapabilitySet {
     /// The lower and the upper 32 of them, as capset(2) takes them.
     #[must_use]
     pub fn halves(self) -> [u32; 2] {
-        let [a, b, c, d, e, f, g, h] = self.0.to_le_bytes();
-        [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+        let half = |shift: u32| u32::try_from(self.0 >> shift & 0xffff_ffff).unwrap_or(0);
+        [half(0), half(32)]
     }
 }
 

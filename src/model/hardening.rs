@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::CapabilitySet;
+use super::{AddressFamilies, CapabilitySet, SystemCallFilter};
 
 /// `hardening:` but for `no_new_privileges`, which every start can have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own in the file")]
 pub struct Hardening {
     /// /tmp and /var/tmp of its own.
     pub private_tmp: bool,
@@ -33,9 +34,19 @@ pub struct Hardening {
     pub capabilities: Option<CapabilitySet>,
     /// What it has although it is not root.
     pub ambient_capabilities: CapabilitySet,
+    /// Of which kinds it may make sockets.
+    pub address_families: Option<AddressFamilies>,
+    /// Which system calls it may make.
+    pub system_calls: Option<SystemCallFilter>,
 }
 
 impl Hardening {
+    /// Whether it takes a filter, which only who has no new privileges may put on.
+    #[must_use]
+    pub fn filters(&self) -> bool {
+        self.address_families.is_some() || self.system_calls.is_some()
+    }
+
     /// Whether it takes mounts of its own.
     #[must_use]
     pub fn mounts(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Words of the supervisor: plain data with its invariants. Imports nothing else of ours.
 
+mod address_family;
 mod capability;
 mod exit;
 mod hardening;
@@ -14,9 +15,11 @@ mod signal;
 mod single;
 mod site;
 mod size;
+mod system_call;
 mod time;
 mod window;
 
+pub use address_family::*;
 pub use capability::*;
 pub use exit::*;
 pub use hardening::*;
@@ -31,5 +34,6 @@ pub use signal::*;
 pub use single::*;
 pub use site::*;
 pub use size::*;
+pub use system_call::*;
 pub use time::*;
 pub use window::*;

@@ -70,6 +70,22 @@ impl Default for HangingMounts {
     }
 }
 
+/// Whether what is mounted later is seen in copies of the mount namespace (`mount_namespaces(7)`,
+/// shared subtrees); `None` without /proc.
+#[must_use]
+pub fn root_is_shared() -> Option<bool> {
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    is_shared(&String::from_utf8_lossy(&table))
+}
+
+/// The last mount on / is the one that is seen; its optional fields stand between the sixth and `-`.
+fn is_shared(table: &str) -> Option<bool> {
+    let root = |line: &&str| line.split(' ').nth(4) == Some("/");
+    let line = table.lines().rfind(root)?;
+    let optional = line.split(' ').skip(6).take_while(|word| *word != "-");
+    Some(optional.into_iter().any(|word| word.starts_with("shared:")))
+}
+
 /// Looks at the type of each mount: the word behind ` - `.
 fn has_hanging(table: &str) -> bool {
     let kinds = table.lines().filter_map(|line| line.split(" - ").nth(1)?.split(' ').next());
@@ -134,6 +150,16 @@ fn unescaped(text: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_root_is_one_with_a_peer_group() {
+        let line =
+            |optional: &str| format!("25 1 254:0 / / rw,relatime {optional}- ext4 /dev/vda rw");
+        assert_eq!(is_shared(&line("shared:1 ")), Some(true));
+        assert_eq!(is_shared(&line("master:3 ")), Some(false));
+        assert_eq!(is_shared(&line("")), Some(false));
+        assert_eq!(is_shared(""), None);
+    }
 
     #[test]
     fn a_path_is_on_the_deepest_mount_above_it() {

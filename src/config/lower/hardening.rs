@@ -12,7 +12,10 @@ use crate::{
         hardening::device_pattern,
         tree::{Node, Value},
     },
-    model::{Capability, CapabilitySet, HardenedPath, Hardening, ProtectHome, ProtectSystem},
+    model::{
+        AddressFamilies, Capability, CapabilitySet, HardenedPath, Hardening, ProtectHome,
+        ProtectSystem, SystemCallFilter, Verdict,
+    },
 };
 
 /// All but `no_new_privileges`; `None` when nothing is asked for.
@@ -49,8 +52,11 @@ pub(super) fn hardening(
         devices: devices(node.get("devices")),
         capabilities,
         ambient_capabilities: ambient,
+        address_families: families(node.get("restrict_address_families"), context),
+        system_calls: system_calls(node.get("system_call_filter"), context),
     };
     hidden(node, &hardening, context);
+    privileges(node, context);
     Some(hardening).filter(|wanted| *wanted != Hardening::default()).map(Box::new)
 }
 
@@ -73,12 +79,12 @@ fn devices(node: Option<&Node>) -> Option<Box<[Box<str>]>> {
 fn capabilities(node: &Node, context: &mut Context<'_>) -> (Option<CapabilitySet>, CapabilitySet) {
     let mut bounding = None;
     if let Some(list) = node.get("capabilities").filter(|n| matches!(n.value, Value::List(_))) {
-        let denied = |item: &&Node| item.text().is_some_and(|text| text.starts_with('~'));
-        let denies = list.items().first().as_ref().is_some_and(denied);
+        let marked = |item: &&Node| item.text().is_some_and(|text| text.starts_with('~'));
+        let denies = list.items().first().as_ref().is_some_and(marked);
         let mut set = if denies { CapabilitySet::ALL } else { CapabilitySet::default() };
         for item in list.items() {
             let Some(text) = item.text() else { continue };
-            if denied(&item) != denies {
+            if marked(&item) != denies {
                 let text = "capabilities that it may have stand beside those that it may not";
                 let found = Diagnostic::error("contradiction", item.place, text);
                 context.found.push(found.hint("write `~` before each of them, or before none"));
@@ -108,6 +114,47 @@ fn capabilities(node: &Node, context: &mut Context<'_>) -> (Option<CapabilitySet
         ambient = ambient.with(one);
     }
     (bounding, ambient)
+}
+
+/// With a `~` before each of them all others; `none` alone is none.
+fn families(node: Option<&Node>, context: &mut Context<'_>) -> Option<AddressFamilies> {
+    let list = node.filter(|node| matches!(node.value, Value::List(_)))?.items();
+    let marked = |item: &Node| item.text().is_some_and(|text| text.starts_with('~'));
+    let denies = list.first().is_some_and(marked);
+    for item in list.iter().filter(|item| marked(item) != denies) {
+        let text = "families that it may use stand beside those that it may not";
+        let found = Diagnostic::error("contradiction", item.place, text);
+        context.found.push(found.hint("write `~` before each of them, or before none"));
+    }
+    let names = list.iter().filter_map(Node::text).map(|text| text.trim_start_matches('~'));
+    let mut numbers: Vec<u16> = names.filter_map(AddressFamilies::number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    Some(AddressFamilies { denies, numbers: numbers.into() })
+}
+
+fn system_calls(node: Option<&Node>, context: &mut Context<'_>) -> Option<SystemCallFilter> {
+    let node = node.filter(|node| matches!(node.value, Value::List(_)))?;
+    let words = node.items().iter().filter_map(Node::text).map(Into::into);
+    let filter = SystemCallFilter(words.collect());
+    if filter.verdict("execve") != Verdict::Allow {
+        let text = "a program that may not `execve` cannot be started";
+        let found = Diagnostic::error("contradiction", node.place, text);
+        context.found.push(found.hint("put `execve` behind what forbids it"));
+    }
+    Some(filter)
+}
+
+/// The kernel takes a filter only from who cannot become more than he is.
+fn privileges(node: &Node, context: &mut Context<'_>) {
+    let Some((key, value)) = node.entry("no_new_privileges") else { return };
+    let filters = ["restrict_address_families", "system_call_filter"];
+    let Some(filter) = filters.into_iter().find(|key| node.get(key).is_some()) else { return };
+    if value.text() == Some("false") {
+        let text = format!("`{filter}` takes `no_new_privileges`");
+        let found = Diagnostic::error("contradiction", key.place, text);
+        context.found.push(found.hint("remove `no_new_privileges: false`"));
+    }
 }
 
 /// What is hidden cannot have something in it that may be written.

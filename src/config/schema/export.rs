@@ -57,8 +57,7 @@ fn of(kind: Kind) -> Value {
         | Kind::Action
         | Kind::IoNice
         | Kind::Cpus
-        | Kind::Capability
-        | Kind::Device
+        | Kind::Hardening(_)
         | Kind::Dependency
         | Kind::Path
         | Kind::Cron

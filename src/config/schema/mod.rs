@@ -10,6 +10,8 @@ pub(crate) use later::{MOUNT, SEMAPHORE, TASK};
 pub(crate) use program::PROGRAM;
 pub(crate) use supervisor::SITE;
 
+use super::hardening::HardeningWord;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -59,10 +61,8 @@ pub(crate) enum Kind {
     IoNice,
     /// `0-3,8`.
     Cpus,
-    /// `CAP_NET_RAW`, `~CAP_SYS_ADMIN`.
-    Capability,
-    /// `/dev/video*:rw`.
-    Device,
+    /// A word of `hardening`.
+    Hardening(HardeningWord),
     /// Five fields of crontab(5).
     Cron,
     /// `03:00-04:00`.

@@ -5,11 +5,12 @@ use super::{
     ENVIRONMENT, Key, Kind, LINES, Object, PATHS, PROBE_TIMES, PROBES, ROTATE, TEXTS, key, object,
     one_of,
 };
+use crate::config::hardening::HardeningWord;
 
 const DEPENDENCIES: Kind = Kind::List(&Kind::Dependency);
 const CODES: Kind = Kind::List(&Kind::Int(0, 255));
 const HOOKS: Kind = Kind::List(&Kind::OneOf(&[Kind::Line, Kind::List(&Kind::Text), HOOK]));
-const CAPABILITIES: Kind = Kind::List(&Kind::Capability);
+const CAPABILITIES: Kind = Kind::List(&Kind::Hardening(HardeningWord::Capability));
 const FALSE: &[&str] = &["false"];
 
 /// A program.
@@ -199,11 +200,17 @@ const HARDENING: Object = object(
         key("read_write_paths", PATHS),
         key("read_only_paths", PATHS),
         key("inaccessible_paths", PATHS),
-        key("devices", Kind::OneOf(&[Kind::List(&Kind::Device), Kind::Word(FALSE)])),
+        key(
+            "devices",
+            Kind::OneOf(&[Kind::List(&Kind::Hardening(HardeningWord::Device)), Kind::Word(FALSE)]),
+        ),
         key("capabilities", CAPABILITIES),
         key("ambient_capabilities", CAPABILITIES),
-        key("restrict_address_families", LINES).later(),
-        key("system_call_filter", LINES).later(),
+        key(
+            "restrict_address_families",
+            Kind::List(&Kind::Hardening(HardeningWord::AddressFamily)),
+        ),
+        key("system_call_filter", Kind::List(&Kind::Hardening(HardeningWord::SystemCall))),
     ]],
 );
 

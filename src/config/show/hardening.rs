@@ -2,9 +2,9 @@
 
 use super::{
     tree::{Item, Map},
-    words::{text, word},
+    words::{text, texts, word},
 };
-use crate::model::{Capability, CapabilitySet, Execution, HardenedPath};
+use crate::model::{AddressFamilies, Capability, CapabilitySet, Execution, HardenedPath};
 
 pub(super) fn hardening(e: &Execution) -> Item {
     let mut map = Map::default();
@@ -30,7 +30,18 @@ pub(super) fn hardening(e: &Execution) -> Item {
     if !h.ambient_capabilities.is_empty() {
         map.add("ambient_capabilities", capabilities(h.ambient_capabilities));
     }
+    map.add_some("restrict_address_families", h.address_families.as_ref().map(families));
+    map.add_some("system_call_filter", h.system_calls.as_ref().map(|filter| texts(&filter.0)));
     Item::Map(map)
+}
+
+fn families(families: &AddressFamilies) -> Item {
+    if families.numbers.is_empty() {
+        return Item::List(vec![text("none")]);
+    }
+    let sign = if families.denies { "~" } else { "" };
+    let names = families.numbers.iter().map(|number| AddressFamilies::name(*number));
+    Item::List(names.map(|name| text(format!("{sign}{name}"))).collect())
 }
 
 fn paths(list: &[HardenedPath]) -> Item {

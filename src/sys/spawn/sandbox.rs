@@ -9,6 +9,8 @@
 
 mod capabilities;
 mod devices;
+mod filters;
+mod landlock;
 mod mounts;
 mod wishes;
 
@@ -25,12 +27,17 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, SealFlag, fcntl},
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        stat::{Mode, umask},
+    },
+    unistd::AccessFlags,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Failure, Identity, SpawnError, SpawnSpec, Stage, child,
+    Failure, Identity, SpawnError, SpawnSpec, Stage,
+    child::{self, call},
     prepared::{self, Prepared, Strings},
 };
 use crate::{
@@ -58,6 +65,7 @@ struct Errand {
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     working_directory: OsString,
+    umask: u32,
     identity: Option<(u32, u32, Vec<u32>)>,
     rlimits: Vec<(Resource, RlimitValue)>,
     open_files: Option<(u64, u64)>,
@@ -77,7 +85,7 @@ pub(super) struct Helper {
 /// Our binary as it was when we were started, whatever has replaced it since.
 static BINARY: LazyLock<Result<OwnedFd, i32>> = LazyLock::new(|| {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let open = |path: &str| nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+    let open = |path: &str| nix::fcntl::open(path, flags, Mode::empty());
     let by_name = || std::env::current_exe().map_err(|_| Errno::ENOENT);
     let opened = open("/proc/self/exe").or_else(|_| open(&by_name()?.to_string_lossy()));
     opened
@@ -140,6 +148,7 @@ impl Errand {
             argv: spec.argv.clone(),
             env: spec.env.clone(),
             working_directory: spec.working_directory.clone().into(),
+            umask: spec.umask,
             identity: identity.map(|i| (i.uid, i.gid, i.groups.clone())),
             rlimits: spec.rlimits.clone(),
             open_files: spec.open_files.map(|Pair { soft, hard }| (soft, hard)),
@@ -153,6 +162,7 @@ impl Errand {
         let spec = SpawnSpec {
             env: self.env,
             working_directory: self.working_directory.into(),
+            umask: self.umask,
             identity: self.identity.map(identity),
             rlimits: self.rlimits,
             open_files: self.open_files.map(|(soft, hard)| Pair { soft, hard }),
@@ -249,9 +259,11 @@ fn prepare(report: RawFd) -> Result<Prepared, Trouble> {
     let prepared = Prepared::new(spec)
         .map_err(|e| Trouble::Text { text: e.to_string(), errno: e.errno.max(1) })?;
     let hardening = &sandbox.hardening;
-    if hardening.mounts() {
-        mounts::make(&sandbox)?;
-    }
+    // Places that are made for mounts can be gone through by everybody.
+    umask(Mode::from_bits_truncate(0o022));
+    let filters = filters::Filters::new(hardening)?;
+    let rules = if hardening.mounts() { mounts::make(&sandbox)? } else { None };
+    umask(Mode::from_bits_truncate(prepared.umask));
     // std ignores SIGPIPE and handles SIGSEGV.
     child::reset_signals();
     child::set_limits(&prepared)?;
@@ -268,7 +280,41 @@ fn prepare(report: RawFd) -> Result<Prepared, Trouble> {
     child::settle(&prepared)?;
     child::announce(report);
     child::unblock()?;
+    if let Some((key, rules)) = rules {
+        let refused = |why| Trouble::refused(key, format!("cannot restrict itself: {why}"));
+        rules.restrict_self().map_err(refused)?;
+    }
+    if hardening.filters() {
+        executable(&prepared)?;
+        filters.put_on()?;
+    }
     Ok(prepared)
+}
+
+/// A filter may forbid to tell why an exec has failed: so what can be known is known before.
+fn executable(prepared: &Prepared) -> Result<(), Failure> {
+    let access = |path: &CString| nix::unistd::access(path.as_c_str(), AccessFlags::X_OK);
+    let mut errno = Errno::ENOENT;
+    for path in &prepared.candidates {
+        match access(path) {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(other) => errno = other,
+        }
+    }
+    Err((Stage::Exec, std::io::Error::from(errno).raw_os_error().unwrap_or(libc::ENOENT)))
+}
+
+/// Whether this process may make mounts of its own, as far as its capabilities say.
+#[must_use]
+pub fn may_mount() -> bool {
+    /// `CAP_SYS_ADMIN`, the effective one.
+    const ADMIN: u32 = 1 << 21;
+    let header = [0x2008_0522_u32, 0];
+    let mut sets = [[0_u32; 3]; 2];
+    let read = call!(SYS_capget, header.as_ptr(), sets.as_mut_ptr());
+    let [[effective, ..], _] = sets;
+    read.is_ok() && effective & ADMIN != 0
 }
 
 /// What is to be done, from the descriptor behind the report's. It and the report end with the

@@ -133,6 +133,13 @@ programs:
     reload: {command: [r]}
     requires: [web, web@ready@started]
     runtime_directory: last
+    hardening: {private_tmp: true, protect_system: strict, protect_home: read-only,
+                protect_kernel_tunables: true, protect_kernel_modules: true,
+                protect_control_groups: true, read_write_paths: [/dev/shm, "-/srv"],
+                read_only_paths: [x], inaccessible_paths: [~/y], devices: ["/dev/i2c-*:rw"],
+                capabilities: ["~CAP_SYS_ADMIN"], ambient_capabilities: [CAP_NET_RAW],
+                restrict_address_families: [AF_UNIX, AF_INET6],
+                system_call_filter: ["@system-service", "~@mount:EPERM"]}
 "##;
 
 pub(super) fn full_as_shown() -> String {

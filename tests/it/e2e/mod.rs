@@ -26,6 +26,7 @@ mod execution;
 mod faults;
 mod forking;
 mod hangs;
+mod hardening;
 pub(crate) mod harness;
 mod host;
 mod host_end;

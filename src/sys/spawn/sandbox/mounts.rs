@@ -17,6 +17,7 @@ use std::{
     path::Path,
 };
 
+use ::landlock::RulesetCreated;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -27,6 +28,7 @@ use super::{
     Sandbox, Trouble,
     child::call,
     devices::{self, Node},
+    landlock,
     wishes::{self, Deed, Wish},
 };
 
@@ -49,20 +51,32 @@ struct Ready {
     nodes: Vec<Node>,
 }
 
-/// Makes the namespace and all that is in it.
-pub(super) fn make(sandbox: &Sandbox) -> Result<(), Trouble> {
+/// Rules of Landlock, and the key to name where they cannot be had.
+type Rules = Option<(&'static str, RulesetCreated)>;
+
+/// Makes the namespace and all that is in it. Where that is not allowed it gives rules instead, to
+/// be put on at the end.
+pub(super) fn make(sandbox: &Sandbox) -> Result<Rules, Trouble> {
     let wishes = wishes::all(sandbox);
     let first = wishes.first().map_or("*", |wish| wish.key);
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|e| Trouble::new(first, "make a mount namespace", e))?;
-    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)
-        .map_err(|e| Trouble::new(first, "hide its mounts from others", e))?;
+    let mounts = match unshare(CloneFlags::CLONE_NEWNS) {
+        Ok(()) => true,
+        Err(Errno::EPERM) => false,
+        Err(why) => return Err(Trouble::new(first, "make a mount namespace", why)),
+    };
+    if mounts {
+        mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)
+            .map_err(|e| Trouble::new(first, "hide its mounts from others", e))?;
+    }
     let wishes = wishes.into_iter().filter_map(|wish| real(wish).transpose());
     let wishes =
         wishes::in_order(wishes.collect::<Result<_, _>>()?).map_err(|(wish, hidden)| {
             let (path, hidden) = (wish.path.display(), hidden.display());
             Trouble::refused(wish.key, format!("{path} is below {hidden}, which is hidden"))
         })?;
+    if !mounts {
+        return Ok(Some((first, landlock::prepare(&wishes)?)));
+    }
     let mut masks = masks(&wishes)?;
     let ready = wishes.into_iter().map(|wish| ready(wish, &mut masks));
     let ready = ready.collect::<Result<Vec<_>, _>>()?;
@@ -75,7 +89,7 @@ pub(super) fn make(sandbox: &Sandbox) -> Result<(), Trouble> {
             set_read_only(wish, 0)?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 const NOTHING: Option<&str> = None;
