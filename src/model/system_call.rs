@@ -138,9 +138,9 @@ pub fn system_call_number(name: &str, arch: &str) -> Option<i64> {
 }
 
 impl SystemCallFilter {
-    /// What becomes of a call that is not named, and what of those that are. The first word decides:
-    /// with a `~` all is allowed that is not named, without one nothing but what starts a program
-    /// (`@default`). The others add to it or take away.
+    /// What becomes of a call that is not named, and what of those that are. The first word
+    /// decides: with a `~` all is allowed that is not named, without one nothing but what starts a
+    /// program (`@default`). The others add to it or take away.
     #[must_use]
     pub fn verdicts(&self) -> (Verdict, BTreeMap<&str, Verdict>) {
         let rules = self.0.iter().filter_map(|text| SystemCallRule::parse(text).ok());

@@ -78,7 +78,8 @@ pub fn root_is_shared() -> Option<bool> {
     is_shared(&String::from_utf8_lossy(&table))
 }
 
-/// The last mount on / is the one that is seen; its optional fields stand between the sixth and `-`.
+/// The last mount on / is the one that is seen; its optional fields stand behind the sixth, up to
+/// `-`.
 fn is_shared(table: &str) -> Option<bool> {
     let root = |line: &&str| line.split(' ').nth(4) == Some("/");
     let line = table.lines().rfind(root)?;

@@ -26,6 +26,7 @@ mod execution;
 mod faults;
 mod forking;
 mod hangs;
+mod hardened_hosts;
 mod hardening;
 pub(crate) mod harness;
 mod host;
