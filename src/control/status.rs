@@ -198,8 +198,11 @@ pub struct ProgramStatus {
     pub uptime_s: Option<f64>,
     /// Whether it is ready.
     pub ready: bool,
-    /// Whether it is healthy; null without a health check.
+    /// Whether it is healthy; null without a health check, or when it is not known yet.
     pub healthy: Option<bool>,
+    /// How it is by its health check, in words; null without one, or when it is not up.
+    #[serde(default)]
+    pub health: Option<String>,
     /// Starts by itself since the last start by hand or boot.
     pub restarts: u64,
     /// How the last run ended.

@@ -86,7 +86,10 @@ impl World<'_> {
                 let what = Claimed::Free;
                 vec![Event::Claimed { program, run, what }]
             }
-            Action::TidyNoMore(_)
+            // It ends when everything is up.
+            Action::Probe { .. }
+            | Action::ProbeNoMore(_)
+            | Action::TidyNoMore(_)
             | Action::EndCopies { .. }
             | Action::Sign { .. }
             | Action::Unclaim(_)

@@ -45,6 +45,9 @@ impl Shell {
                 self.await_condition(program, attempt, index);
             }
             Action::FindMain { program, run } => self.find_main(program, run),
+            Action::Probe { program, run, of } => self.probe(program, run, of),
+            // Whoever looks cannot be called back; the answer comes too late.
+            Action::ProbeNoMore(_) => {}
             Action::AwaitNothing(program) => {
                 if let Some(conditions) = &self.conditions {
                     conditions.forget(program);
@@ -183,7 +186,13 @@ impl Shell {
         self.children.insert(children::key(run), child);
         self.runs.insert(run, id);
         self.names_of_runs.insert(run, program.name.clone());
+        if order.role == Role::Main {
+            self.listen_from_the_start(id, run);
+        }
         self.capture(&program, order, ready.pipes);
+        if let Some(words) = ready.words {
+            self.keep_words(run, words);
+        }
         match pipe {
             None => self.child_event(id, run, ChildEvent::Spawned { pid }),
             Some(pipe) => {
@@ -340,12 +349,14 @@ impl Shell {
             self.runs.remove(&run);
             self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
+            self.probes.forget(run);
             self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
             self.dying.insert(run);
             self.after_reap.insert(run, Vec::new());
             self.trees.watch(children::key(run), peeked.pid);
             let exit = self.exit_of(run, program, peeked.exit);
+            self.last_words_of(run);
             self.feed(Event::Child { program, run, what: ChildEvent::Exited(exit) });
         }
         self.logs.ended(run.0);
@@ -383,6 +394,7 @@ impl Shell {
             self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             self.forget_main(run);
+            self.probes.forget(run);
             self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });

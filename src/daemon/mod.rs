@@ -29,6 +29,7 @@ pub mod logs;
 mod memory;
 mod notify;
 mod place;
+mod probes;
 mod processes;
 mod requests;
 pub mod semaphores;
@@ -119,6 +120,8 @@ struct Shell {
     killings: kill_all::Killings,
     /// Locks of programs that run once at the most.
     claims: single::Claims,
+    /// Looks at whether programs serve.
+    probes: probes::Probes,
     /// Clients that follow the events; of one subject, or of all.
     followers: BTreeMap<RequestId, Option<String>>,
     /// Who was refused lately: said once a minute.
@@ -224,6 +227,8 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Probed { program, run, sample } => self.probed(program, run, sample),
+            Input::Words(run) => self.read_words(run),
             Input::Claimed { program, run } => self.looked(program, run),
             Input::CopiesEnded { program, run } => self.copies_ended(program, run),
             Input::Semaphore(told) => self.told_of_semaphores(told),

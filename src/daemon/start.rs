@@ -371,6 +371,7 @@ fn shell(
         stillborn: BTreeSet::new(),
         sought: BTreeMap::new(),
         asked: BTreeMap::new(),
+        probes: super::probes::Probes::new(),
         memory: super::memory::Memory::default(),
         trees: Trees::new(&nursery.instance),
         nursery,

@@ -1,7 +1,8 @@
 //! What follows the end of a run, or of an attempt at one: another one, rest, or giving up.
 
 use super::{
-    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What, machine::Cx, restart::Decision,
+    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, StopWhy, What, machine::Cx,
+    restart::Decision,
 };
 use crate::model::LimitAction;
 
@@ -62,7 +63,8 @@ impl Slot {
         if self.program.essential {
             *cx.ends_site = Some((SiteStop::Essential, super::exit_code(&ended.cause)));
         }
-        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
+        let gave_up = matches!(ended.cause, Cause::Stopped(StopWhy::Unhealthy(_), _));
+        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..)) && !gave_up;
         if ran {
             if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));

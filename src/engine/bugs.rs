@@ -138,6 +138,18 @@ pub struct Bugs {
     pub keep_the_lock: bool,
     /// Gives a lock back while processes of its program live.
     pub let_go_of_the_living: bool,
+    /// Takes a health check that could not be made for a failed one.
+    pub count_unknown_health: bool,
+    /// Counts what fails before the start period is over.
+    pub count_the_start_period: bool,
+    /// Takes half of the failures for too many.
+    pub lose_patience: bool,
+    /// Hears what an earlier run was found to be.
+    pub believe_old_probes: bool,
+    /// Takes any answer for that of the check under way.
+    pub believe_any_probe: bool,
+    /// Lets programs start that wait for the health of another.
+    pub start_beside_the_unhealthy: bool,
 }
 
 impl Bugs {

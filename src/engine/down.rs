@@ -196,7 +196,7 @@ impl Slot {
                 if cx.bugs.signal_the_gone {
                     cx.signal(self, run, Signal::KILL, Scope::Tree);
                 }
-                if self.side.is_none() {
+                if self.side.is_none() && self.probe.is_none() {
                     return self.clean(0, ended, cx);
                 }
                 let again = Again { at: None, ..again };
@@ -255,7 +255,7 @@ impl Slot {
         self.clean(0, Ended { cause, lived }, cx)
     }
 
-    fn clean(&mut self, index: usize, ended: Ended, cx: &mut Cx<'_>) -> State {
+    pub(super) fn clean(&mut self, index: usize, ended: Ended, cx: &mut Cx<'_>) -> State {
         let Some(hook) = self.program.stop_post.get(index) else { return self.over(ended, cx) };
         let again = Again::after(hook.timeout, cx.now);
         *cx.next_run += 1;
@@ -280,6 +280,7 @@ impl Slot {
         let result = match (restart::classify(&self.program, ended), &ended.cause) {
             (restart::Class::Clean, _) => ServiceResult::Success,
             (_, Cause::NoMain(_)) => ServiceResult::Protocol,
+            (_, Cause::Stopped(StopWhy::Unhealthy(_), _)) => ServiceResult::Watchdog,
             (restart::Class::Timeout, _) => ServiceResult::Timeout,
             (_, Cause::NotSpawned(_)) => ServiceResult::Resources,
             (restart::Class::UncleanCode, _) => ServiceResult::ExitCode,
@@ -404,7 +405,8 @@ impl Slot {
             | Role::StartPre(_)
             | Role::StopPost(_)
             | Role::StopCommand
-            | Role::ReloadCommand => false,
+            | Role::ReloadCommand
+            | Role::Probe(_) => false,
         };
         if !good {
             cx.out.record(Record::of(self, What::HookEnded { role: side.role, exit, ignored }));
@@ -425,7 +427,9 @@ impl Slot {
             (State::Stopping { life, why, rung: 0, .. }, Role::StopCommand) if !good => {
                 self.take_rung(life, why, 0, cx)
             }
-            (State::Emptying { ended, empty: true, .. }, _) => self.clean(0, ended, cx),
+            (State::Emptying { ended, empty: true, .. }, _) if self.probe.is_none() => {
+                self.clean(0, ended, cx)
+            }
             (other, _) => other,
         };
         if self.word() != before {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Seen, Site, Zone},
+    model::{Exit, Sample, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -88,6 +88,24 @@ pub enum Event {
         run: RunId,
         /// What was found.
         what: Claimed,
+    },
+    /// What was to be looked at for a program was.
+    Probed {
+        /// For which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+        /// What came of it.
+        sample: Sample,
+    },
+    /// The last words of a command that looks, right before its end.
+    Said {
+        /// For which program.
+        program: ProgramId,
+        /// Which life.
+        run: RunId,
+        /// One line.
+        words: Arc<str>,
     },
     /// A semaphore was looked at.
     Seen(Seen),

@@ -80,6 +80,7 @@ impl Cx<'_> {
 impl Slot {
     /// Handles `input` and leaves the slot in its next state.
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
+        let Some(input) = self.step_probe(input, cx) else { return };
         let Some(input) = self.step_side(input, cx) else { return };
         if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
             self.history.restarts += 1;

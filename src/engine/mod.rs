@@ -13,6 +13,7 @@ mod down;
 mod event;
 mod forking;
 mod gate;
+mod health;
 mod host_end;
 mod host_news;
 mod kill_all;
@@ -21,6 +22,7 @@ mod machine;
 mod news;
 mod outcome;
 mod permitted;
+mod probing;
 mod record;
 mod reload;
 mod requests;
@@ -50,8 +52,10 @@ pub use action::*;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
+pub use health::{Health, Verdict};
 pub use host_news::*;
 pub use news::*;
+pub use probing::{ProbeOf, Probing, probe_of};
 pub use record::*;
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
@@ -203,6 +207,12 @@ impl Engine {
             Event::Claimed { program, run, what } => {
                 self.with(program, at, out, |slot, cx| slot.claimed(run, what, cx));
             }
+            Event::Probed { program, run, sample } => {
+                self.with(program, at, out, |slot, cx| slot.probed(run, sample, cx));
+            }
+            Event::Said { program, run, words } => {
+                self.with(program, at, out, |slot, _| slot.said(run, words));
+            }
             Event::Told(told) => self.told(told, at, out),
             Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
             Event::Zone(zone) => self.zone_is(&zone),
@@ -289,6 +299,7 @@ impl Engine {
             bugs: self.bugs,
         };
         change(slot, &mut cx);
+        slot.look_after_health(&mut cx);
         let deadline = slot.deadline();
         if slot.armed != deadline {
             if let Some(old) = slot.armed {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Role, SemaphoreNews, Slot, StopWhy};
+use super::{Cause, ProbeOf, Role, SemaphoreNews, Slot, StopWhy};
 use crate::{
     control::Peer,
     model::{Exit, Human, LogLevel, Name, Signal},
@@ -87,6 +87,14 @@ pub enum What {
     ShmKept { file: Arc<str>, why: Arc<str> },
     /// /dev/shm cannot be tidied.
     ShmFailed { why: Arc<str> },
+    /// Its health check works, for the first time or again.
+    Healthy { again: bool },
+    /// The first failure of a row that may get too long.
+    Failing { why: Arc<str>, of: u32 },
+    /// So many in a row are too many.
+    Unhealthy { why: Arc<str>, failures: u32 },
+    /// It cannot be told how it is.
+    HealthUnknown { why: Arc<str> },
     /// Copies that somebody else has started are being ended.
     CopiesEnded { who: Arc<str> },
     /// And killed.
@@ -161,6 +169,9 @@ impl Record {
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
             What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
             What::NoRoom { .. } => "program.delayed",
+            What::Healthy { .. } => "program.healthy",
+            What::Unhealthy { .. } => "program.unhealthy",
+            What::Failing { .. } | What::HealthUnknown { .. } => "program.health",
             What::ShmRemoved { .. } | What::ShmAlso { .. } => "shm.removed",
             What::ShmKept { .. } => "shm.kept",
             What::ShmFailed { .. } => "shm.failed",
@@ -186,6 +197,8 @@ impl Record {
             | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::ShmFailed { .. }
+            | What::Unhealthy { .. }
+            | What::HealthUnknown { .. }
             | What::CopiesEnded { .. }
             | What::CopiesKilled
             | What::SupervisorKilling { .. }
@@ -202,6 +215,8 @@ impl Record {
             | What::ShmRemoved { .. }
             | What::ShmKept { .. }
             | What::Recovered
+            | What::Healthy { .. }
+            | What::Failing { .. }
             | What::Completed
             | What::Exited { .. }
             | What::Rested { success: true }
@@ -304,6 +319,15 @@ impl fmt::Display for What {
             Self::ShmAlso { names } => write!(f, "shm: among them {names}"),
             Self::ShmKept { file, why } => write!(f, "shm: kept {file}: {why}"),
             Self::ShmFailed { why } => write!(f, "shm: {why}"),
+            Self::Healthy { again: false } => f.write_str("healthy"),
+            Self::Healthy { again: true } => f.write_str("healthy again"),
+            Self::Failing { why, of } => write!(f, "health check failed (1 of {of}): {why}"),
+            Self::Unhealthy { why, failures } => {
+                write!(f, "unhealthy: {}: {why}", StopWhy::Unhealthy(*failures))
+            }
+            Self::HealthUnknown { why } => {
+                write!(f, "its health cannot be told, so nothing is done: {why}")
+            }
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
             other => other.fmt_site(f),
@@ -366,6 +390,8 @@ impl fmt::Display for StopWhy {
             Self::Changed => f.write_str("its settings changed"),
             Self::MaxRuntime => f.write_str("ran longer than max_runtime"),
             Self::StartTimeout => f.write_str("start took too long"),
+            Self::Unhealthy(1) => f.write_str("its health check failed"),
+            Self::Unhealthy(times) => write!(f, "its health check failed {times} times"),
             Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
         }
     }
@@ -380,6 +406,7 @@ impl fmt::Display for Role {
             Self::StopPost(index) => write!(f, "stop_post[{index}]"),
             Self::StopCommand => f.write_str("stop command"),
             Self::ReloadCommand => f.write_str("reload command"),
+            Self::Probe(ProbeOf::Health) => f.write_str("health check"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Cause, Ended, FailureClass, History, StopWhy};
 use crate::model::{
-    Exit, Instant, Limit, LimitAction, Program, ProgramType, RestartPolicy, Signal,
+    Exit, Instant, Limit, LimitAction, OnUnhealthy, Program, ProgramType, RestartPolicy, Signal,
 };
 
 /// What follows the end of a run that nobody asked for.
@@ -112,8 +112,12 @@ pub fn decide(
     let done = remains && class == Class::Clean;
     // It runs: another start would be refused as well, or make it start when nobody expects it.
     let done = done || matches!(ended.cause, Cause::Duplicate(_));
+    let unhealthy = matches!(ended.cause, Cause::Stopped(StopWhy::Unhealthy(_), _));
+    let follows = program.health.as_ref().filter(|_| unhealthy).map(|health| health.on_failure);
+    let done = done || follows == Some(OnUnhealthy::Stop);
     let prevented = done || code.is_some_and(|c| restart.prevent_exit_codes.contains(&c));
     let forced = code.is_some_and(|c| restart.force_exit_codes.contains(&c));
+    let forced = forced || follows == Some(OnUnhealthy::Restart);
     if prevented || !(forced || policy_wants(restart.policy, class)) {
         return Decision::Rest { success: class == Class::Clean };
     }

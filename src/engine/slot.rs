@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Claiming, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
+use super::{
+    Action, Claiming, Fork, Goal, Health, Life, Probing, Role, RunId, State, Then, machine::Cx,
+};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -83,6 +85,8 @@ pub struct History {
     pub attempts: u64,
     /// How the last main process ended, and when.
     pub exit: Option<(Exit, WallTime)>,
+    /// What its health check found when that ended its last run.
+    pub unhealthy: Option<Arc<str>>,
     /// Whether it was given up or backing off before: its next ready is a recovery.
     pub troubled: bool,
     /// Somebody wants it up while a run of it ends: then its policy is not asked.
@@ -104,6 +108,10 @@ pub struct Slot {
     pub state: State,
     /// A command beside it.
     pub side: Option<Side>,
+    /// A look at whether it serves that is under way, or what is left of one.
+    pub probe: Option<Probing>,
+    /// How it is, while it is up and has a health check.
+    pub health: Option<Health>,
     /// Its lock is held, or being taken: the answer that was waited for.
     pub claim: Option<RunId>,
     /// The latest life of its main process.
@@ -136,6 +144,8 @@ impl Slot {
             goal: Goal::Down,
             state: State::Stopped,
             side: None,
+            probe: None,
+            health: None,
             claim: None,
             main: None,
             history: History::default(),
@@ -149,6 +159,11 @@ impl Slot {
     /// When it wants to be woken.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        earlier(self.deadline_of_state(), self.deadline_of_probe())
+    }
+
+    /// The same, looks at its health aside.
+    pub(super) fn deadline_of_state(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
             | State::Draining { .. }
@@ -221,7 +236,9 @@ impl Slot {
         {
             return true;
         }
-        self.present_run() == Some(run) || self.side.is_some_and(|side| side.run == run)
+        self.present_run() == Some(run)
+            || self.side.is_some_and(|side| side.run == run)
+            || self.probe.as_ref().is_some_and(|probe| probe.run == run)
     }
 
     /// Whether it is to be stopped although its child is not known to execute yet.

@@ -85,6 +85,8 @@ pub enum StopWhy {
     MaxRuntime,
     /// It took longer than `start_timeout`.
     StartTimeout,
+    /// Its health check failed so often in a row.
+    Unhealthy(u32),
     /// This `start_post` command ended so.
     Post(usize, Exit),
 }
@@ -93,7 +95,7 @@ impl StopWhy {
     /// Whether the stop is the program's own failure, so that its restart policy decides.
     pub(super) fn is_failure(self) -> bool {
         match self {
-            Self::MaxRuntime | Self::StartTimeout | Self::Post(..) => true,
+            Self::MaxRuntime | Self::StartTimeout | Self::Unhealthy(_) | Self::Post(..) => true,
             Self::Asked
             | Self::Restart
             | Self::Requirement(_)

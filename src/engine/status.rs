@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Again, Cause, Claiming, Engine, Fork, Goal, Slot, State, What};
+use super::{Again, Cause, Claiming, Engine, Fork, Goal, Health, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
     model::{Human, Instant, Limit, Signal, WallTime},
@@ -13,7 +13,7 @@ impl Engine {
     #[must_use]
     pub fn status_of(&self, slot: &Slot, now: Instant, wall: WallTime) -> ProgramStatus {
         let life = slot.life();
-        let next = slot.deadline().filter(|at| at.0 != u64::MAX);
+        let next = slot.deadline_of_state().filter(|at| at.0 != u64::MAX);
         let ms = |at: Instant| i64::try_from((at - now).as_millis()).unwrap_or(i64::MAX);
         ProgramStatus {
             name: slot.program.name.as_str().to_owned(),
@@ -23,7 +23,8 @@ impl Engine {
             pids: life.map(|life| life.pid).into_iter().collect(),
             uptime_s: life.map(|life| (now - life.started).as_secs_f64()),
             ready: slot.is_ready(),
-            healthy: None,
+            healthy: slot.health.as_ref().and_then(Health::is_healthy),
+            health: slot.health.as_ref().map(Health::in_words),
             restarts: slot.history.restarts,
             exit: slot.history.exit.map(|(exit, at)| ExitStatus::new(exit, at)),
             reason: self.reason(slot),
@@ -82,12 +83,15 @@ impl Engine {
             State::Stopping { why, .. } => format!("stopping ({})", self.why(*why)),
             State::Emptying { again, .. } => emptying(*again).to_owned(),
             State::Cleaning { index, .. } => format!("stop_post[{index}] runs"),
-            State::Backoff { ended, .. } => match ended.lived {
-                Some(lived) => format!("{} after {}", ended.cause, Human(lived)),
-                None => ended.cause.to_string(),
-            },
+            State::Backoff { ended, .. } => {
+                let found = found(slot, &ended.cause);
+                match ended.lived {
+                    Some(lived) => format!("{} after {}{found}", ended.cause, Human(lived)),
+                    None => format!("{}{found}", ended.cause),
+                }
+            }
             State::Exited { ended, .. } => match ended.cause {
-                Cause::Stopped(why, _) => self.why(why),
+                Cause::Stopped(why, _) => self.why(why) + &found(slot, &ended.cause),
                 Cause::Exit(_)
                 | Cause::NotSpawned(_)
                 | Cause::Pre(..)
@@ -96,7 +100,8 @@ impl Engine {
                 | Cause::WaitedInVain(_) => ended.cause.to_string(),
             },
             State::Fatal { ended, limit, .. } => {
-                What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None }.to_string()
+                let what = What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None };
+                what.to_string() + &found(slot, &ended.cause)
             }
         }
     }
@@ -115,6 +120,7 @@ impl Engine {
             | super::StopWhy::Removed
             | super::StopWhy::Changed
             | super::StopWhy::MaxRuntime
+            | super::StopWhy::Unhealthy(_)
             | super::StopWhy::StartTimeout
             | super::StopWhy::Post(..) => why.to_string(),
         }
@@ -126,6 +132,14 @@ impl Engine {
         let names: Vec<&str> =
             live.filter(|s| s.is_live()).map(|s| s.program.name.as_str()).collect();
         names.join(", ")
+    }
+}
+
+/// What its health check has found, where that was the end of it.
+fn found(slot: &Slot, cause: &Cause) -> String {
+    match (cause, &slot.history.unhealthy) {
+        (Cause::Stopped(super::StopWhy::Unhealthy(_), _), Some(why)) => format!("; {why}"),
+        _ => String::new(),
     }
 }
 

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop};
+use super::{
+    Bytes, HealthCheck, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop,
+};
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub struct Program {
     pub stop: Arc<Stop>,
     /// How to reload, if it can.
     pub reload: Option<Reload>,
+    /// How it is told whether it serves.
+    pub health: Option<Arc<HealthCheck>>,
     /// Its final exit stops the site and gives the exit code.
     pub essential: bool,
     /// A run longer than this is stopped as a timeout.

@@ -44,6 +44,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         restart,
         stop,
         reload,
+        health,
         essential,
         max_runtime,
         runtime_directory,
@@ -77,6 +78,7 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("restart", *restart != new.restart, Change::Live);
     found.add("stop", *stop != new.stop, Change::Live);
     found.add("reload", *reload != new.reload, Change::Live);
+    found.add("health", *health != new.health, Change::Live);
     found.add("essential", *essential != new.essential, Change::Live);
     found.add("max_runtime", *max_runtime != new.max_runtime, Change::Live);
     let differs = *runtime_directory != new.runtime_directory;

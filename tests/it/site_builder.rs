@@ -54,6 +54,7 @@ pub(crate) fn program(text: &str) -> Program {
         restart: Arc::new(restart()),
         stop: Arc::new(stop),
         reload: None,
+        health: None,
         essential: false,
         max_runtime: Limit::Never,
         runtime_directory: None,

@@ -66,8 +66,8 @@ pub(in crate::cli) fn page(
         row("Memory", size(bytes));
     }
     row("Ready", if program.ready { "yes" } else { "no" }.to_owned());
-    if let Some(healthy) = program.healthy {
-        row("Healthy", if healthy { "yes" } else { "no" }.to_owned());
+    if let Some(words) = &program.health {
+        row("Health", words.clone());
     }
     row("Restarts", program.restarts.to_string());
     if let (Some(text), Some(status)) = (exit(program), program.exit) {

@@ -104,10 +104,11 @@ fn running(program: &ProgramStatus) -> String {
     parts.extend(program.pid.map(|pid| format!("pid {pid}")));
     parts.extend(program.uptime_s.map(|secs| format!("uptime {}", clock(secs))));
     parts.push(if program.ready { "ready" } else { "not ready" }.to_owned());
-    match program.healthy {
-        Some(true) => parts.push("healthy".to_owned()),
-        Some(false) => parts.push("unhealthy".to_owned()),
-        None => {}
+    match (&program.health, program.healthy) {
+        (Some(words), _) => parts.push(words.clone()),
+        (None, Some(true)) => parts.push("healthy".to_owned()),
+        (None, Some(false)) => parts.push("unhealthy".to_owned()),
+        (None, None) => {}
     }
     match program.restarts {
         0 => {}

@@ -25,6 +25,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         uptime_s: None,
         ready: false,
         healthy: None,
+        health: None,
         restarts: 0,
         exit: None,
         reason: reason.to_owned(),

@@ -5,6 +5,7 @@ mod host;
 mod host_end;
 mod logging;
 mod policy;
+mod probe;
 mod program;
 pub(crate) mod read;
 pub(crate) mod reference;

@@ -2,8 +2,8 @@
 
 use super::supervisor::VARIABLE_FILE;
 use super::{
-    ENVIRONMENT, Key, Kind, LINES, Object, PATHS, PROBE_TIMES, PROBES, ROTATE, TEXTS, key, object,
-    one_of,
+    ENVIRONMENT, Key, Kind, LINES, Object, PATHS, PROBE_NAMES, PROBE_TIMES, PROBES, ROTATE, TEXTS,
+    key, object, one_of,
 };
 
 const DEPENDENCIES: Kind = Kind::List(&Kind::Dependency);
@@ -53,6 +53,7 @@ const WHEN: &[Key] = &[
     key("restart", Kind::OneOf(&[POLICY, Kind::Object(&RESTART)])),
     key("stop", Kind::Object(&STOP)),
     key("reload", Kind::Object(&RELOAD)),
+    key("health", Kind::OneOf(&[Kind::Word(&["none"]), Kind::Object(&HEALTH)])),
 ];
 
 const HOW: &[Key] = &[
@@ -75,7 +76,6 @@ const ENVIRONS: &[Key] = &[
 
 const LATER: &[Key] = &[
     key("readiness", Kind::Object(&READINESS)).later(),
-    key("health", Kind::Object(&HEALTH)).later(),
     key("watchdog", Kind::Limit).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
@@ -236,11 +236,11 @@ const LOGGING: Object = object(
 const READINESS: Object = one_of(
     "`readiness`",
     &[PROBES, PROBE_TIMES, &[key("notify", Kind::Word(&["true"])), key("fd", Kind::Int(3, 1023))]],
-    &["http", "tcp", "command", "file", "log", "notify", "fd"],
+    &["http", "tcp", "socket", "command", "file", "log", "notify", "fd"],
 );
 
 pub(crate) const TASK_ACTION: Kind =
-    Kind::Object(&object("an action", &[&[key("task", Kind::Task).required()]]));
+    Kind::Object(&object("an action", &[&[key("task", Kind::Task).required().later()]]));
 
 const HEALTH: Object = one_of(
     "`health`",
@@ -249,7 +249,7 @@ const HEALTH: Object = one_of(
         PROBE_TIMES,
         &[key("on_failure", Kind::OneOf(&[Kind::Word(&["restart", "stop", "none"]), TASK_ACTION]))],
     ],
-    &["http", "tcp", "command", "file", "log"],
+    PROBE_NAMES,
 );
 
 const SHM: Object = object(

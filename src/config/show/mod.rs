@@ -1,6 +1,7 @@
 //! The resolved site, in the words of a site file.
 
 mod host;
+mod probe;
 mod program;
 mod shm;
 mod supervisor;

@@ -46,6 +46,10 @@ pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
     map.add("restart", Item::Map(restart(&p.restart)));
     map.add("stop", Item::Map(stop(&p.stop)));
     map.add_some("reload", p.reload.as_ref().map(reload));
+    map.add_some(
+        "health",
+        p.health.as_deref().map(|health| Item::Map(super::probe::health(health))),
+    );
     map.add("essential", word(p.essential));
     map.add("max_runtime", limit(p.max_runtime));
     let directory = |key: &str, d: &Option<OwnedDirectory>| {

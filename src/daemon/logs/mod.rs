@@ -17,6 +17,7 @@ mod clock;
 mod compress;
 mod console;
 mod datagram;
+mod ear;
 mod errand;
 mod file;
 mod format;
@@ -204,6 +205,7 @@ pub type Reader = Box<dyn FnMut(LogBatch) -> Taken + Send>;
 
 enum Command {
     Attach(Box<Stream>),
+    Listen(u64, ear::Ear),
     Ended(u64),
     Retire(Name),
     Reconfigure(Name, Arc<Logging>),
@@ -273,6 +275,12 @@ impl LogHandle {
     /// Captures a stream until its end.
     pub fn attach(&self, stream: Stream) {
         self.send(Command::Attach(Box::new(stream)));
+    }
+
+    /// Counts in `heard` whenever this text is in a line that the run writes, from now on; instead
+    /// of what was listened for before. Of a run whose streams are captured later, all is heard.
+    pub fn listen(&self, run: u64, text: &[u8], heard: Arc<AtomicU64>) {
+        self.send(Command::Listen(run, ear::Ear::new(text, heard)));
     }
 
     /// The main process of this run has ended. Whoever else holds its pipes is read in the
