@@ -189,8 +189,8 @@ pub enum Role {
 /// What `stop_post` is told, in systemd's words (systemd.exec(5), `$SERVICE_RESULT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAs {
-    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `start-limit-hit`,
-    /// `resources`.
+    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`,
+    /// `protocol`, `resources`.
     pub result: ServiceResult,
     /// How the main process ended, when it ran.
     pub exit: Option<Exit>,
@@ -211,6 +211,8 @@ pub enum ServiceResult {
     OomKill,
     /// A time limit.
     Timeout,
+    /// It has not said that it is alive.
+    Watchdog,
     /// It could not be started.
     Resources,
     /// It has not done what its `type` promises.
@@ -228,6 +230,7 @@ impl ServiceResult {
             Self::CoreDump => "core-dump",
             Self::OomKill => "oom-kill",
             Self::Timeout => "timeout",
+            Self::Watchdog => "watchdog",
             Self::Resources => "resources",
             Self::Protocol => "protocol",
         }

@@ -160,7 +160,10 @@ fn holds(target: &Slot, condition: Condition) -> bool {
         }
         Condition::Completed => target.has_succeeded(),
         Condition::Started => {
-            let started = matches!(target.state, State::Settling { .. } | State::Running { .. });
+            let started = matches!(
+                target.state,
+                State::Proving { .. } | State::Settling { .. } | State::Running { .. }
+            );
             started || (target.is_oneshot() && target.has_succeeded())
         }
     }

@@ -81,6 +81,12 @@ impl Slot {
     /// Handles `input` and leaves the slot in its next state.
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
         let Some(input) = self.step_side(input, cx) else { return };
+        if let Input::Child(run, ChildEvent::Ready) = input
+            && self.said.run == Some(run)
+        {
+            // It may be ready before it is known to execute.
+            self.said.ready = true;
+        }
         if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
             self.history.restarts += 1;
         }
@@ -107,6 +113,7 @@ impl Slot {
                 self.when_sweeping(run, index, again, input, cx)
             }
             State::Forking { life, fork } => self.when_forking(life, fork, input, cx),
+            State::Proving { life, until, why } => self.when_proving((life, until, why), input, cx),
             State::Settling { life, index } => self.when_settling(life, index, input, cx),
             State::Running { life } => self.when_running(life, input, cx),
             State::Draining { life, why } => self.when_draining(life, why, input, cx),
@@ -165,6 +172,7 @@ impl Slot {
                     | State::Tidying { .. }
                     | State::Sweeping { .. }
                     | State::Forking { .. }
+                    | State::Proving { .. }
                     | State::Settling { .. }
                     | State::Running { .. }
                     | State::Draining { .. }

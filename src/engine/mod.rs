@@ -21,10 +21,12 @@ mod machine;
 mod news;
 mod outcome;
 mod permitted;
+mod readiness;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
+mod said;
 mod semaphore;
 mod semaphore_deed;
 mod semaphore_view;
@@ -53,6 +55,7 @@ pub use forking::Fork;
 pub use host_news::*;
 pub use news::*;
 pub use record::*;
+pub use said::Said;
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
 pub use slot::*;
@@ -389,6 +392,7 @@ impl Engine {
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. }
             | State::Running { .. }
             | State::Stopping { .. }
@@ -486,6 +490,8 @@ pub fn exit_code(cause: &Cause) -> u8 {
         Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
             exit.shell_code()
         }
+        // It has ended well, and that was its failure.
+        Cause::Unready(exit) => exit.shell_code().max(1),
         Cause::NotSpawned(failure) => failure.code,
         Cause::Stopped(_, None)
         | Cause::WaitedInVain(_)

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Claiming, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
+use super::{Action, Claiming, Fork, Goal, Life, Role, RunId, Said, State, Then, machine::Cx};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -108,6 +108,8 @@ pub struct Slot {
     pub claim: Option<RunId>,
     /// The latest life of its main process.
     pub main: Option<RunId>,
+    /// What it has said of itself in its latest run.
+    pub said: Said,
     /// Earlier runs.
     pub history: History,
     /// When the state that is shown began.
@@ -138,6 +140,7 @@ impl Slot {
             side: None,
             claim: None,
             main: None,
+            said: Said::default(),
             history: History::default(),
             since: now,
             attempt_at: now.0,
@@ -154,6 +157,7 @@ impl Slot {
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
+            State::Proving { until, .. } => *until,
             State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Waiting { wait_until: Some(at), .. }
             | State::Retrying { at, .. }
@@ -180,6 +184,7 @@ impl Slot {
         match &self.state {
             State::Preparing { life, .. }
             | State::Forking { life, fork: Fork::Starting }
+            | State::Proving { life, .. }
             | State::Settling { life, .. }
             | State::Running { life }
             | State::Draining { life, .. }
@@ -284,6 +289,7 @@ impl Slot {
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
             State::Spawning { stop: Some(_), .. }

@@ -7,6 +7,7 @@ mod logging;
 mod policy;
 mod program;
 pub(crate) mod read;
+mod readiness;
 pub(crate) mod reference;
 mod semaphore;
 mod shm;

@@ -50,6 +50,8 @@ const WHEN: &[Key] = &[
     key("start_post", HOOKS),
     key("stop_post", HOOKS),
     key("start_timeout", Kind::Limit),
+    key("readiness", Kind::Object(&READINESS)),
+    key("watchdog", Kind::Limit),
     key("restart", Kind::OneOf(&[POLICY, Kind::Object(&RESTART)])),
     key("stop", Kind::Object(&STOP)),
     key("reload", Kind::Object(&RELOAD)),
@@ -74,9 +76,7 @@ const ENVIRONS: &[Key] = &[
 ];
 
 const LATER: &[Key] = &[
-    key("readiness", Kind::Object(&READINESS)).later(),
     key("health", Kind::Object(&HEALTH)).later(),
-    key("watchdog", Kind::Limit).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
     key("sockets", Kind::List(&Kind::Object(&SOCKET))).later(),
@@ -235,7 +235,19 @@ const LOGGING: Object = object(
 
 const READINESS: Object = one_of(
     "`readiness`",
-    &[PROBES, PROBE_TIMES, &[key("notify", Kind::Word(&["true"])), key("fd", Kind::Int(3, 1023))]],
+    &[&[
+        key("notify", Kind::Word(&["true"])),
+        key("fd", Kind::Int(3, 1023)),
+        key("timeout", Kind::Limit),
+        key("http", Kind::Url).later(),
+        key("tcp", Kind::HostPort).later(),
+        key("command", Kind::Command).later(),
+        key("file", Kind::Path).later(),
+        key("log", Kind::Line).later(),
+        key("interval", Kind::Duration).later(),
+        key("retries", Kind::Int(1, 1000)).later(),
+        key("start_period", Kind::Duration).later(),
+    ]],
     &["http", "tcp", "command", "file", "log", "notify", "fd"],
 );
 
