@@ -203,7 +203,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAs {
     /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`,
-    /// `start-limit-hit`, `resources`.
+    /// `protocol`, `resources`.
     pub result: ServiceResult,
     /// How the main process ended, when it ran.
     pub exit: Option<Exit>,
@@ -224,7 +224,7 @@ pub enum ServiceResult {
     OomKill,
     /// A time limit.
     Timeout,
-    /// Its health check.
+    /// It has not said that it is alive, or its health check says that it is not.
     Watchdog,
     /// It could not be started.
     Resources,

@@ -272,16 +272,18 @@ impl Slot {
     }
 
     fn ended_as(&self, ended: &Ended) -> EndedAs {
-        let exit = if let Cause::Exit(exit) | Cause::Stopped(_, Some(exit)) = ended.cause {
+        let exit = if let Cause::Exit(exit) | Cause::Unready(exit) | Cause::Stopped(_, Some(exit)) =
+            ended.cause
+        {
             Some(exit)
         } else {
             None
         };
         let result = match (restart::classify(&self.program, ended), &ended.cause) {
             (restart::Class::Clean, _) => ServiceResult::Success,
-            (_, Cause::NoMain(_)) => ServiceResult::Protocol,
-            (_, Cause::Stopped(StopWhy::Unhealthy(_), _)) => ServiceResult::Watchdog,
+            (_, Cause::NoMain(_) | Cause::Unready(_)) => ServiceResult::Protocol,
             (restart::Class::Timeout, _) => ServiceResult::Timeout,
+            (restart::Class::Watchdog, _) => ServiceResult::Watchdog,
             (_, Cause::NotSpawned(_)) => ServiceResult::Resources,
             (restart::Class::UncleanCode, _) => ServiceResult::ExitCode,
             (restart::Class::UncleanSignal, Cause::Exit(Exit::Signal { core: true, .. })) => {
@@ -358,6 +360,8 @@ impl Slot {
                     ChildEvent::Spawned { .. }
                     | ChildEvent::Main { .. }
                     | ChildEvent::NoMain(_)
+                    | ChildEvent::Ready
+                    | ChildEvent::Unready(_)
                     | ChildEvent::Reaped => {}
                     ChildEvent::SpawnFailed(failure) => {
                         let (role, text) = (side.role, Arc::clone(&failure.text));

@@ -99,7 +99,7 @@ pub enum Event {
         sample: Sample,
     },
     /// The last words of a command that looks, right before its end.
-    Said {
+    LastWords {
         /// For which program.
         program: ProgramId,
         /// Which life.
@@ -134,6 +134,10 @@ pub enum ChildEvent {
     },
     /// Its daemon is not known yet, and why.
     NoMain(Arc<str>),
+    /// It is ready.
+    Ready,
+    /// It is not ready yet, and why.
+    Unready(Arc<str>),
     /// Its main process was reaped; others of its tree may live.
     Reaped,
     /// Its main process was reaped and no process of its tree is left.

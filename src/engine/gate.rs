@@ -98,8 +98,10 @@ impl Engine {
             }
             Condition::Completed => target.has_succeeded(),
             Condition::Started => {
-                let started =
-                    matches!(target.state, State::Settling { .. } | State::Running { .. });
+                let started = matches!(
+                    target.state,
+                    State::Proving { .. } | State::Settling { .. } | State::Running { .. }
+                );
                 started || (target.is_oneshot() && target.has_succeeded())
             }
         }

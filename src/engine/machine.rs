@@ -82,6 +82,12 @@ impl Slot {
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
         let Some(input) = self.step_probe(input, cx) else { return };
         let Some(input) = self.step_side(input, cx) else { return };
+        if let Input::Child(run, ChildEvent::Ready) = input
+            && self.said.run == Some(run)
+        {
+            // It may be ready before it is known to execute.
+            self.said.ready = true;
+        }
         if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
             self.history.restarts += 1;
         }
@@ -108,6 +114,7 @@ impl Slot {
                 self.when_sweeping(run, index, again, input, cx)
             }
             State::Forking { life, fork } => self.when_forking(life, fork, input, cx),
+            State::Proving { life, until, why } => self.when_proving((life, until, why), input, cx),
             State::Settling { life, index } => self.when_settling(life, index, input, cx),
             State::Running { life } => self.when_running(life, input, cx),
             State::Draining { life, why } => self.when_draining(life, why, input, cx),
@@ -166,6 +173,7 @@ impl Slot {
                     | State::Tidying { .. }
                     | State::Sweeping { .. }
                     | State::Forking { .. }
+                    | State::Proving { .. }
                     | State::Settling { .. }
                     | State::Running { .. }
                     | State::Draining { .. }

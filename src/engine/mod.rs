@@ -23,10 +23,12 @@ mod news;
 mod outcome;
 mod permitted;
 mod probing;
+mod readiness;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
+mod said;
 mod semaphore;
 mod semaphore_deed;
 mod semaphore_view;
@@ -57,6 +59,7 @@ pub use host_news::*;
 pub use news::*;
 pub use probing::{ProbeOf, Probing, probe_of};
 pub use record::*;
+pub use said::Said;
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
 pub use slot::*;
@@ -210,8 +213,8 @@ impl Engine {
             Event::Probed { program, run, sample } => {
                 self.with(program, at, out, |slot, cx| slot.probed(run, sample, cx));
             }
-            Event::Said { program, run, words } => {
-                self.with(program, at, out, |slot, _| slot.said(run, words));
+            Event::LastWords { program, run, words } => {
+                self.with(program, at, out, |slot, _| slot.has_said(run, words));
             }
             Event::Told(told) => self.told(told, at, out),
             Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
@@ -400,6 +403,7 @@ impl Engine {
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. }
             | State::Running { .. }
             | State::Stopping { .. }
@@ -497,6 +501,8 @@ pub fn exit_code(cause: &Cause) -> u8 {
         Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
             exit.shell_code()
         }
+        // It has ended well, and that was its failure.
+        Cause::Unready(exit) => exit.shell_code().max(1),
         Cause::NotSpawned(failure) => failure.code,
         Cause::Stopped(_, None)
         | Cause::WaitedInVain(_)

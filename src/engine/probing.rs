@@ -155,7 +155,7 @@ impl Slot {
     }
 
     /// The last words of its command; called by the engine right before the end of that.
-    pub(super) fn said(&mut self, run: RunId, words: Arc<str>) {
+    pub(super) fn has_said(&mut self, run: RunId, words: Arc<str>) {
         if let Some(probe) = self.probe.as_mut().filter(|probe| probe.run == run) {
             probe.said = Some(words);
         }
@@ -214,7 +214,11 @@ impl Slot {
                 }
             }
             ChildEvent::TreeEmpty => self.probe_is_gone(cx),
-            ChildEvent::Main { .. } | ChildEvent::NoMain(_) | ChildEvent::Reaped => {}
+            ChildEvent::Main { .. }
+            | ChildEvent::NoMain(_)
+            | ChildEvent::Ready
+            | ChildEvent::Unready(_)
+            | ChildEvent::Reaped => {}
         }
     }
 

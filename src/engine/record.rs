@@ -45,6 +45,12 @@ pub enum What {
     Waiting { on: Arc<str> },
     /// The main process executes.
     Started { pid: u32 },
+    /// It says that it is not ready, or a look at it has found that.
+    NotReady { why: Arc<str> },
+    /// It was to be ready by now.
+    Late { after: Duration },
+    /// It has not said in its time that it is alive, or has said that it is not well.
+    Unfed { after: Option<Duration> },
     /// Up.
     Ready,
     /// Up again after trouble.
@@ -154,6 +160,9 @@ impl Record {
             What::Semaphore { news, .. } => news.event(),
             What::Waiting { .. } => "program.waiting",
             What::Started { .. } => "program.started",
+            What::NotReady { .. } => "program.not-ready",
+            What::Late { .. } => "program.timeout",
+            What::Unfed { .. } => "program.watchdog",
             What::Ready => "program.ready",
             What::Recovered => "program.recovered",
             What::Completed => "program.completed",
@@ -194,6 +203,9 @@ impl Record {
             | What::HookEnded { .. }
             | What::HookNotStarted { .. }
             | What::TimedOut { .. }
+            | What::NotReady { .. }
+            | What::Late { .. }
+            | What::Unfed { .. }
             | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::ShmFailed { .. }
@@ -269,6 +281,14 @@ impl fmt::Display for What {
         match self {
             Self::Waiting { on } => write!(f, "waiting for {on}"),
             Self::Started { pid } => write!(f, "started (pid {pid})"),
+            Self::NotReady { why } => write!(f, "not ready: {why}"),
+            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
+            Self::Unfed { after: Some(after) } => {
+                write!(f, "has not said within {} that it is alive (watchdog)", Human(*after))
+            }
+            Self::Unfed { after: None } => {
+                f.write_str("has asked for what follows a missed watchdog")
+            }
             Self::Ready => f.write_str("ready"),
             Self::Recovered => f.write_str("ready again"),
             Self::Completed => f.write_str("completed"),
@@ -372,6 +392,7 @@ impl fmt::Display for Cause {
             Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
             Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
             Self::NoMain(why) | Self::Duplicate(why) => f.write_str(why),
+            Self::Unready(exit) => write!(f, "ended before it was ready ({exit})"),
             Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
         }
     }
@@ -392,6 +413,8 @@ impl fmt::Display for StopWhy {
             Self::StartTimeout => f.write_str("start took too long"),
             Self::Unhealthy(1) => f.write_str("its health check failed"),
             Self::Unhealthy(times) => write!(f, "its health check failed {times} times"),
+            Self::NotReady => f.write_str("it was not ready in its time"),
+            Self::Watchdog => f.write_str("its watchdog was not fed"),
             Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
         }
     }

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Claiming, Fork, Goal, Health, Life, Probing, Role, RunId, State, Then, machine::Cx,
+    Action, Claiming, Fork, Goal, Health, Life, Probing, Role, RunId, Said, State, Then,
+    machine::Cx,
 };
 use crate::{
     control::{RequestId, StateWord},
@@ -116,6 +117,8 @@ pub struct Slot {
     pub claim: Option<RunId>,
     /// The latest life of its main process.
     pub main: Option<RunId>,
+    /// What it has said of itself in its latest run.
+    pub said: Said,
     /// Earlier runs.
     pub history: History,
     /// When the state that is shown began.
@@ -148,6 +151,7 @@ impl Slot {
             health: None,
             claim: None,
             main: None,
+            said: Said::default(),
             history: History::default(),
             since: now,
             attempt_at: now.0,
@@ -169,6 +173,7 @@ impl Slot {
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
+            State::Proving { until, .. } => *until,
             State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Waiting { wait_until: Some(at), .. }
             | State::Retrying { at, .. }
@@ -195,6 +200,7 @@ impl Slot {
         match &self.state {
             State::Preparing { life, .. }
             | State::Forking { life, fork: Fork::Starting }
+            | State::Proving { life, .. }
             | State::Settling { life, .. }
             | State::Running { life }
             | State::Draining { life, .. }
@@ -301,6 +307,7 @@ impl Slot {
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
             State::Spawning { stop: Some(_), .. }

@@ -75,6 +75,8 @@ impl Engine {
                 Some(why) => format!("its daemon is looked for: {why}"),
                 None => "its daemon is looked for".to_owned(),
             },
+            State::Proving { why: Some(why), .. } => format!("not ready yet: {why}"),
+            State::Proving { why: None, .. } => "not ready yet".to_owned(),
             State::Settling { index, .. } => format!("start_post[{index}] runs"),
             State::Running { .. } => format!("running since {}", slot.since.1),
             State::Draining { why, .. } => {
@@ -96,6 +98,7 @@ impl Engine {
                 | Cause::NotSpawned(_)
                 | Cause::Pre(..)
                 | Cause::NoMain(_)
+                | Cause::Unready(_)
                 | Cause::Duplicate(_)
                 | Cause::WaitedInVain(_) => ended.cause.to_string(),
             },
@@ -122,6 +125,8 @@ impl Engine {
             | super::StopWhy::MaxRuntime
             | super::StopWhy::Unhealthy(_)
             | super::StopWhy::StartTimeout
+            | super::StopWhy::NotReady
+            | super::StopWhy::Watchdog
             | super::StopWhy::Post(..) => why.to_string(),
         }
     }

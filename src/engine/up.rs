@@ -78,7 +78,7 @@ impl Slot {
         self.main = Some(life.run);
         self.sign(life.pid, cx);
         cx.out.record(Record::of(self, What::Started { pid: life.pid }));
-        self.settle(life, 0, cx)
+        self.prove(life, cx)
     }
 
     /// The next `start_post` command, or up.

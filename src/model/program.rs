@@ -48,6 +48,10 @@ pub struct Program {
     pub stop_post: Box<[Hook]>,
     /// For `start_pre`, `start_post` and, for a oneshot that sets it, the command.
     pub start_timeout: Limit,
+    /// How it is known to be ready; `None`: started means ready.
+    pub readiness: Option<Box<Readiness>>,
+    /// It says that it is alive at least as often as this.
+    pub watchdog: Limit,
     /// When to start again.
     pub restart: Arc<Restart>,
     /// How to stop.
@@ -87,13 +91,41 @@ pub enum ProgramType {
         /// Stay ready (and not start again) after success.
         remain: bool,
     },
-    /// Says READY=1 (a later issue).
+    /// Says READY=1.
     Notify,
-    /// Forks into the background (a later issue).
+    /// Forks into the background.
     Forking {
         /// Where it writes its pid.
         pid_file: PathBuf,
     },
+}
+
+/// `readiness:`, or what `type: notify` means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// How it is known.
+    pub by: ReadyBy,
+    /// How long it may take from the exec on; `None`: the rest of `start_timeout`.
+    pub timeout: Option<Limit>,
+}
+
+/// How a program that was started is known to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadyBy {
+    /// It says READY=1, `sd_notify(3)`.
+    Notify,
+    /// It writes a line to this descriptor.
+    Fd(u32),
+}
+
+impl Program {
+    /// Whether it is given `$NOTIFY_SOCKET`.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        let ready = self.readiness.as_deref();
+        ready.is_some_and(|r| r.by == ReadyBy::Notify) || self.watchdog != Limit::Never
+    }
 }
 
 /// As whom, where and with what a program and its commands are executed.

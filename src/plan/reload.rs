@@ -41,6 +41,8 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         start_post,
         stop_post,
         start_timeout,
+        readiness,
+        watchdog,
         restart,
         stop,
         reload,
@@ -75,6 +77,8 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("start_post", *start_post != new.start_post, Change::NextStart);
     found.add("stop_post", *stop_post != new.stop_post, Change::NextStart);
     found.add("start_timeout", *start_timeout != new.start_timeout, Change::Live);
+    found.add("readiness", *readiness != new.readiness, Change::Restart);
+    found.add("watchdog", *watchdog != new.watchdog, Change::Restart);
     found.add("restart", *restart != new.restart, Change::Live);
     found.add("stop", *stop != new.stop, Change::Live);
     found.add("reload", *reload != new.reload, Change::Live);

@@ -51,6 +51,8 @@ pub(crate) fn program(text: &str) -> Program {
         start_post: Box::default(),
         stop_post: Box::default(),
         start_timeout: Limit::After(Duration::from_secs(90)),
+        readiness: None,
+        watchdog: Limit::Never,
         restart: Arc::new(restart()),
         stop: Arc::new(stop),
         reload: None,

@@ -8,6 +8,7 @@ mod policy;
 mod probe;
 mod program;
 pub(crate) mod read;
+mod readiness;
 pub(crate) mod reference;
 mod semaphore;
 mod shm;

@@ -71,6 +71,8 @@ pub(crate) fn program(
         start_post: hooks("start_post", context),
         stop_post: hooks("stop_post", context),
         start_timeout: limit_or(node, "start_timeout", 90),
+        readiness: super::readiness::readiness(node, context),
+        watchdog: super::readiness::watchdog(node, context),
         restart: intern(&mut context.pool.restarts, restart),
         stop: intern(&mut context.pool.stops, stop),
         reload: reload(node.get("reload")),

@@ -50,6 +50,8 @@ const WHEN: &[Key] = &[
     key("start_post", HOOKS),
     key("stop_post", HOOKS),
     key("start_timeout", Kind::Limit),
+    key("readiness", Kind::Object(&READINESS)),
+    key("watchdog", Kind::Limit),
     key("restart", Kind::OneOf(&[POLICY, Kind::Object(&RESTART)])),
     key("stop", Kind::Object(&STOP)),
     key("reload", Kind::Object(&RELOAD)),
@@ -75,8 +77,6 @@ const ENVIRONS: &[Key] = &[
 ];
 
 const LATER: &[Key] = &[
-    key("readiness", Kind::Object(&READINESS)).later(),
-    key("watchdog", Kind::Limit).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
     key("sockets", Kind::List(&Kind::Object(&SOCKET))).later(),
@@ -235,7 +235,15 @@ const LOGGING: Object = object(
 
 const READINESS: Object = one_of(
     "`readiness`",
-    &[PROBES, PROBE_TIMES, &[key("notify", Kind::Word(&["true"])), key("fd", Kind::Int(3, 1023))]],
+    &[
+        PROBES,
+        &[
+            key("notify", Kind::Word(&["true"])),
+            key("fd", Kind::Int(3, 1023)),
+            key("interval", Kind::Duration),
+            key("timeout", Kind::Limit),
+        ],
+    ],
     &["http", "tcp", "socket", "command", "file", "log", "notify", "fd"],
 );
 

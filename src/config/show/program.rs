@@ -12,9 +12,9 @@ use crate::{
     config::tree::Node,
     model::{
         Awaited, Bytes, Cleanup, Dependency, EnvironmentFile, Execution, Hook, Inherit, IoNice,
-        KillMode, LimitAction, LogTarget, Logging, OwnedDirectory, Program, ProgramType, Reload,
-        Resource, Restart, RestartPolicy, RlimitValue, SingleInstance, StartLimit, Stop, Variant,
-        WaitFor,
+        KillMode, LimitAction, LogTarget, Logging, OwnedDirectory, Program, ProgramType, Readiness,
+        ReadyBy, Reload, Resource, Restart, RestartPolicy, RlimitValue, SingleInstance, StartLimit,
+        Stop, Variant, WaitFor,
     },
 };
 
@@ -43,6 +43,8 @@ pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
         map.add(key, Item::List(hooks.iter().map(hook).collect()));
     }
     map.add("start_timeout", limit(p.start_timeout));
+    map.add_some("readiness", p.readiness.as_deref().map(readiness));
+    map.add("watchdog", limit(p.watchdog));
     map.add("restart", Item::Map(restart(&p.restart)));
     map.add("stop", Item::Map(stop(&p.stop)));
     map.add_some("reload", p.reload.as_ref().map(reload));
@@ -85,6 +87,16 @@ fn kind(kind: &ProgramType, map: &mut Map) {
             map.add("pid_file", path(pid_file));
         }
     }
+}
+
+fn readiness(r: &Readiness) -> Item {
+    let mut map = Map::default();
+    match r.by {
+        ReadyBy::Notify => map.add("notify", word(true)),
+        ReadyBy::Fd(fd) => map.add("fd", word(fd)),
+    }
+    map.add_some("timeout", r.timeout.map(limit));
+    Item::Map(map)
 }
 
 fn execution(e: &Execution, map: &mut Map) {

@@ -252,7 +252,7 @@ impl Shell {
 
     fn tell_words(&mut self, run: RunId, line: String) {
         if let Some(program) = self.runs.get(&run).copied() {
-            self.feed(Event::Said { program, run, words: line.into() });
+            self.feed(Event::LastWords { program, run, words: line.into() });
         }
     }
 }

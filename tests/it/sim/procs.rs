@@ -228,7 +228,11 @@ impl World {
             }
             ChildEvent::Reaped => p.left = p.leaves,
             // No program of the simulation forks.
-            ChildEvent::TreeEmpty | ChildEvent::Main { .. } | ChildEvent::NoMain(_) => {}
+            ChildEvent::TreeEmpty
+            | ChildEvent::Main { .. }
+            | ChildEvent::NoMain(_)
+            | ChildEvent::Ready
+            | ChildEvent::Unready(_) => {}
         }
         if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
             match role {
