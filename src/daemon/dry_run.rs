@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     engine::{Action, ChildEvent, Claimed, Engine, Event, Role, Spawn, Surroundings},
-    model::{Exit, Instant, Program, ProgramType, Site, WallTime},
+    model::{Exit, Instant, Program, ProgramType, Sample, Site, WallTime},
 };
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
@@ -53,6 +53,17 @@ impl World<'_> {
     /// Says what an action does, and gives what comes of it.
     fn answer(&mut self, action: Action) -> Vec<Event> {
         match action {
+            // That it serves is what is played.
+            Action::Probe { program, run, .. } => {
+                vec![Event::Probed { program, run, sample: Sample::Good }]
+            }
+            Action::Spawn(spawn) if matches!(spawn.role, Role::Probe(_)) => {
+                self.pid += 1;
+                self.engine
+                    .program(spawn.program)
+                    .map(|program| lives(&spawn, &program, self.pid))
+                    .unwrap_or_default()
+            }
             Action::Spawn(spawn) => {
                 let program = self.engine.program(spawn.program);
                 let Some(program) = program else { return Vec::new() };
@@ -86,9 +97,7 @@ impl World<'_> {
                 let what = Claimed::Free;
                 vec![Event::Claimed { program, run, what }]
             }
-            // It ends when everything is up.
-            Action::Probe { .. }
-            | Action::ProbeNoMore(_)
+            Action::ProbeNoMore(_)
             | Action::TidyNoMore(_)
             | Action::EndCopies { .. }
             | Action::Sign { .. }
@@ -135,7 +144,9 @@ fn in_words(spawn: &Spawn, program: &Program) -> String {
 fn lives(spawn: &Spawn, program: &Program, pid: u32) -> Vec<Event> {
     let mut all = vec![ChildEvent::Spawned { pid }];
     match (spawn.role, &program.kind) {
-        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {}
+        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {
+            all.extend(program.readiness.is_some().then_some(ChildEvent::Ready));
+        }
         (Role::Main, ProgramType::Forking { .. }) => all.push(ChildEvent::Exited(Exit::Code(0))),
         _ => all.extend([ChildEvent::Exited(Exit::Code(0)), ChildEvent::TreeEmpty]),
     }

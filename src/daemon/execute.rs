@@ -187,7 +187,7 @@ impl Shell {
         self.runs.insert(run, id);
         self.names_of_runs.insert(run, program.name.clone());
         if order.role == Role::Main {
-            self.listen_from_the_start(id, run);
+            self.listen(id, run);
         }
         self.capture(&program, order, ready.pipes);
         if let Some(words) = ready.words {

@@ -97,7 +97,7 @@ impl Slot {
         Some(self.health.as_ref().and_then(Health::is_healthy) == Some(true))
     }
 
-    /// After each step: looks begin when it is up, anew with other settings, and end with its run.
+    /// Looks begin when it is up, anew with other settings, and end with its run.
     pub(super) fn look_after_health(&mut self, cx: &mut Cx<'_>) {
         let life = match &self.state {
             State::Running { life } if !self.is_oneshot() => Some(life.run),
@@ -105,13 +105,13 @@ impl Slot {
         };
         let Some((run, of)) = life.zip(self.program.health.clone()) else {
             if self.health.take().is_some() {
-                self.end_probe(cx);
+                self.end_probe(ProbeOf::Health, cx);
             }
             return;
         };
         let same = |health: &Health| health.run == run && health.of == of;
         if !self.health.as_ref().is_some_and(same) {
-            self.end_probe(cx);
+            self.end_probe(ProbeOf::Health, cx);
             let (since, next) = ((self.since.0, cx.now), cx.now);
             let (verdict, failures) = (Verdict::Unknown, 0);
             self.health =

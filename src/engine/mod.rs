@@ -57,7 +57,7 @@ pub use forking::Fork;
 pub use health::{Health, Verdict};
 pub use host_news::*;
 pub use news::*;
-pub use probing::{ProbeOf, Probing, probe_of};
+pub use probing::{ProbeOf, Probing, Proof, probe_of};
 pub use record::*;
 pub use said::Said;
 pub use semaphore::*;
@@ -302,7 +302,7 @@ impl Engine {
             bugs: self.bugs,
         };
         change(slot, &mut cx);
-        slot.look_after_health(&mut cx);
+        slot.look_after_probes(&mut cx);
         let deadline = slot.deadline();
         if slot.armed != deadline {
             if let Some(old) = slot.armed {

@@ -13,13 +13,15 @@ use super::{
     action::Role,
     machine::{Cx, Input},
 };
-use crate::model::{Exit, Human, Instant, Probe, Program, Sample, Signal};
+use crate::model::{Exit, Human, Instant, Probe, Program, ReadyBy, Sample, Signal};
 
 /// What a look is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ProbeOf {
     /// `health`.
     Health,
+    /// `readiness`.
+    Readiness,
 }
 
 /// A look that is under way, or what is left of one.
@@ -48,6 +50,8 @@ enum Step {
 
 /// What a thread gets on top, so that its own words come first.
 const GRACE: Duration = Duration::from_secs(1);
+/// A look whether it is ready takes no longer: then there is another one.
+const LONGEST: Duration = Duration::from_secs(5);
 
 impl Probing {
     /// Whether what it finds counts.
@@ -80,7 +84,22 @@ impl Probing {
 pub fn probe_of(program: &Program, of: ProbeOf) -> Option<&Probe> {
     match of {
         ProbeOf::Health => program.health.as_ref().map(|health| &health.probe),
+        ProbeOf::Readiness => match program.readiness.as_deref().map(|ready| &ready.by) {
+            Some(ReadyBy::Probe { probe, .. }) => Some(probe),
+            Some(ReadyBy::Notify | ReadyBy::Fd(_)) | None => None,
+        },
     }
+}
+
+/// Looks at a program that was started and is not known to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// By what.
+    by: ReadyBy,
+    /// Of which life.
+    run: RunId,
+    /// When the next look is due, while none is under way.
+    next: Instant,
 }
 
 impl Slot {
@@ -89,7 +108,10 @@ impl Slot {
     pub(super) fn deadline_of_probe(&self) -> Option<Instant> {
         match &self.probe {
             Some(probe) => probe.deadline(),
-            None => self.health.as_ref().map(|health| health.next),
+            None => {
+                let proof = self.proof.as_ref().map(|proof| proof.next);
+                proof.or(self.health.as_ref().map(|health| health.next))
+            }
         }
     }
 
@@ -121,12 +143,15 @@ impl Slot {
     pub fn limit_of_probe(&self, of: ProbeOf) -> Option<Duration> {
         match of {
             ProbeOf::Health => self.program.health.as_ref().map(|health| health.timeout),
+            ProbeOf::Readiness => self.proof.as_ref().map(|_| LONGEST),
         }
     }
 
     /// What the look under way finds no longer counts.
-    pub(super) fn end_probe(&mut self, cx: &mut Cx<'_>) {
-        let Some(probe) = self.probe.take_if(|_| !cx.bugs.believe_old_probes) else { return };
+    pub(super) fn end_probe(&mut self, of: ProbeOf, cx: &mut Cx<'_>) {
+        let keeps = cx.bugs.believe_old_probes;
+        let ends = |probe: &mut Probing| probe.of == of && !keeps;
+        let Some(probe) = self.probe.take_if(ends) else { return };
         self.probe = match probe.step {
             Step::Asked { .. } => {
                 cx.out.push(Action::ProbeNoMore(probe.run));
@@ -275,6 +300,62 @@ impl Slot {
     fn sampled(&mut self, of: ProbeOf, began: Instant, sample: Sample, cx: &mut Cx<'_>) {
         match of {
             ProbeOf::Health => self.health_sampled(began, sample, cx),
+            ProbeOf::Readiness => self.readiness_sampled(sample, cx),
         }
+    }
+
+    /// After each step: looks begin and end as its state has it.
+    pub(super) fn look_after_probes(&mut self, cx: &mut Cx<'_>) {
+        self.look_after_readiness(cx);
+        self.look_after_health(cx);
+    }
+
+    fn look_after_readiness(&mut self, cx: &mut Cx<'_>) {
+        let by = self.program.readiness.as_deref().map(|readiness| &readiness.by);
+        let wanted = match (&self.state, by) {
+            // A line of its output is told when it is written.
+            (State::Proving { .. }, Some(ReadyBy::Probe { probe: Probe::Log(_), .. })) => None,
+            (State::Proving { life, .. }, Some(by @ ReadyBy::Probe { .. })) => Some((life.run, by)),
+            _ => None,
+        };
+        let Some((run, by)) = wanted else {
+            if self.proof.take().is_some() {
+                self.end_probe(ProbeOf::Readiness, cx);
+            }
+            return;
+        };
+        if !self.proof.as_ref().is_some_and(|proof| proof.run == run && proof.by == *by) {
+            let by = by.clone();
+            self.end_probe(ProbeOf::Readiness, cx);
+            self.proof = Some(Proof { by, run, next: cx.now });
+        }
+        let due = self.proof.as_ref().is_some_and(|proof| proof.next <= cx.now);
+        if due && self.probe.is_none() {
+            self.begin_probe(ProbeOf::Readiness, LONGEST, cx);
+        }
+    }
+
+    /// What a look whether it is ready has found.
+    fn readiness_sampled(&mut self, sample: Sample, cx: &mut Cx<'_>) {
+        let (Some(proof), State::Proving { life, why, .. }) = (&mut self.proof, &mut self.state)
+        else {
+            return;
+        };
+        let run = life.run;
+        if let ReadyBy::Probe { interval, .. } = proof.by {
+            proof.next = cx.now + interval;
+        }
+        let what = match sample {
+            Sample::Good => ChildEvent::Ready,
+            Sample::Bad(now) | Sample::Unknown(now) => {
+                if why.is_some() {
+                    // Told once; shown as it is.
+                    *why = Some(now);
+                    return;
+                }
+                ChildEvent::Unready(now)
+            }
+        };
+        self.step(Input::Child(run, what), cx);
     }
 }

@@ -49,6 +49,7 @@ impl Slot {
             Input::Deadline if until.is_some_and(|at| at <= cx.now) => {
                 let after = cx.now.since(life.started);
                 cx.out.record(Record::of(self, What::Late { after }));
+                self.history.unhealthy = why;
                 self.begin_stop(life, StopWhy::NotReady, cx)
             }
             Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {

@@ -430,6 +430,7 @@ impl fmt::Display for Role {
             Self::StopCommand => f.write_str("stop command"),
             Self::ReloadCommand => f.write_str("reload command"),
             Self::Probe(ProbeOf::Health) => f.write_str("health check"),
+            Self::Probe(ProbeOf::Readiness) => f.write_str("readiness"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Claiming, Fork, Goal, Health, Life, Probing, Role, RunId, Said, State, Then,
+    Action, Claiming, Fork, Goal, Health, Life, Probing, Proof, Role, RunId, Said, State, Then,
     machine::Cx,
 };
 use crate::{
@@ -86,7 +86,8 @@ pub struct History {
     pub attempts: u64,
     /// How the last main process ended, and when.
     pub exit: Option<(Exit, WallTime)>,
-    /// What its health check found when that ended its last run.
+    /// What was found last, when that was the end of its last run: by its health check, or while
+    /// it was not ready.
     pub unhealthy: Option<Arc<str>>,
     /// Whether it was given up or backing off before: its next ready is a recovery.
     pub troubled: bool,
@@ -111,6 +112,8 @@ pub struct Slot {
     pub side: Option<Side>,
     /// A look at whether it serves that is under way, or what is left of one.
     pub probe: Option<Probing>,
+    /// Whether it is ready is being found out.
+    pub proof: Option<Proof>,
     /// How it is, while it is up and has a health check.
     pub health: Option<Health>,
     /// Its lock is held, or being taken: the answer that was waited for.
@@ -148,6 +151,7 @@ impl Slot {
             state: State::Stopped,
             side: None,
             probe: None,
+            proof: None,
             health: None,
             claim: None,
             main: None,

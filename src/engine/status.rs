@@ -143,7 +143,9 @@ impl Engine {
 /// What its health check has found, where that was the end of it.
 fn found(slot: &Slot, cause: &Cause) -> String {
     match (cause, &slot.history.unhealthy) {
-        (Cause::Stopped(super::StopWhy::Unhealthy(_), _), Some(why)) => format!("; {why}"),
+        (Cause::Stopped(super::StopWhy::Unhealthy(_) | super::StopWhy::NotReady, _), Some(why)) => {
+            format!("; {why}")
+        }
         _ => String::new(),
     }
 }

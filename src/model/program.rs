@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, HealthCheck, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop,
+    Bytes, HealthCheck, Limit, Mode, Name, Probe, Reload, Restart, ShmRule, SingleInstance, Stop,
 };
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
@@ -117,6 +117,13 @@ pub enum ReadyBy {
     Notify,
     /// It writes a line to this descriptor.
     Fd(u32),
+    /// It is found to be.
+    Probe {
+        /// What is looked at.
+        probe: Probe,
+        /// How often; a line of its output is noticed when it is written.
+        interval: Duration,
+    },
 }
 
 impl Program {

@@ -6,9 +6,10 @@ use super::{Context, read};
 use crate::{
     config::{
         diagnostic::Diagnostic,
+        schema::PROBE_NAMES,
         tree::{Key, Node},
     },
-    model::{HealthCheck, HttpUrl, LogTarget, Logging, OnUnhealthy, Probe},
+    model::{HealthCheck, HttpUrl, LogTarget, Logging, OnUnhealthy, Probe, ReadyBy},
 };
 
 /// The shortest time between two looks.
@@ -42,6 +43,25 @@ pub(super) fn health(
             _ => OnUnhealthy::Restart,
         },
     })
+}
+
+/// By what `program` is found to be ready, if it is that.
+pub(super) fn readiness(
+    program: &Node,
+    logging: &Logging,
+    path: &dyn Fn(&str) -> PathBuf,
+    context: &mut Context<'_>,
+) -> Option<ReadyBy> {
+    let node = program.get("readiness")?;
+    let probe = probe(node, logging, path, context);
+    let looks = PROBE_NAMES.iter().any(|key| *key != "log" && node.get(key).is_some());
+    if let Some((key, _)) = node.entry("interval").filter(|_| !looks) {
+        let text = "`interval` is how often something is looked at, and nothing is";
+        let hint = "remove it: what the program says is heard at once";
+        context.found.push(Diagnostic::error("contradiction", key.place, text).hint(hint));
+    }
+    let interval = time(node, "interval", 1, SOONEST, context);
+    probe.map(|probe| ReadyBy::Probe { probe, interval })
 }
 
 /// A time that is not too short to mean anything.

@@ -7,7 +7,12 @@ use crate::{
 };
 
 /// How it is known to be ready: by `readiness`, or since its type says so.
-pub(crate) fn readiness(node: &Node, context: &mut Context<'_>) -> Option<Box<Readiness>> {
+/// `probe`: what finds it out, if that is so.
+pub(crate) fn readiness(
+    node: &Node,
+    probe: Option<ReadyBy>,
+    context: &mut Context<'_>,
+) -> Option<Box<Readiness>> {
     let kind = node.get("type").and_then(Node::text).unwrap_or("simple");
     let Some((key, given)) = node.entry("readiness") else {
         let by = ReadyBy::Notify;
@@ -16,7 +21,7 @@ pub(crate) fn readiness(node: &Node, context: &mut Context<'_>) -> Option<Box<Re
     let timeout = read::limit(given, "timeout");
     let by = match read::number(given, "fd") {
         Some(fd) => ReadyBy::Fd(fd),
-        None => ReadyBy::Notify,
+        None => probe.unwrap_or(ReadyBy::Notify),
     };
     if matches!(kind, "oneshot" | "forking") || (kind == "notify" && by != ReadyBy::Notify) {
         let why = match kind {

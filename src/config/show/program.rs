@@ -91,9 +91,15 @@ fn kind(kind: &ProgramType, map: &mut Map) {
 
 fn readiness(r: &Readiness) -> Item {
     let mut map = Map::default();
-    match r.by {
+    match &r.by {
         ReadyBy::Notify => map.add("notify", word(true)),
         ReadyBy::Fd(fd) => map.add("fd", word(fd)),
+        ReadyBy::Probe { probe, interval } => {
+            let (key, value) = super::probe::probe(probe);
+            map.add(key, value);
+            let looks = !matches!(probe, crate::model::Probe::Log(_));
+            map.add_some("interval", looks.then(|| duration(*interval)));
+        }
     }
     map.add_some("timeout", r.timeout.map(limit));
     Item::Map(map)

@@ -1,25 +1,23 @@
 //! Listens for a text in the output of a run.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
-/// What is listened for.
+/// What is listened for, and what is done about it, in the thread that reads; it must not block.
 #[derive(Clone)]
-pub(super) struct Ear {
+pub struct Ear {
     text: Arc<[u8]>,
-    /// How often it was heard; of several in one line at least one.
-    heard: Arc<AtomicU64>,
+    /// Of several in one read it is told at least of one.
+    heard: Arc<dyn Fn() + Send + Sync>,
     /// The end of what came before, which may be the begin of it.
     before: Vec<u8>,
 }
 
 impl Ear {
-    pub(super) fn new(text: &[u8], heard: Arc<AtomicU64>) -> Self {
-        Self { text: text.into(), heard, before: Vec::new() }
+    /// Calls `heard` whenever `text` was written, which has no line end in it.
+    pub fn new(text: &str, heard: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { text: text.as_bytes().into(), heard: Arc::new(heard), before: Vec::new() }
     }
 
     /// Takes what follows in the stream. The text has no line end in it, so it is never of two
@@ -30,7 +28,7 @@ impl Ear {
         self.before.extend_from_slice(across);
         let finder = Finder::new(&self.text);
         if finder.find(&self.before).is_some() || finder.find(data).is_some() {
-            self.heard.fetch_add(1, Ordering::Relaxed);
+            (self.heard)();
         }
         if data.len() >= keep {
             self.before.clear();
@@ -44,11 +42,16 @@ impl Ear {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn heard(text: &str, pieces: &[&str]) -> u64 {
         let count: Arc<AtomicU64> = Arc::default();
-        let mut ear = Ear::new(text.as_bytes(), Arc::clone(&count));
+        let counts = Arc::clone(&count);
+        let mut ear = Ear::new(text, move || {
+            counts.fetch_add(1, Ordering::Relaxed);
+        });
         for piece in pieces {
             ear.listen(piece.as_bytes());
         }

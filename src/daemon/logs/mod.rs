@@ -50,6 +50,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+pub use ear::Ear;
+
 use crate::model::{Logging, Name, SupervisorLog, WallTime};
 
 /// Lines of our own that may wait for the thread, in bytes.
@@ -205,7 +207,7 @@ pub type Reader = Box<dyn FnMut(LogBatch) -> Taken + Send>;
 
 enum Command {
     Attach(Box<Stream>),
-    Listen(u64, ear::Ear),
+    Listen(u64, Vec<Ear>),
     Ended(u64),
     Retire(Name),
     Reconfigure(Name, Arc<Logging>),
@@ -277,10 +279,10 @@ impl LogHandle {
         self.send(Command::Attach(Box::new(stream)));
     }
 
-    /// Counts in `heard` whenever this text is in a line that the run writes, from now on; instead
-    /// of what was listened for before. Of a run whose streams are captured later, all is heard.
-    pub fn listen(&self, run: u64, text: &[u8], heard: Arc<AtomicU64>) {
-        self.send(Command::Listen(run, ear::Ear::new(text, heard)));
+    /// Listens to what the run writes, from now on, instead of as before. Of a run whose streams
+    /// are captured later, all is heard.
+    pub fn listen(&self, run: u64, ears: Vec<Ear>) {
+        self.send(Command::Listen(run, ears));
     }
 
     /// The main process of this run has ended. Whoever else holds its pipes is read in the

@@ -23,14 +23,14 @@ impl Pump {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(stream) => self.attach(*stream),
-            Command::Listen(run, ear) => {
+            Command::Listen(run, ears) => {
                 let mut listens = false;
                 for tap in self.taps.iter_mut().flatten().filter(|tap| tap.run == run) {
-                    tap.ear = Some(Box::new(ear.clone()));
+                    tap.ears = ears.clone().into();
                     listens = true;
                 }
                 if !listens {
-                    self.ears.insert(run, ear); // it is yet to be captured
+                    self.ears.insert(run, ears); // it is yet to be captured
                 }
             }
             Command::Ended(run) => {
@@ -123,10 +123,10 @@ impl Pump {
             let what = format!("cannot read the output of a program: {}", errno.desc());
             self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
         }
-        let ear = self.ears.get(&run).cloned().map(Box::new);
+        let ears = self.ears.get(&run).cloned().unwrap_or_default().into();
         let tap = Tap {
             fd,
-            ear,
+            ears,
             program,
             which,
             run,

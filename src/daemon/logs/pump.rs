@@ -63,7 +63,7 @@ pub(super) struct Tap {
     pub(super) which: Which,
     pub(super) run: u64,
     pub(super) logging: Arc<Logging>,
-    pub(super) ear: Option<Box<Ear>>,
+    pub(super) ears: Box<[Ear]>,
     pub(super) sink: u32,
     pub(super) form: Form,
     pub(super) colour: u8,
@@ -105,7 +105,7 @@ pub(super) struct Pump {
     pub(super) report: Box<dyn Fn(LogReport) + Send>,
     pub(super) followers: Vec<Follower>,
     /// What is listened for, by run.
-    pub(super) ears: BTreeMap<u64, Ear>,
+    pub(super) ears: BTreeMap<u64, Vec<Ear>>,
     pub(super) buffer: Vec<u8>,
     pub(super) batch: Batch,
     pub(super) ring_cost: usize,
@@ -281,7 +281,7 @@ impl Pump {
                 left = left.saturating_sub(n);
                 let owner = Ledger::owner(tap.program, tap.which);
                 self.ledger.offered(owner, n);
-                if let Some(ear) = &mut tap.ear {
+                for ear in &mut tap.ears {
                     ear.listen(buffer.get(held..held + n).unwrap_or_default());
                 }
                 self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());

@@ -15,7 +15,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -28,9 +28,10 @@ pub(super) use words::Words;
 use super::{
     Shell,
     input::{self, Input},
+    logs::Ear,
 };
 use crate::{
-    engine::{Event, ProbeOf, RunId},
+    engine::{ChildEvent, Event, ProbeOf, RunId},
     model::{Probe, Sample},
     plan::ProgramId,
 };
@@ -168,7 +169,7 @@ impl Shell {
         let (Some(probe), main) = (slot.probe_of(of).cloned(), slot.main) else { return };
         let Some(limit) = slot.limit_of_probe(of) else { return };
         let sample = match (&probe, main) {
-            (Probe::Log(text), Some(main)) => self.look_at_output(main, &probe, text),
+            (Probe::Log(_), Some(main)) => self.look_at_output(program, main, &probe),
             _ => {
                 let words = probe.to_string();
                 match self.probes.begin(Job { program, run, probe, limit }, &self.queue) {
@@ -188,8 +189,8 @@ impl Shell {
     }
 
     /// Whether such a line was written since the look before, or the start.
-    fn look_at_output(&mut self, main: RunId, probe: &Probe, text: &str) -> Sample {
-        self.listen(main, text);
+    fn look_at_output(&mut self, program: ProgramId, main: RunId, probe: &Probe) -> Sample {
+        self.listen(program, main);
         let Some(heard) = self.probes.heard.get_mut(&main) else { return Sample::Good };
         let lines = heard.lines.load(Ordering::Relaxed);
         if std::mem::replace(&mut heard.seen, lines) == lines {
@@ -199,23 +200,38 @@ impl Shell {
         }
     }
 
-    /// Listens for `text` in what a run writes, if that is not done already.
-    fn listen(&mut self, main: RunId, text: &str) {
-        if self.probes.heard.get(&main).is_some_and(|heard| *heard.text == *text) {
+    /// Listens for what is to be in the output of a run, if that is not done already.
+    pub(super) fn listen(&mut self, program: ProgramId, main: RunId) {
+        let Some(slot) = self.engine.slot(program) else { return };
+        let text = |of| match slot.probe_of(of) {
+            Some(Probe::Log(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let (health, readiness) = (text(ProbeOf::Health), text(ProbeOf::Readiness));
+        let known = self.probes.heard.get(&main).map(|heard| &heard.text);
+        if known == health.as_ref() && (known.is_some() || readiness.is_none()) {
             return;
         }
-        let lines: Arc<AtomicU64> = Arc::default();
-        self.logs.listen(main.0, text.as_bytes(), Arc::clone(&lines));
-        self.probes.heard.insert(main, Heard { text: text.into(), lines, seen: 0 });
-    }
-
-    /// Before the output of a run is read.
-    pub(super) fn listen_from_the_start(&mut self, program: ProgramId, run: RunId) {
-        let text = match self.engine.slot(program).and_then(|slot| slot.probe_of(ProbeOf::Health)) {
-            Some(Probe::Log(text)) => text.clone(),
-            _ => return,
-        };
-        self.listen(run, &text);
+        let mut ears = Vec::new();
+        if let Some(text) = health {
+            let lines: Arc<AtomicU64> = Arc::default();
+            let counts = Arc::clone(&lines);
+            ears.push(Ear::new(&text, move || {
+                counts.fetch_add(1, Ordering::Relaxed);
+            }));
+            self.probes.heard.insert(main, Heard { text, lines, seen: 0 });
+        }
+        ears.extend(readiness.map(|text| {
+            let queue = self.queue.clone();
+            let told = AtomicBool::new(false);
+            Ear::new(&text, move || {
+                if !told.swap(true, Ordering::Relaxed) {
+                    let event = Event::Child { program, run: main, what: ChildEvent::Ready };
+                    input::send(&queue, Input::Event(Box::new(event)));
+                }
+            })
+        }));
+        self.logs.listen(main.0, ears);
     }
 
     /// Keeps the last of what a command that looks says.
