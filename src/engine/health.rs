@@ -35,8 +35,10 @@ pub struct Health {
     of: Arc<HealthCheck>,
     /// Of which life.
     run: RunId,
-    /// When it was ready, and when the first look at it was due.
-    since: (Instant, Instant),
+    /// When it was ready.
+    since: Instant,
+    /// No look has come to anything yet.
+    first: bool,
     /// What is known.
     pub verdict: Verdict,
     /// Bad looks in a row that count.
@@ -84,7 +86,7 @@ impl Health {
     fn counts(&self, began: Instant) -> bool {
         match self.verdict {
             Verdict::Healthy | Verdict::Unhealthy => true,
-            Verdict::Unknown => began > (self.since.0 + self.of.start_period).max(self.since.1),
+            Verdict::Unknown => !self.first && began > self.since + self.of.start_period,
         }
     }
 }
@@ -112,10 +114,19 @@ impl Slot {
         let same = |health: &Health| health.run == run && health.of == of;
         if !self.health.as_ref().is_some_and(same) {
             self.end_probe(ProbeOf::Health, cx);
-            let (since, next) = ((self.since.0, cx.now), cx.now);
-            let (verdict, failures) = (Verdict::Unknown, 0);
-            self.health =
-                Some(Health { of, run, since, verdict, failures, why: None, blind: None, next });
+            let (since, next) = (self.since.0, cx.now);
+            let (verdict, failures, first) = (Verdict::Unknown, 0, true);
+            self.health = Some(Health {
+                of,
+                run,
+                since,
+                first,
+                verdict,
+                failures,
+                why: None,
+                blind: None,
+                next,
+            });
         }
         let due = self.health.as_ref().filter(|health| health.next <= cx.now);
         if let (Some(limit), None) = (due.map(|health| health.of.timeout), &self.probe) {
@@ -127,6 +138,8 @@ impl Slot {
     pub(super) fn health_sampled(&mut self, began: Instant, sample: Sample, cx: &mut Cx<'_>) {
         let Some(health) = &mut self.health else { return };
         health.next = cx.now + health.of.interval;
+        let counts = health.counts(began) || cx.bugs.count_the_start_period;
+        health.first = false;
         let sample = match sample {
             Sample::Unknown(why) if cx.bugs.count_unknown_health => Sample::Bad(why),
             other => other,
@@ -144,7 +157,6 @@ impl Slot {
                 news.then_some(What::Healthy { again })
             }
             Sample::Bad(why) => {
-                let counts = health.counts(began) || cx.bugs.count_the_start_period;
                 (health.blind, health.why) = (None, Some(Arc::clone(&why)));
                 health.failures = health.failures.saturating_add(u32::from(counts));
                 return self.health_is_bad(counts, why, cx);

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mini_supervisor::model::*;
 
 use super::{
+    health::draw_health,
     semaphores::{change_semaphores, draw_semaphores},
     shm::draw_rule,
     single::draw_single,
@@ -56,6 +57,8 @@ pub(super) struct Faults {
     pub(super) slow_shm: u64,
     /// Somebody else has the lock of a program, or runs it.
     pub(super) duplicates: u64,
+    /// A look at the health of a program is not good.
+    pub(super) sick: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -72,6 +75,7 @@ impl Faults {
         stale: 0,
         slow_shm: 0,
         duplicates: 0,
+        sick: 0,
         pauses: 0,
     };
 
@@ -88,6 +92,7 @@ impl Faults {
             stale: 5 + chance.below(10),
             slow_shm: some(chance),
             duplicates: some(chance),
+            sick: chance.of(&[0, 10, 50, 90]),
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -192,6 +197,7 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
         p.kind = ProgramType::Oneshot { remain: chance.is(50) };
     }
     draw_hooks(&mut p, chance);
+    p.health = draw_health(&p, chance);
     p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
     if chance.is(15) {
         p.max_runtime = Limit::After(Duration::from_secs(1) + seconds(chance, 100));
@@ -267,7 +273,7 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
     let names: Vec<Name> = old.programs.keys().cloned().collect();
     for (n, key) in (0_u64..).zip(&names) {
         let kind = chance.below(24);
-        if kind > 4 {
+        if kind > 5 {
             continue;
         }
         let p = Arc::make_mut(new.programs.get_mut(key).unwrap());
@@ -291,6 +297,7 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
             1 => p.enabled = !p.enabled,
             2 => draw_policies(p, chance),
             3 => draw_hooks(p, chance),
+            4 => p.health = draw_health(p, chance),
             _ => draw_settings(p, chance),
         }
     }

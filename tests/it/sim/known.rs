@@ -65,6 +65,8 @@ pub(super) struct Known {
     /// At which event it was last spawned.
     pub(super) spawned_at: u64,
     pub(super) starts: VecDeque<Instant>,
+    /// What looks at its health have found.
+    pub(super) tally: Option<super::health::Tally>,
 }
 
 pub(super) fn is_oneshot(of: &Program) -> bool {
@@ -183,6 +185,7 @@ impl World {
     /// A line of the journal about a program.
     pub(super) fn recorded(&mut self, id: ProgramId, what: &What) {
         let now = self.now;
+        self.told_of_health(id, what);
         match what {
             What::Backoff { attempt, delay, cause } => {
                 self.backs_off(id, *attempt, *delay, cause);
@@ -328,7 +331,8 @@ impl World {
             match condition {
                 Condition::Completed => of.done,
                 Condition::Ready | Condition::Healthy if oneshot => of.done,
-                Condition::Ready | Condition::Healthy => of.up,
+                Condition::Ready => of.up,
+                Condition::Healthy => self.is_healthy(*to),
                 Condition::Started => {
                     let main = self.instance(*to);
                     let runs = |p: &Proc| p.role == Role::Main && p.spawned && !p.exited;

@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 64] = [
+const MUTANTS: [Mutant; 70] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -75,6 +75,12 @@ const MUTANTS: [Mutant; 64] = [
     ("start_without_asking", |b| b.start_without_asking = true, &[1]),
     ("keep_the_lock", |b| b.keep_the_lock = true, &[1]),
     ("let_go_of_the_living", |b| b.let_go_of_the_living = true, &[1]),
+    ("count_unknown_health", |b| b.count_unknown_health = true, &[62]),
+    ("count_the_start_period", |b| b.count_the_start_period = true, &[62]),
+    ("lose_patience", |b| b.lose_patience = true, &[62]),
+    ("believe_old_probes", |b| b.believe_old_probes = true, &[62]),
+    ("believe_any_probe", |b| b.believe_any_probe = true, &[62]),
+    ("start_beside_the_unhealthy", |b| b.start_beside_the_unhealthy = true, &[22]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use mini_supervisor::{
-    engine::{ChildEvent, Event, FailureClass, Role, RunId, Scope, Slot, Spawn, SpawnFailure},
-    model::{Exit, Instant, KillMode, Limit, Signal},
+    engine::{
+        ChildEvent, Event, FailureClass, ProbeOf, Role, RunId, Scope, Slot, Spawn, SpawnFailure,
+    },
+    model::{Exit, Instant, KillMode, Limit, Sample, Signal},
     plan::ProgramId,
 };
 
@@ -93,6 +95,9 @@ impl World {
             good: false,
         };
         let (pid, hangs) = (proc.pid, proc.hangs);
+        if let Role::Probe(ProbeOf::Health) = role {
+            self.look_begins(program, run);
+        }
         self.procs.insert(run, proc);
         self.known[program.index()].runs.push(run);
         if hangs {
@@ -135,6 +140,10 @@ impl World {
 
     pub(super) fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
         let polite = signal == Signal::TERM || signal == Signal::INT;
+        let Some(p) = self.procs.get(&run) else { return };
+        if let (Role::Probe(_), false, Signal::KILL) = (p.role, p.exited, signal) {
+            self.look_is_killed(run, p.spawned);
+        }
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.told |= !p.exited && (polite || signal == Signal::KILL);
         if !p.spawned {
@@ -193,6 +202,7 @@ impl World {
 
     /// What the world knows before the engine hears of it.
     pub(super) fn before_child(&mut self, run: RunId, what: &ChildEvent) {
+        self.before_end_of_look(run, what);
         let now = self.now;
         let Some(p) = self.procs.get_mut(&run) else { return };
         let (program, role) = (p.program, p.role);
@@ -243,6 +253,19 @@ impl World {
                 _ => {}
             }
             self.end_of(program, run);
+        }
+    }
+
+    /// A command that looks has something to say by its end, unless it was killed before.
+    fn before_end_of_look(&mut self, run: RunId, what: &ChildEvent) {
+        if !self.looks.contains_key(&run) {
+            return;
+        }
+        match what {
+            ChildEvent::Exited(Exit::Code(0)) => self.found(run, &Sample::Good),
+            ChildEvent::Exited(_) => self.found(run, &Sample::Bad("exit".into())),
+            ChildEvent::SpawnFailed(_) => self.found(run, &Sample::Unknown("spawn".into())),
+            _ => {}
         }
     }
 

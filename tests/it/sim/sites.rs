@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, ChildEvent, Engine, Event, Record, RunId, SemaphoreNews, State, What,
+        Action, Actions, ChildEvent, Engine, Event, Record, Role, RunId, SemaphoreNews, State, What,
     },
     model::{Deed, Name, Program, Site, WallTime},
     plan::ProgramId,
@@ -92,10 +92,13 @@ impl World {
             });
             return;
         }
-        let named = |id: ProgramId| {
+        let named = |id: ProgramId, main: RunId| {
+            // Another look at its health is not for it to notice.
             let of = |a: &Action| match a {
-                Action::Spawn(spawn) => spawn.program == id,
-                Action::Signal { program, .. } => *program == id,
+                Action::Spawn(spawn) => {
+                    spawn.program == id && !matches!(spawn.role, Role::Probe(_))
+                }
+                Action::Signal { program, run, .. } => *program == id && *run == main,
                 _ => false,
             };
             out.as_slice().iter().any(of)
@@ -107,7 +110,7 @@ impl World {
             let same = self.engine.slot(*id).is_some_and(
                 |slot| matches!(slot.state, State::Running { life } if life.run == *run),
             );
-            let good = same && !named(*id);
+            let good = same && !named(*id, *run);
             self.hold(14, good, || format!("{id:?} is touched by a reload that is not its own"));
         }
         self.accept(&before.site);
