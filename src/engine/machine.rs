@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Patience, Record, Role, RunId, Scope,
-    Side, SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
+    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
+    SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
 };
 use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
@@ -25,6 +27,28 @@ pub(super) struct Cx<'a> {
     /// Less than all when the site stops and has no time for more.
     pub(super) patience: Patience,
     pub(super) bugs: super::Bugs,
+}
+
+/// What there is time for of each stop timeout.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Patience {
+    /// At most so long, ...
+    pub(super) most: Duration,
+    /// ... and of that so many thousandths.
+    pub(super) share: u32,
+}
+
+impl Patience {
+    /// All of it.
+    pub(super) const ALL: Self = Self { most: Duration::MAX, share: 1000 };
+
+    pub(super) fn of(self, wait: Duration) -> Duration {
+        if self.share >= 1000 {
+            wait
+        } else {
+            wait.min(self.most).saturating_mul(self.share) / 1000
+        }
+    }
 }
 
 /// What can happen to one program.

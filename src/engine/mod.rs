@@ -45,7 +45,6 @@ mod up;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -67,7 +66,7 @@ pub use state::*;
 pub use tidy::Then;
 
 use self::{
-    machine::{Cx, Input},
+    machine::{Cx, Input, Patience},
     outcome::Operation,
     site::Phase,
     slot::earlier,
@@ -108,28 +107,6 @@ pub struct Engine {
     /// Programs that the present event touched: their neighbours are looked at.
     #[serde(skip)]
     touched: Vec<ProgramId>,
-}
-
-/// What there is time for of each stop timeout.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Patience {
-    /// At most so long, ...
-    most: Duration,
-    /// ... and of that so many thousandths.
-    share: u32,
-}
-
-impl Patience {
-    /// All of it.
-    const ALL: Self = Self { most: Duration::MAX, share: 1000 };
-
-    fn of(self, wait: Duration) -> Duration {
-        if self.share >= 1000 {
-            wait
-        } else {
-            wait.min(self.most).saturating_mul(self.share) / 1000
-        }
-    }
 }
 
 /// What the engine is told of its surroundings when it is made.

@@ -253,8 +253,8 @@ impl Slot {
             Step::Asked { .. } => {
                 cx.out.push(Action::ProbeNoMore(probe.run));
                 self.probe = None;
-                let why = "no answer, nor a failure: its host name or its file system hangs, \
-                           or too many others do";
+                let why = "nobody has come back from there: a host name, a file system or too many \
+                           other looks hang";
                 Sample::Unknown(probe.failed(self.probe_of(of), why))
             }
             Step::Runs { executes, limit, .. } => {

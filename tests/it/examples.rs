@@ -65,8 +65,16 @@ fn every_example_passes_the_check_on_any_machine() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# yaml-language-server: $schema="), "{}", path.display());
     }
-    let expected =
-        ["bbia", "discord-monitor", "meshbot", "prismatron", "quickstart", "reboot", "videocard"];
+    let expected = [
+        "bbia",
+        "discord-monitor",
+        "health",
+        "meshbot",
+        "prismatron",
+        "quickstart",
+        "reboot",
+        "videocard",
+    ];
     assert_eq!(names, expected.map(String::from).into());
 }
 
@@ -77,6 +85,12 @@ fn the_quickstart_runs_with_this_version_as_root_and_as_a_user() {
         assert!(site.unsupported.is_empty());
         assert_eq!(site.programs.len(), 6);
     }
+}
+
+#[test]
+fn the_example_of_health_runs_with_this_version() {
+    let Loaded { site, .. } = read(&folder().join("health.yaml"), false, 1000);
+    assert!(site.unsupported.is_empty());
 }
 
 #[test]

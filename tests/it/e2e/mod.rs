@@ -27,6 +27,7 @@ mod faults;
 mod forking;
 mod hangs;
 pub(crate) mod harness;
+mod health;
 mod host;
 mod host_end;
 mod init;

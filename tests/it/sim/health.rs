@@ -87,10 +87,12 @@ impl World {
         let other = self.looks.iter().find(|(_, look)| look.program == id).map(|(run, _)| *run);
         self.hold(62, other.is_none(), || format!("{id:?} is looked at twice: {other:?}"));
         let main = self.instance(id).filter(|(_, p)| p.role == Role::Main && p.spawned);
+        // By other settings it is to start again, and may be what is looked at.
+        let changed = main.is_some_and(|(_, p)| p.changed);
         let main = main.map(|(main, _)| main);
         let (now, known) = (self.now, &mut self.known[id.index()]);
         let of = known.settings.as_ref().and_then(|of| of.health.clone());
-        let up = known.up;
+        let up = known.up || changed;
         self.hold(62, up && main.is_some() && of.is_some(), || {
             format!("{id:?} is looked at, up {up}, {main:?}, {of:?}")
         });

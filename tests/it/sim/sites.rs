@@ -217,7 +217,13 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id);
+        // One that waits for its lock is being started.
+        let claims = |id: ProgramId| {
+            let slot = self.engine.slot(id);
+            slot.is_some_and(|slot| matches!(slot.state, State::Claiming { .. }))
+        };
+        let live =
+            |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id) || claims(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
         let mut site = Site::clone(&self.site);
