@@ -23,7 +23,11 @@ pub(crate) fn readiness(
         Some(fd) => ReadyBy::Fd(fd),
         None => probe.unwrap_or(ReadyBy::Notify),
     };
-    if matches!(kind, "oneshot" | "forking") || (kind == "notify" && by != ReadyBy::Notify) {
+    let found = matches!(by, ReadyBy::Probe { .. });
+    if kind == "oneshot"
+        || (kind == "forking" && !found)
+        || (kind == "notify" && by != ReadyBy::Notify)
+    {
         let why = match kind {
             "oneshot" => "it is ready when it has succeeded",
             "forking" => "it is ready when its daemon is found",

@@ -243,31 +243,26 @@ impl Shell {
     /// A command that looks has said something.
     pub(super) fn read_words(&mut self, run: RunId) {
         let Some(words) = self.probes.words.get_mut(&run) else { return };
-        if words.read() {
+        let more = words.read();
+        let line = words.last();
+        if more {
             self.watcher.words(run, words.pipe());
         } else {
             // It says too much, or no more.
-            self.probes.words.remove(&run).map(Words::last).into_iter().flatten().for_each(
-                |line| {
-                    self.tell_words(run, line);
-                },
-            );
+            self.probes.words.remove(&run);
         }
+        self.tell_words(run, line);
     }
 
     /// A command that looks has ended: its last words come before that.
     pub(super) fn last_words_of(&mut self, run: RunId) {
-        let words = self.probes.words.remove(&run);
-        if let Some(line) = words.and_then(|mut words| {
-            words.read();
-            words.last()
-        }) {
-            self.tell_words(run, line);
-        }
+        let Some(mut words) = self.probes.words.remove(&run) else { return };
+        words.read();
+        self.tell_words(run, words.last());
     }
 
-    fn tell_words(&mut self, run: RunId, line: String) {
-        if let Some(program) = self.runs.get(&run).copied() {
+    fn tell_words(&mut self, run: RunId, line: Option<String>) {
+        if let (Some(program), Some(line)) = (self.runs.get(&run).copied(), line) {
             self.feed(Event::LastWords { program, run, words: line.into() });
         }
     }

@@ -57,7 +57,7 @@ impl Words {
     }
 
     /// The last line that is not empty, made safe.
-    pub(super) fn last(self) -> Option<String> {
+    pub(super) fn last(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.tail);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
         Some(line.escape_debug().take(TOLD).collect())

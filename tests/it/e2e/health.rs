@@ -162,7 +162,7 @@ fn the_last_words_of_a_command_are_told_and_a_missing_one_says_nothing_of_the_pr
 #[test]
 fn ports_sockets_files_and_lines_are_looked_at() {
     let port = free_port();
-    let mut site = Plan::new(&format!(
+    let plan = Plan::new(&format!(
         "  port: {{command: [python3, DIR/web.py, DIR/port, '200'], \
          health: {{tcp: 'localhost:{port}', interval: 100ms}}}}\n  \
          sock: {{command: [python3, -c, 'import socket, time; s = socket.socket(socket.AF_UNIX); \
@@ -175,8 +175,8 @@ fn ports_sockets_files_and_lines_are_looked_at() {
          health: {{log: beat, interval: 300ms, retries: 1, on_failure: none}}}}\n"
     ))
     .file("web.py", &server(port));
-    let fifo = super::harness::fifo(&site, "fifo");
-    let mut site = site.start();
+    let fifo = super::harness::fifo(&plan, "fifo");
+    let mut site = plan.start();
     for name in ["port", "sock"] {
         site.wait_for("healthy", |status| program(status, name).healthy == Some(true));
     }
@@ -195,7 +195,7 @@ fn ports_sockets_files_and_lines_are_looked_at() {
 #[test]
 fn a_program_is_ready_when_it_is_found_to_be() {
     let port = free_port();
-    let mut site = Plan::new(&format!(
+    let plan = Plan::new(&format!(
         "  web: {{command: [sh, -c, 'read go < DIR/fifo; exec python3 DIR/web.py DIR/port 200'], \
          readiness: {{http: 'http://127.0.0.1:{port}', interval: 100ms}}}}\n  \
          says: {{command: [sh, -c, 'echo not yet; read go < DIR/fifo2; echo now it is ready; \
@@ -205,8 +205,8 @@ fn a_program_is_ready_when_it_is_found_to_be() {
          timeout: 500ms}}, restart: never}}\n"
     ))
     .file("web.py", &server(port));
-    let (one, two) = (super::harness::fifo(&site, "fifo"), super::harness::fifo(&site, "fifo2"));
-    let mut site = site.start();
+    let (one, two) = (super::harness::fifo(&plan, "fifo"), super::harness::fifo(&plan, "fifo2"));
+    let mut site = plan.start();
     site.wait_for("given up", |status| {
         let never = program(status, "never");
         matches!(never.state, StateWord::Exited | StateWord::Fatal)
