@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Seen, Site, Zone},
+    model::{Exit, Notice, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -116,6 +116,8 @@ pub enum ChildEvent {
     },
     /// Its daemon is not known yet, and why.
     NoMain(Arc<str>),
+    /// It has said something of itself.
+    Said(Arc<Notice>),
     /// It is ready.
     Ready,
     /// It is not ready yet, and why.

@@ -55,7 +55,7 @@ pub use forking::Fork;
 pub use host_news::*;
 pub use news::*;
 pub use record::*;
-pub use said::Said;
+pub use said::{Busy, Said};
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
 pub use slot::*;

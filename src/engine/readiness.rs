@@ -1,5 +1,4 @@
 //! From started to ready, where that is not the same: a program says so, or it is found out.
-#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use std::sync::Arc;
 
@@ -46,7 +45,7 @@ impl Slot {
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.exited_unready(life, exit, cx)
             }
-            Input::Deadline if until.is_some_and(|at| at <= cx.now) => {
+            Input::Deadline if self.said.later(until).is_some_and(|at| at <= cx.now) => {
                 let after = cx.now.since(life.started);
                 cx.out.record(Record::of(self, What::Late { after }));
                 self.begin_stop(life, StopWhy::NotReady, cx)

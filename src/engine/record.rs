@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Role, SemaphoreNews, Slot, StopWhy};
+use super::{Busy, Cause, Role, SemaphoreNews, Slot, StopWhy};
 use crate::{
     control::Peer,
     model::{Exit, Human, LogLevel, Name, Signal},
@@ -51,6 +51,10 @@ pub enum What {
     Late { after: Duration },
     /// It has not said in its time that it is alive, or has said that it is not well.
     Unfed { after: Option<Duration> },
+    /// It says that it reloads or stops; none: that it is ready again.
+    Says { busy: Option<Busy> },
+    /// Its main process is another one.
+    MainIs { pid: u32 },
     /// Up.
     Ready,
     /// Up again after trouble.
@@ -153,7 +157,6 @@ impl Record {
             What::Waiting { .. } => "program.waiting",
             What::Started { .. } => "program.started",
             What::NotReady { .. } => "program.not-ready",
-            What::Late { .. } => "program.timeout",
             What::Unfed { .. } => "program.watchdog",
             What::Ready => "program.ready",
             What::Recovered => "program.recovered",
@@ -168,7 +171,11 @@ impl Record {
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
-            What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
+            What::TimedOut { .. } | What::NotExecuted { .. } | What::Late { .. } => {
+                "program.timeout"
+            }
+            What::Says { .. } => "program.says",
+            What::MainIs { .. } => "program.main",
             What::NoRoom { .. } => "program.delayed",
             What::ShmRemoved { .. } | What::ShmAlso { .. } => "shm.removed",
             What::ShmKept { .. } => "shm.kept",
@@ -213,6 +220,8 @@ impl Record {
             | What::Started { .. }
             | What::ShmRemoved { .. }
             | What::ShmKept { .. }
+            | What::Says { .. }
+            | What::MainIs { .. }
             | What::Recovered
             | What::Completed
             | What::Exited { .. }
@@ -269,11 +278,18 @@ impl fmt::Display for What {
             Self::NotReady { why } => write!(f, "not ready: {why}"),
             Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
             Self::Unfed { after: Some(after) } => {
-                write!(f, "has not said within {} that it is alive (watchdog)", Human(*after))
+                write!(
+                    f,
+                    "has not said within {} that it is alive, sending ABRT (watchdog)",
+                    Human(*after)
+                )
             }
             Self::Unfed { after: None } => {
-                f.write_str("has asked for what follows a missed watchdog")
+                f.write_str("wants to be aborted, sending ABRT (WATCHDOG=trigger)")
             }
+            Self::Says { busy: Some(busy) } => write!(f, "{}, it says", busy.as_str()),
+            Self::Says { busy: None } => f.write_str("ready again, it says"),
+            Self::MainIs { pid } => write!(f, "its main process is now pid {pid}, it says"),
             Self::Ready => f.write_str("ready"),
             Self::Recovered => f.write_str("ready again"),
             Self::Completed => f.write_str("completed"),
@@ -388,7 +404,7 @@ impl fmt::Display for StopWhy {
             Self::MaxRuntime => f.write_str("ran longer than max_runtime"),
             Self::StartTimeout => f.write_str("start took too long"),
             Self::NotReady => f.write_str("it was not ready in its time"),
-            Self::Watchdog => f.write_str("its watchdog was not fed"),
+            Self::Watchdog => f.write_str("watchdog"),
             Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
         }
     }

@@ -152,12 +152,18 @@ impl Slot {
     /// When it wants to be woken.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        let watched = matches!(self.state, State::Settling { .. } | State::Running { .. });
+        earlier(self.next_at(), self.said.alive_by.filter(|_| watched))
+    }
+
+    /// When something happens by itself, were it to say for ever that it is alive.
+    pub(super) fn next_at(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
-            State::Proving { until, .. } => *until,
+            State::Proving { until, .. } => self.said.later(*until),
             State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Waiting { wait_until: Some(at), .. }
             | State::Retrying { at, .. }
@@ -165,8 +171,10 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Tidying { until, .. }
             | State::Claiming { step: Claiming::Looking { until }, .. } => Some(*until),
-            State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
-            State::Running { life } => self.program.max_runtime.from(life.started),
+            State::Forking { .. } => {
+                self.said.later(self.program.start_timeout.from(self.attempt_at))
+            }
+            State::Running { life } => self.said.later(self.program.max_runtime.from(life.started)),
             State::Stopping { next_at, .. } => *next_at,
             State::Spawning { again, .. }
             | State::Claiming { step: Claiming::Ending { again, .. }, .. }

@@ -69,6 +69,15 @@ pub(in crate::cli) fn page(
     if let Some(healthy) = program.healthy {
         row("Healthy", if healthy { "yes" } else { "no" }.to_owned());
     }
+    if let Some(says) = &program.says {
+        row("Says", says.clone());
+    }
+    if let Some(text) = &program.status_text {
+        row("Status", text.clone());
+    }
+    if let Some(errno) = program.status_errno {
+        row("Error", io_error(errno));
+    }
     row("Restarts", program.restarts.to_string());
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
         row("Last exit", format!("{text}, {}", moment(status.at, view.now)));
@@ -87,6 +96,14 @@ pub(in crate::cli) fn page(
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// What an errno(3) means.
+fn io_error(errno: u32) -> String {
+    i32::try_from(errno).map_or_else(
+        |_| errno.to_string(),
+        |errno| std::io::Error::from_raw_os_error(errno).to_string(),
+    )
 }
 
 /// What is wrong with its output.

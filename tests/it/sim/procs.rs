@@ -231,6 +231,7 @@ impl World {
             ChildEvent::TreeEmpty
             | ChildEvent::Main { .. }
             | ChildEvent::NoMain(_)
+            | ChildEvent::Said(_)
             | ChildEvent::Ready
             | ChildEvent::Unready(_) => {}
         }
