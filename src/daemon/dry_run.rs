@@ -132,7 +132,9 @@ fn in_words(spawn: &Spawn, program: &Program) -> String {
 fn lives(spawn: &Spawn, program: &Program, pid: u32) -> Vec<Event> {
     let mut all = vec![ChildEvent::Spawned { pid }];
     match (spawn.role, &program.kind) {
-        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {}
+        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {
+            all.extend(program.readiness.is_some().then_some(ChildEvent::Ready));
+        }
         (Role::Main, ProgramType::Forking { .. }) => all.push(ChildEvent::Exited(Exit::Code(0))),
         _ => all.extend([ChildEvent::Exited(Exit::Code(0)), ChildEvent::TreeEmpty]),
     }

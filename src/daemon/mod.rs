@@ -27,6 +27,7 @@ mod leftovers;
 mod loader;
 pub mod logs;
 mod memory;
+mod notes;
 mod notify;
 mod place;
 mod processes;
@@ -110,6 +111,8 @@ struct Shell {
     /// The thread that looks at semaphores, once there is one.
     semaphores: Option<arms::Eyes>,
     watcher: input::Watcher,
+    /// What programs say of themselves.
+    notes: notes::Notes,
     /// Who started us, and the service manager.
     manager: notify::Manager,
     loader: loader::Loader,
@@ -173,7 +176,7 @@ impl Shell {
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let again = self.unclear.map(|(_, at)| at);
-        let others = again.into_iter().chain(self.manager.deadline());
+        let others = again.into_iter().chain(self.manager.deadline()).chain(self.notes.deadline());
         let Some(at) = self.engine.next_deadline().into_iter().chain(others).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
@@ -196,6 +199,7 @@ impl Shell {
             self.manager.touch();
         }
         self.feed(Event::Deadline);
+        self.notes.unmute(clock::monotonic());
         if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
             self.look_at_trees();
         }
@@ -206,6 +210,7 @@ impl Shell {
             Input::Signals => self.signals(),
             Input::Deaths => self.reap_some(),
             Input::Report(run) => self.read_report(run),
+            Input::Notes => self.notes_arrived(),
             Input::PidFile(run) => self.pid_file_changed(run),
             Input::Control(event) => self.control_event(event),
             Input::Log(report) => {

@@ -49,6 +49,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use after::exit_code;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
@@ -71,7 +72,7 @@ use self::{
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
+    model::{Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -481,21 +482,4 @@ impl Engine {
 pub(crate) struct At {
     pub(crate) now: Instant,
     pub(crate) wall: WallTime,
-}
-
-/// The exit code that the end of an essential program gives the supervisor.
-#[must_use]
-pub fn exit_code(cause: &Cause) -> u8 {
-    match cause {
-        Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
-            exit.shell_code()
-        }
-        // It has ended well, and that was its failure.
-        Cause::Unready(exit) => exit.shell_code().max(1),
-        Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None)
-        | Cause::WaitedInVain(_)
-        | Cause::NoMain(_)
-        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
-    }
 }

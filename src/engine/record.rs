@@ -269,27 +269,12 @@ impl fmt::Display for Record {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { on } => write!(f, "waiting for {on}"),
             Self::Started { pid } => write!(f, "started (pid {pid})"),
-            Self::NotReady { why } => write!(f, "not ready: {why}"),
-            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
-            Self::Unfed { after: Some(after) } => {
-                write!(
-                    f,
-                    "has not said within {} that it is alive, sending ABRT (watchdog)",
-                    Human(*after)
-                )
-            }
-            Self::Unfed { after: None } => {
-                f.write_str("wants to be aborted, sending ABRT (WATCHDOG=trigger)")
-            }
-            Self::Says { busy: Some(busy) } => write!(f, "{}, it says", busy.as_str()),
-            Self::Says { busy: None } => f.write_str("ready again, it says"),
-            Self::MainIs { pid } => write!(f, "its main process is now pid {pid}, it says"),
             Self::Ready => f.write_str("ready"),
             Self::Recovered => f.write_str("ready again"),
             Self::Completed => f.write_str("completed"),
@@ -342,13 +327,35 @@ impl fmt::Display for What {
             Self::ShmFailed { why } => write!(f, "shm: {why}"),
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
-            other => other.fmt_site(f),
+            other => other.fmt_said(f),
         }
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl What {
+    /// The words of what a program says of itself, or does not say.
+    fn fmt_said(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { why } => write!(f, "not ready: {why}"),
+            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
+            Self::Unfed { after: Some(after) } => {
+                write!(
+                    f,
+                    "has not said within {} that it is alive, sending ABRT (watchdog)",
+                    Human(*after)
+                )
+            }
+            Self::Unfed { after: None } => {
+                f.write_str("wants to be aborted, sending ABRT (WATCHDOG=trigger)")
+            }
+            Self::Says { busy: Some(busy) } => write!(f, "{}, it says", busy.as_str()),
+            Self::Says { busy: None } => f.write_str("ready again, it says"),
+            Self::MainIs { pid } => write!(f, "its main process is now pid {pid}, it says"),
+            other => other.fmt_site(f),
+        }
+    }
+
     /// The words of what concerns the whole site.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -66,17 +66,8 @@ pub(in crate::cli) fn page(
         row("Memory", size(bytes));
     }
     row("Ready", if program.ready { "yes" } else { "no" }.to_owned());
-    if let Some(healthy) = program.healthy {
-        row("Healthy", if healthy { "yes" } else { "no" }.to_owned());
-    }
-    if let Some(says) = &program.says {
-        row("Says", says.clone());
-    }
-    if let Some(text) = &program.status_text {
-        row("Status", text.clone());
-    }
-    if let Some(errno) = program.status_errno {
-        row("Error", io_error(errno));
+    for (label, value) in said(program) {
+        row(label, value);
     }
     row("Restarts", program.restarts.to_string());
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
@@ -96,6 +87,16 @@ pub(in crate::cli) fn page(
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// How it is, and what it says of itself.
+fn said(program: &ProgramStatus) -> Vec<(&'static str, String)> {
+    let healthy = program.healthy.map(|healthy| if healthy { "yes" } else { "no" }.to_owned());
+    let healthy = healthy.map(|word| ("Healthy", word));
+    let says = program.says.clone().map(|says| ("Says", says));
+    let status = program.status_text.clone().map(|text| ("Status", text));
+    let errno = program.status_errno.map(|errno| ("Error", io_error(errno)));
+    healthy.into_iter().chain(says).chain(status).chain(errno).collect()
 }
 
 /// What an errno(3) means.

@@ -71,17 +71,14 @@ impl Prepared {
         let argv = spec.argv.iter().map(|a| c_string(a.as_bytes(), "an argument"));
         let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
         let own_pid = spec.own_pid.map(OwnPid::new);
-        let (as_is, envp) = match spec.as_is.take() {
-            Some(as_is) => {
-                let (others, listens) = without_our_listen_pid(&spec.env);
-                let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
-                let envp = Strings::with(environment(&others)?, ready.variable());
-                (Some(ready), envp)
-            }
-            None => {
-                let variable = own_pid.as_ref().map(OwnPid::as_ptr);
-                (None, Strings::with(environment(&spec.env)?, variable))
-            }
+        let (as_is, envp) = if let Some(as_is) = spec.as_is.take() {
+            let (others, listens) = without_our_listen_pid(&spec.env);
+            let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
+            let envp = Strings::with(environment(&others)?, ready.variable());
+            (Some(ready), envp)
+        } else {
+            let variable = own_pid.as_ref().map(OwnPid::as_ptr);
+            (None, Strings::with(environment(&spec.env)?, variable))
         };
         let argv = Strings::new(argv);
         let directory = spec.working_directory.as_os_str().as_bytes();
