@@ -197,6 +197,8 @@ impl Shell {
     fn deadline(&mut self) {
         if self.engine.next_deadline().is_some_and(|at| at <= clock::monotonic()) {
             self.manager.touch();
+            // What was said in time counts, should we be the one who is late.
+            self.read_notes();
         }
         self.feed(Event::Deadline);
         self.notes.unmute(clock::monotonic());

@@ -1,7 +1,8 @@
 //! What follows the end of a run, or of an attempt at one: another one, rest, or giving up.
 
 use super::{
-    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What, machine::Cx, restart::Decision,
+    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, StopWhy, What, machine::Cx,
+    restart::Decision,
 };
 use crate::model::{Exit, LimitAction};
 
@@ -62,7 +63,17 @@ impl Slot {
         if self.program.essential {
             *cx.ends_site = Some((SiteStop::Essential, exit_code(&ended.cause)));
         }
-        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
+        let ran = match ended.cause {
+            Cause::Exit(_) => true,
+            // It has never been up.
+            Cause::Stopped(why, _) => why != StopWhy::NotReady,
+            Cause::NotSpawned(_)
+            | Cause::Pre(..)
+            | Cause::WaitedInVain(_)
+            | Cause::NoMain(_)
+            | Cause::Unready(_)
+            | Cause::Duplicate(_) => false,
+        };
         if ran {
             if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));

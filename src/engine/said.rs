@@ -113,6 +113,7 @@ impl Slot {
             self.feed_watchdog(cx.now);
         }
         match notice.watchdog {
+            Some(Watchdog::Alive) if cx.bugs.deaf => {}
             Some(Watchdog::Alive) => self.feed_watchdog(cx.now),
             Some(Watchdog::Trigger) => self.said.triggered = true,
             None => {}
@@ -245,7 +246,8 @@ impl Slot {
 
     /// It has said that it is alive.
     fn feed_watchdog(&mut self, now: Instant) {
-        if matches!(self.state, State::Settling { .. } | State::Running { .. }) {
+        let up = matches!(self.state, State::Settling { .. } | State::Running { .. });
+        if up && (self.said.alive_by.is_some() || self.said.watchdog.is_some()) {
             self.said.alive_by = self.watchdog().from(now);
         }
     }

@@ -56,6 +56,8 @@ pub(super) struct Faults {
     pub(super) slow_shm: u64,
     /// Somebody else has the lock of a program, or runs it.
     pub(super) duplicates: u64,
+    /// Does not say that it is ready, or, once it has, that it is alive.
+    pub(super) silent: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -72,6 +74,7 @@ impl Faults {
         stale: 0,
         slow_shm: 0,
         duplicates: 0,
+        silent: 0,
         pauses: 0,
     };
 
@@ -88,6 +91,7 @@ impl Faults {
             stale: 5 + chance.below(10),
             slow_shm: some(chance),
             duplicates: some(chance),
+            silent: some(chance) / 2,
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -191,6 +195,9 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     if chance.is(15) {
         p.kind = ProgramType::Oneshot { remain: chance.is(50) };
     }
+    if !matches!(p.kind, ProgramType::Oneshot { .. }) {
+        draw_readiness(&mut p, chance);
+    }
     draw_hooks(&mut p, chance);
     p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
     if chance.is(15) {
@@ -205,6 +212,18 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     }
     draw_policies(&mut p, chance);
     p
+}
+
+fn draw_readiness(p: &mut Program, chance: &mut Chance) {
+    if chance.is(25) {
+        let by = if chance.is(70) { ReadyBy::Notify } else { ReadyBy::Fd(3) };
+        let own = chance.is(30);
+        let timeout = own.then(|| Limit::After(Duration::from_secs(1) + seconds(chance, 60)));
+        p.readiness = Some(Box::new(Readiness { by, timeout }));
+    }
+    if chance.is(10) {
+        p.watchdog = Limit::After(Duration::from_secs(10) + seconds(chance, 50));
+    }
 }
 
 fn draw_hooks(p: &mut Program, chance: &mut Chance) {

@@ -43,6 +43,8 @@ fn needs_restart(old: &Program, new: &Program) -> bool {
     old.template != new.template
         || old.kind != new.kind
         || old.command != new.command
+        || old.readiness != new.readiness
+        || old.watchdog != new.watchdog
         || old.execution != new.execution
         || old.runtime_directory != new.runtime_directory
         || old.state_directory != new.state_directory
