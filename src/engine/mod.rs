@@ -39,6 +39,7 @@ mod status;
 mod summary;
 mod tidy;
 mod up;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
