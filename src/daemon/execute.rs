@@ -158,14 +158,15 @@ impl Shell {
                     return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
                 }
             }
+            if let Err(failure) = self.give_voice(order, &program, &mut ready.spec) {
+                self.notes.forget(run);
+                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+            }
         }
         ready.spec.cgroup = self.cgroup_for(id, &program.name);
         let prepared = match Prepared::new(ready.spec) {
             Ok(prepared) => prepared,
-            Err(error) => {
-                let failure = children::classify(&error);
-                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
-            }
+            Err(error) => return self.not_spawned(id, run, &error),
         };
         // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
         // take the loop with it; and it could not be made in a cgroup.
@@ -177,10 +178,7 @@ impl Shell {
         };
         let (child, pipe) = match child {
             Ok(made) => made,
-            Err(error) => {
-                let failure = children::classify(&error);
-                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
-            }
+            Err(error) => return self.not_spawned(id, run, &error),
         };
         let pid = child.pid().number();
         self.children.insert(children::key(run), child);
@@ -203,6 +201,12 @@ impl Shell {
                 self.unreported.insert(run, unreported);
             }
         }
+    }
+
+    /// There is no child.
+    fn not_spawned(&mut self, id: ProgramId, run: RunId, error: &spawn::SpawnError) {
+        self.notes.forget(run);
+        self.child_event(id, run, ChildEvent::SpawnFailed(children::classify(error)));
     }
 
     fn capture(
@@ -321,8 +325,15 @@ impl Shell {
     fn reap_up_to(&mut self, most: usize) -> bool {
         let mut reaped = 0;
         while reaped < most {
-            let Some(peeked) = self.children.peek_exited() else { break };
+            let Some(mut peeked) = self.children.peek_exited() else { break };
             reaped += 1;
+            if self.notes.are_awaited() {
+                // While whoever has died is still known.
+                self.read_notes();
+            }
+            if peeked.run.is_some_and(|run| self.has_heir(RunId(run))) {
+                peeked.run = None; // from now on like any other of its tree
+            }
             if let Some(run) = peeked.run.map(RunId) {
                 self.ended(run, peeked);
             }
@@ -346,6 +357,7 @@ impl Shell {
             self.read_report(run);
         }
         if self.stillborn.remove(&run) {
+            self.notes.forget(run);
             self.runs.remove(&run);
             self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
@@ -395,6 +407,7 @@ impl Shell {
             self.trees.forget(run.0);
             self.forget_main(run);
             self.probes.forget(run);
+            self.notes.forget(run);
             self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });

@@ -29,6 +29,8 @@ pub(super) enum Input {
     Deaths,
     /// The report pipe of a forked child has something to say.
     Report(RunId),
+    /// Programs have said something of themselves.
+    Notes,
     /// Something happened beside the PID file that the daemon of this run is to write.
     PidFile(RunId),
     /// From the control thread.
@@ -116,7 +118,9 @@ const SIGNALS: u64 = 0;
 /// And of the directory of a PID file: beside the number of its run, which is never so large.
 const PID_FILE: u64 = 1 << 63;
 /// And of the pipe of a command that looks.
-const WORDS: u64 = 1 << 62;
+const WORDS: u64 = 1 << 61;
+/// And of what is said by programs.
+const NOTES: u64 = 1 << 62;
 
 /// The thread that waits for signals and for the reports of forked children.
 pub(super) struct Watcher {
@@ -159,6 +163,16 @@ impl Watcher {
         }
     }
 
+    /// Tell once when any of those in `all` has something to say.
+    pub(super) fn notes(&self, all: &Epoll) {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        let event = EpollEvent::new(flags, NOTES);
+        if self.epoll.add(&all.0, event).is_err() {
+            let mut event = event;
+            self.epoll.modify(&all.0, &mut event).ok();
+        }
+    }
+
     /// Tell once when `directory`, an inotify(7), has something to say about the PID file of `run`.
     pub(super) fn pid_file(&self, run: RunId, directory: BorrowedFd<'_>) {
         self.once(directory, run.0 | PID_FILE);
@@ -191,6 +205,7 @@ fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
         for event in events.iter().take(ready) {
             let input = match event.data() {
                 SIGNALS => Input::Signals,
+                NOTES => Input::Notes,
                 run if run & PID_FILE != 0 => Input::PidFile(RunId(run & !PID_FILE)),
                 run if run & WORDS != 0 => Input::Words(RunId(run & !WORDS)),
                 run => Input::Report(RunId(run)),

@@ -27,6 +27,7 @@ mod leftovers;
 mod loader;
 pub mod logs;
 mod memory;
+mod notes;
 mod notify;
 mod place;
 mod probes;
@@ -111,6 +112,8 @@ struct Shell {
     /// The thread that looks at semaphores, once there is one.
     semaphores: Option<arms::Eyes>,
     watcher: input::Watcher,
+    /// What programs say of themselves.
+    notes: notes::Notes,
     /// Who started us, and the service manager.
     manager: notify::Manager,
     loader: loader::Loader,
@@ -176,7 +179,7 @@ impl Shell {
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let again = self.unclear.map(|(_, at)| at);
-        let others = again.into_iter().chain(self.manager.deadline());
+        let others = again.into_iter().chain(self.manager.deadline()).chain(self.notes.deadline());
         let Some(at) = self.engine.next_deadline().into_iter().chain(others).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
@@ -197,8 +200,11 @@ impl Shell {
     fn deadline(&mut self) {
         if self.engine.next_deadline().is_some_and(|at| at <= clock::monotonic()) {
             self.manager.touch();
+            // What was said in time counts, should we be the one who is late.
+            self.read_notes();
         }
         self.feed(Event::Deadline);
+        self.notes.unmute(clock::monotonic());
         if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
             self.look_at_trees();
         }
@@ -209,6 +215,7 @@ impl Shell {
             Input::Signals => self.signals(),
             Input::Deaths => self.reap_some(),
             Input::Report(run) => self.read_report(run),
+            Input::Notes => self.notes_arrived(),
             Input::PidFile(run) => self.pid_file_changed(run),
             Input::Control(event) => self.control_event(event),
             Input::Log(report) => {

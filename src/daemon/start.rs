@@ -385,6 +385,7 @@ fn shell(
         conditions: None,
         semaphores: None,
         watcher,
+        notes: super::notes::Notes::default(),
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),
         loader,

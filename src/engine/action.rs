@@ -232,6 +232,18 @@ pub enum ServiceResult {
     Protocol,
 }
 
+impl Role {
+    /// Whether it is a command of `start_post`.
+    pub(super) fn is_start_post(&self) -> bool {
+        matches!(self, Self::StartPost(_))
+    }
+
+    /// Whether it is the command that asks the program to end.
+    pub(super) fn is_stop_command(&self) -> bool {
+        *self == Self::StopCommand
+    }
+}
+
 impl ServiceResult {
     /// As systemd writes it.
     #[must_use]

@@ -58,6 +58,14 @@ pub struct Bugs {
     pub start_the_disabled: bool,
     /// Does not wait for `start_post`.
     pub ready_too_early: bool,
+    /// Takes started for ready.
+    pub started_is_ready: bool,
+    /// Waits for ever for what does not become ready.
+    pub wait_for_ever: bool,
+    /// Does not mind whether a program says that it is alive.
+    pub no_watchdog: bool,
+    /// Hears no program say that it is alive.
+    pub deaf: bool,
     /// Starts again what rests by its policy, without a word.
     pub restart_what_rests: bool,
     /// Takes an earlier child's start for the present one's.

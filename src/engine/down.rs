@@ -360,6 +360,7 @@ impl Slot {
                     ChildEvent::Spawned { .. }
                     | ChildEvent::Main { .. }
                     | ChildEvent::NoMain(_)
+                    | ChildEvent::Said(_)
                     | ChildEvent::Ready
                     | ChildEvent::Unready(_)
                     | ChildEvent::Reaped => {}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Sample, Seen, Site, Zone},
+    model::{Exit, Notice, Sample, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -134,6 +134,8 @@ pub enum ChildEvent {
     },
     /// Its daemon is not known yet, and why.
     NoMain(Arc<str>),
+    /// It has said something of itself.
+    Said(Arc<Notice>),
     /// It is ready.
     Ready,
     /// It is not ready yet, and why.

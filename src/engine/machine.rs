@@ -106,12 +106,7 @@ impl Slot {
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
         let Some(input) = self.step_probe(input, cx) else { return };
         let Some(input) = self.step_side(input, cx) else { return };
-        if let Input::Child(run, ChildEvent::Ready) = input
-            && self.said.run == Some(run)
-        {
-            // It may be ready before it is known to execute.
-            self.said.ready = true;
-        }
+        let Some(input) = self.hear(input, cx) else { return };
         if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
             self.history.restarts += 1;
         }

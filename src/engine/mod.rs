@@ -51,6 +51,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use after::exit_code;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
@@ -59,7 +60,7 @@ pub use host_news::*;
 pub use news::*;
 pub use probing::{ProbeOf, Probing, Proof, probe_of};
 pub use record::*;
-pub use said::Said;
+pub use said::{Busy, Said};
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
 pub use slot::*;
@@ -75,7 +76,7 @@ use self::{
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
+    model::{Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -470,21 +471,4 @@ impl Engine {
 pub(crate) struct At {
     pub(crate) now: Instant,
     pub(crate) wall: WallTime,
-}
-
-/// The exit code that the end of an essential program gives the supervisor.
-#[must_use]
-pub fn exit_code(cause: &Cause) -> u8 {
-    match cause {
-        Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
-            exit.shell_code()
-        }
-        // It has ended well, and that was its failure.
-        Cause::Unready(exit) => exit.shell_code().max(1),
-        Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None)
-        | Cause::WaitedInVain(_)
-        | Cause::NoMain(_)
-        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
-    }
 }

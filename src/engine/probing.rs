@@ -241,6 +241,7 @@ impl Slot {
             ChildEvent::TreeEmpty => self.probe_is_gone(cx),
             ChildEvent::Main { .. }
             | ChildEvent::NoMain(_)
+            | ChildEvent::Said(_)
             | ChildEvent::Ready
             | ChildEvent::Unready(_)
             | ChildEvent::Reaped => {}

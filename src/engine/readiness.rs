@@ -1,5 +1,4 @@
 //! From started to ready, where that is not the same: a program says so, or it is found out.
-#![expect(clippy::needless_pass_by_value, reason = "each step takes the input that it uses up")]
 
 use std::sync::Arc;
 
@@ -16,14 +15,14 @@ impl Slot {
         let Some(readiness) = self.program.readiness.as_deref() else {
             return self.settle(life, 0, cx);
         };
-        if self.said.is_ready(life.run) {
+        if self.said.is_ready(life.run) || cx.bugs.started_is_ready {
             return self.settle(life, 0, cx);
         }
         let until = match readiness.timeout {
             Some(limit) => limit.from(life.started),
             None => self.program.start_timeout.from(self.attempt_at),
         };
-        State::Proving { life, until, why: None }
+        State::Proving { life, until: until.filter(|_| !cx.bugs.wait_for_ever), why: None }
     }
 
     pub(super) fn when_proving(
@@ -46,8 +45,9 @@ impl Slot {
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.exited_unready(life, exit, cx)
             }
-            Input::Deadline if until.is_some_and(|at| at <= cx.now) => {
-                let after = cx.now.since(life.started);
+            Input::Deadline if self.said.later(until).is_some_and(|at| at <= cx.now) => {
+                let own = self.program.readiness.as_deref().is_some_and(|r| r.timeout.is_some());
+                let after = cx.now.since(if own { life.started } else { self.attempt_at });
                 cx.out.record(Record::of(self, What::Late { after }));
                 self.history.unhealthy = why;
                 self.begin_stop(life, StopWhy::NotReady, cx)

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, ProbeOf, Role, SemaphoreNews, Slot, StopWhy};
+use super::{Busy, Cause, ProbeOf, Role, SemaphoreNews, Slot, StopWhy};
 use crate::{
     control::Peer,
     model::{Exit, Human, LogLevel, Name, Signal},
@@ -51,6 +51,10 @@ pub enum What {
     Late { after: Duration },
     /// It has not said in its time that it is alive, or has said that it is not well.
     Unfed { after: Option<Duration> },
+    /// It says that it reloads or stops; none: that it is ready again.
+    Says { busy: Option<Busy> },
+    /// Its main process is another one.
+    MainIs { pid: u32 },
     /// Up.
     Ready,
     /// Up again after trouble.
@@ -161,7 +165,6 @@ impl Record {
             What::Waiting { .. } => "program.waiting",
             What::Started { .. } => "program.started",
             What::NotReady { .. } => "program.not-ready",
-            What::Late { .. } => "program.timeout",
             What::Unfed { .. } => "program.watchdog",
             What::Ready => "program.ready",
             What::Recovered => "program.recovered",
@@ -176,7 +179,11 @@ impl Record {
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
-            What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
+            What::TimedOut { .. } | What::NotExecuted { .. } | What::Late { .. } => {
+                "program.timeout"
+            }
+            What::Says { .. } => "program.says",
+            What::MainIs { .. } => "program.main",
             What::NoRoom { .. } => "program.delayed",
             What::Healthy { .. } => "program.healthy",
             What::Unhealthy { .. } => "program.unhealthy",
@@ -226,6 +233,8 @@ impl Record {
             | What::Started { .. }
             | What::ShmRemoved { .. }
             | What::ShmKept { .. }
+            | What::Says { .. }
+            | What::MainIs { .. }
             | What::Recovered
             | What::Healthy { .. }
             | What::Failing { .. }
@@ -275,20 +284,12 @@ impl fmt::Display for Record {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { on } => write!(f, "waiting for {on}"),
             Self::Started { pid } => write!(f, "started (pid {pid})"),
-            Self::NotReady { why } => write!(f, "not ready: {why}"),
-            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
-            Self::Unfed { after: Some(after) } => {
-                write!(f, "has not said within {} that it is alive (watchdog)", Human(*after))
-            }
-            Self::Unfed { after: None } => {
-                f.write_str("has asked for what follows a missed watchdog")
-            }
             Self::Ready => f.write_str("ready"),
             Self::Recovered => f.write_str("ready again"),
             Self::Completed => f.write_str("completed"),
@@ -350,13 +351,35 @@ impl fmt::Display for What {
             }
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
-            other => other.fmt_site(f),
+            other => other.fmt_said(f),
         }
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl What {
+    /// The words of what a program says of itself, or does not say.
+    fn fmt_said(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { why } => write!(f, "not ready: {why}"),
+            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
+            Self::Unfed { after: Some(after) } => {
+                write!(
+                    f,
+                    "has not said within {} that it is alive, sending ABRT (watchdog)",
+                    Human(*after)
+                )
+            }
+            Self::Unfed { after: None } => {
+                f.write_str("wants to be aborted, sending ABRT (WATCHDOG=trigger)")
+            }
+            Self::Says { busy: Some(busy) } => write!(f, "{}, it says", busy.as_str()),
+            Self::Says { busy: None } => f.write_str("ready again, it says"),
+            Self::MainIs { pid } => write!(f, "its main process is now pid {pid}, it says"),
+            other => other.fmt_site(f),
+        }
+    }
+
     /// The words of what concerns the whole site.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -414,7 +437,7 @@ impl fmt::Display for StopWhy {
             Self::Unhealthy(1) => f.write_str("its health check failed"),
             Self::Unhealthy(times) => write!(f, "its health check failed {times} times"),
             Self::NotReady => f.write_str("it was not ready in its time"),
-            Self::Watchdog => f.write_str("its watchdog was not fed"),
+            Self::Watchdog => f.write_str("watchdog"),
             Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
         }
     }

@@ -167,17 +167,20 @@ impl Slot {
     /// When it wants to be woken.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        earlier(self.deadline_of_state(), self.deadline_of_probe())
+        let watched = matches!(self.state, State::Settling { .. } | State::Running { .. });
+        let own = earlier(self.next_at(), self.said.alive_by.filter(|_| watched));
+        earlier(own, self.deadline_of_probe())
     }
 
-    /// The same, looks at its health aside.
-    pub(super) fn deadline_of_state(&self) -> Option<Instant> {
+    /// When something happens by itself, were it to say for ever that it is alive; looks at
+    /// its health aside.
+    pub(super) fn next_at(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
-            State::Proving { until, .. } => *until,
+            State::Proving { until, .. } => self.said.later(*until),
             State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Waiting { wait_until: Some(at), .. }
             | State::Retrying { at, .. }
@@ -185,8 +188,10 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Tidying { until, .. }
             | State::Claiming { step: Claiming::Looking { until }, .. } => Some(*until),
-            State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
-            State::Running { life } => self.program.max_runtime.from(life.started),
+            State::Forking { .. } => {
+                self.said.later(self.program.start_timeout.from(self.attempt_at))
+            }
+            State::Running { life } => self.said.later(self.program.max_runtime.from(life.started)),
             State::Stopping { next_at, .. } => *next_at,
             State::Spawning { again, .. }
             | State::Claiming { step: Claiming::Ending { again, .. }, .. }

@@ -13,7 +13,7 @@ impl Engine {
     #[must_use]
     pub fn status_of(&self, slot: &Slot, now: Instant, wall: WallTime) -> ProgramStatus {
         let life = slot.life();
-        let next = slot.deadline_of_state().filter(|at| at.0 != u64::MAX);
+        let next = slot.next_at().filter(|at| at.0 != u64::MAX);
         let ms = |at: Instant| i64::try_from((at - now).as_millis()).unwrap_or(i64::MAX);
         ProgramStatus {
             name: slot.program.name.as_str().to_owned(),
@@ -42,6 +42,9 @@ impl Engine {
             log_lost_bytes: 0,
             log_stuck_s: None,
             lock: None,
+            says: life.and(slot.said.busy).map(|busy| busy.as_str().to_owned()),
+            status_text: slot.said.status.as_deref().map(str::to_owned),
+            status_errno: slot.said.errno,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is};
+use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is, own_pid::OwnPid};
 use crate::{
     model::{IoNice, Resource},
     sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
@@ -39,15 +39,17 @@ pub struct Prepared {
     pub(super) no_new_privileges: bool,
     /// Nothing inheritable: a supervisor without privileges alone may hand on what it was given.
     pub(super) no_capabilities: bool,
-    /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none
-    /// overwrites another.
-    pub(super) descriptors: Vec<OwnedFd>,
+    /// The child's descriptors by their numbers, 0, 1, 2, … upwards, perhaps with a gap; all of
+    /// them above the last of those numbers, so none overwrites another.
+    pub(super) descriptors: Vec<(RawFd, OwnedFd)>,
     /// The number behind the highest of them.
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
     pub(super) cgroup: Option<Cgroup>,
     /// It is run as if we were not there: of the above only the command and the limits count.
     pub(super) as_is: Option<as_is::Ready>,
+    /// A variable with the child's own process id.
+    pub(super) own_pid: Option<OwnPid>,
     /// Room to read the groups back.
     pub(super) groups_read: Vec<u32>,
     /// Above every descriptor that can be open, for kernels without `close_range(2)`.
@@ -68,14 +70,15 @@ impl Prepared {
         let candidates = candidates(name, &spec.env)?;
         let argv = spec.argv.iter().map(|a| c_string(a.as_bytes(), "an argument"));
         let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
-        let (as_is, envp) = match spec.as_is.take() {
-            Some(as_is) => {
-                let (others, listens) = without_our_listen_pid(&spec.env);
-                let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
-                let envp = Strings::with(environment(&others)?, ready.variable());
-                (Some(ready), envp)
-            }
-            None => (None, Strings::new(environment(&spec.env)?)),
+        let own_pid = spec.own_pid.map(OwnPid::new);
+        let (as_is, envp) = if let Some(as_is) = spec.as_is.take() {
+            let (others, listens) = without_our_listen_pid(&spec.env);
+            let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
+            let envp = Strings::with(environment(&others)?, ready.variable());
+            (Some(ready), envp)
+        } else {
+            let variable = own_pid.as_ref().map(OwnPid::as_ptr);
+            (None, Strings::with(environment(&spec.env)?, variable))
         };
         let argv = Strings::new(argv);
         let directory = spec.working_directory.as_os_str().as_bytes();
@@ -83,9 +86,9 @@ impl Prepared {
         let rlimits = rlimits(&spec);
         let descriptors = match as_is {
             Some(_) => Vec::new(),
-            None => descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
+            None => descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra, spec.placed)?,
         };
-        let highest = descriptors.iter().map(AsRawFd::as_raw_fd).max();
+        let highest = descriptors.iter().map(|(_, fd)| fd.as_raw_fd()).max();
         let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
         Ok(Self {
             candidates,
@@ -105,6 +108,7 @@ impl Prepared {
             new_session: spec.new_session,
             cgroup: spec.cgroup,
             as_is,
+            own_pid,
             descriptors,
             above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
             descriptor_limit: descriptor_limit(),
@@ -157,9 +161,9 @@ impl Prepared {
         SpawnError::new(stage, errno, object)
     }
 
-    /// The lowest number that is none of the child's descriptors.
+    /// The number behind the last of the child's descriptors.
     pub(super) fn first_free(&self) -> RawFd {
-        RawFd::try_from(self.descriptors.len()).unwrap_or(RawFd::MAX)
+        self.descriptors.last().map_or(0, |(number, _)| number.saturating_add(1))
     }
 }
 
@@ -277,17 +281,26 @@ fn cpu_mask(cpus: &[u16]) -> Vec<usize> {
     mask
 }
 
-/// Descriptors for 0, 1, 2, 3, … whose present numbers are above all of those.
+/// Descriptors for 0, 1, 2, 3, … and for a number that is named, in the order of these numbers;
+/// their present ones are above all of those.
 fn descriptors(
     standard: [Option<OwnedFd>; 3],
     extra: Vec<OwnedFd>,
-) -> Result<Vec<OwnedFd>, SpawnError> {
-    // One more, for the report of `fork`, which stands right behind them.
-    let count = extra.len().saturating_add(standard.len()).saturating_add(1);
-    let above = RawFd::try_from(count).map_err(|_| invalid("so many descriptors"))?;
+    placed: Option<(u16, OwnedFd)>,
+) -> Result<Vec<(RawFd, OwnedFd)>, SpawnError> {
     let standard = standard.into_iter().map(|fd| fd.map_or_else(dev_null, Ok));
+    let named = placed.as_ref().map(|(number, _)| RawFd::from(*number));
+    let numbers = (0..).filter(|number| Some(*number) != named);
     let all = standard.chain(extra.into_iter().map(Ok));
-    all.map(|fd| fd.and_then(|fd| lift(fd, above))).collect()
+    let mut all: Vec<(RawFd, OwnedFd)> = numbers
+        .zip(all)
+        .map(|(number, fd)| Ok((number, fd?)))
+        .collect::<Result<_, SpawnError>>()?;
+    all.extend(placed.map(|(number, fd)| (RawFd::from(number), fd)));
+    all.sort_unstable_by_key(|(number, _)| *number);
+    // One more, for the report of `fork`, which stands right behind them.
+    let above = all.last().map_or(0, |(number, _)| number.saturating_add(2));
+    all.into_iter().map(|(number, fd)| Ok((number, lift(fd, above)?))).collect()
 }
 
 fn dev_null() -> Result<OwnedFd, SpawnError> {

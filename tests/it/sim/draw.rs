@@ -59,6 +59,8 @@ pub(super) struct Faults {
     pub(super) duplicates: u64,
     /// A look at the health of a program is not good.
     pub(super) sick: u64,
+    /// Does not say that it is ready, or, once it has, that it is alive.
+    pub(super) silent: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -76,6 +78,7 @@ impl Faults {
         slow_shm: 0,
         duplicates: 0,
         sick: 0,
+        silent: 0,
         pauses: 0,
     };
 
@@ -93,6 +96,7 @@ impl Faults {
             slow_shm: some(chance),
             duplicates: some(chance),
             sick: chance.of(&[0, 10, 50, 90]),
+            silent: some(chance) / 2,
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -196,6 +200,9 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     if chance.is(15) {
         p.kind = ProgramType::Oneshot { remain: chance.is(50) };
     }
+    if !matches!(p.kind, ProgramType::Oneshot { .. }) {
+        draw_readiness(&mut p, chance);
+    }
     draw_hooks(&mut p, chance);
     p.health = draw_health(&p, chance);
     p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
@@ -211,6 +218,18 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     }
     draw_policies(&mut p, chance);
     p
+}
+
+fn draw_readiness(p: &mut Program, chance: &mut Chance) {
+    if chance.is(25) {
+        let by = if chance.is(70) { ReadyBy::Notify } else { ReadyBy::Fd(3) };
+        let own = chance.is(30);
+        let timeout = own.then(|| Limit::After(Duration::from_secs(1) + seconds(chance, 60)));
+        p.readiness = Some(Box::new(Readiness { by, timeout }));
+    }
+    if chance.is(10) {
+        p.watchdog = Limit::After(Duration::from_secs(10) + seconds(chance, 50));
+    }
 }
 
 fn draw_hooks(p: &mut Program, chance: &mut Chance) {

@@ -150,7 +150,7 @@ impl World {
             self.procs.get_mut(&run).unwrap().forced |= signal == Signal::KILL;
             return;
         }
-        let polite = signal == Signal::TERM || signal == Signal::INT;
+        let polite = [Signal::TERM, Signal::INT, Signal::ABRT].contains(&signal);
         let now = self.now;
         if polite && asked.is_none() {
             let known = &self.known[id.index()];
@@ -180,7 +180,11 @@ impl World {
             self.hold(36, true, String::new);
             return;
         };
-        let Some(by) = p.stop_by else { return };
+        let (stop_by, foreseen) = (p.stop_by, p.foreseen);
+        if foreseen && self.is_put_off(run) {
+            return;
+        }
+        let (Some(by), Some(p)) = (stop_by, self.procs.get(&run)) else { return };
         // Its end may have been put off: by a pause of ours, or by new settings.
         let shown = by + Duration::from_secs(16);
         // Its main process, and then what it left behind, may each take their time to die.
@@ -218,6 +222,7 @@ impl World {
                 matches!(
                     state,
                     State::Running { .. }
+                        | State::Proving { .. }
                         | State::Settling { .. }
                         | State::Preparing { .. }
                         | State::Sweeping { .. }

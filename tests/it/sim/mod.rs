@@ -19,6 +19,7 @@
 //! | `sites` | I-3, I-12, I-13, I-14, I-47, I-48, I-56 |
 //! | `turn` | I-10, I-42, I-43, I-44, I-45 |
 //! | `world` | I-38, I-41 |
+//! | `ready` | what becomes ready late or never, and watchdogs: I-8, I-36, I-37 |
 //! | `raises` | I-16 |
 //! | `shm` | I-19 |
 //! | `single` | I-1: of programs that run once at the most |
@@ -55,6 +56,7 @@ mod mutants;
 mod peace;
 mod procs;
 mod raises;
+mod ready;
 mod semaphores;
 mod shm;
 mod single;

@@ -44,6 +44,12 @@ pub(super) struct Proc {
     /// When its stop has to be over, and what was found out about it.
     pub(super) stop_by: Option<Instant>,
     pub(super) unkillable: bool,
+    /// That time was foreseen, before anybody began to stop it.
+    pub(super) foreseen: bool,
+    /// It has become ready.
+    pub(super) ready: bool,
+    /// It says no longer that it is alive.
+    pub(super) silent: bool,
     /// It was told to end while it ran.
     pub(super) told: bool,
     /// Whether it ended well enough for what follows.
@@ -91,6 +97,9 @@ impl World {
             left: false,
             stop_by: None,
             unkillable: false,
+            foreseen: false,
+            ready: false,
+            silent: false,
             told: false,
             good: false,
         };
@@ -112,6 +121,9 @@ impl World {
         }
         self.child(delay, run, ChildEvent::Spawned { pid });
         self.live(delay, run, role);
+        if role == Role::Main {
+            self.speaks(delay, run);
+        }
     }
 
     /// How long it will live by itself.
@@ -139,7 +151,7 @@ impl World {
     }
 
     pub(super) fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
-        let polite = signal == Signal::TERM || signal == Signal::INT;
+        let polite = [Signal::TERM, Signal::INT, Signal::ABRT].contains(&signal);
         let Some(p) = self.procs.get(&run) else { return };
         if let (Role::Probe(_), false, Signal::KILL) = (p.role, p.exited, signal) {
             self.look_is_killed(run, p.spawned);
@@ -241,9 +253,12 @@ impl World {
             ChildEvent::TreeEmpty
             | ChildEvent::Main { .. }
             | ChildEvent::NoMain(_)
-            | ChildEvent::Ready
             | ChildEvent::Unready(_) => {}
+            ChildEvent::Ready => self.becomes_ready(run),
+            ChildEvent::Said(notice) => self.says(run, notice),
         }
+        let Some(p) = self.procs.get(&run) else { return };
+        let known = &mut self.known[program.index()];
         if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
             match role {
                 Role::StartPre(_) if p.good && matches!(what, ChildEvent::TreeEmpty) => {

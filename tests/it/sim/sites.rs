@@ -43,6 +43,8 @@ fn needs_restart(old: &Program, new: &Program) -> bool {
     old.template != new.template
         || old.kind != new.kind
         || old.command != new.command
+        || old.readiness != new.readiness
+        || old.watchdog != new.watchdog
         || old.execution != new.execution
         || old.runtime_directory != new.runtime_directory
         || old.state_directory != new.state_directory
@@ -217,10 +219,10 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        // One that waits for its lock is being started.
+        // Its lock is being taken: it is about to be.
         let claims = |id: ProgramId| {
-            let slot = self.engine.slot(id);
-            slot.is_some_and(|slot| matches!(slot.state, State::Claiming { .. }))
+            let state = self.engine.slot(id).map(|slot| &slot.state);
+            matches!(state, Some(State::Claiming { .. }))
         };
         let live =
             |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id) || claims(**id);
