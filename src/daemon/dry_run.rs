@@ -88,7 +88,8 @@ impl World<'_> {
             }
             Action::FindMain { program, run } => {
                 let what = ChildEvent::Main { pid: self.pid };
-                vec![Event::Child { program, run, what }]
+                let ready = Event::Child { program, run, what: ChildEvent::Ready };
+                vec![Event::Child { program, run, what }, ready]
             }
             Action::Claim { program, run } => {
                 if let Some(line) = super::single::describe(self.engine, program) {

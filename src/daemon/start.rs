@@ -431,16 +431,14 @@ fn log_thread(
     queue: &Sender<Input>,
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
+    let no_color = options.environment.get(&OsString::from("NO_COLOR"));
     let reports = queue.clone();
     let end = input::LastWord::new("logs", queue);
     let alive = Arc::clone(&end.armed);
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
         stderr,
-        no_color: options
-            .environment
-            .get(&OsString::from("NO_COLOR"))
-            .is_some_and(|v| !v.is_empty()),
+        no_color: no_color.is_some_and(|value| !value.is_empty()),
         make_below: Some(PathBuf::from(LOGS)),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),

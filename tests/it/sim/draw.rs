@@ -222,7 +222,14 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
 
 fn draw_readiness(p: &mut Program, chance: &mut Chance) {
     if chance.is(25) {
-        let by = if chance.is(70) { ReadyBy::Notify } else { ReadyBy::Fd(3) };
+        let by = match chance.below(10) {
+            0..=4 => ReadyBy::Notify,
+            5..=6 => ReadyBy::Fd(3),
+            _ => ReadyBy::Probe {
+                probe: Probe::Tcp("localhost:1".into()),
+                interval: Duration::from_secs(chance.of(&[1, 5])),
+            },
+        };
         let own = chance.is(30);
         let timeout = own.then(|| Limit::After(Duration::from_secs(1) + seconds(chance, 60)));
         p.readiness = Some(Box::new(Readiness { by, timeout }));

@@ -63,8 +63,8 @@ pub(super) fn draw_health(p: &Program, chance: &mut Chance) -> Option<Arc<Health
 impl World {
     /// A thread is to look.
     pub(super) fn probes(&mut self, id: ProgramId, run: RunId, of: ProbeOf) {
-        if of != ProbeOf::Health {
-            return;
+        if of == ProbeOf::Readiness {
+            return self.proves(id, run);
         }
         self.look_begins(id, run);
         let Some(limit) = self.looks.get(&run).map(|look| look.of.timeout) else { return };
@@ -79,6 +79,28 @@ impl World {
             n if n % 4 == 0 => Sample::Unknown("blind".into()),
             _ => Sample::Bad("sick".into()),
         };
+        self.at(delay, Event::Probed { program: id, run, sample });
+    }
+
+    /// I-8: whether it is ready is looked at while it runs and is not known to be.
+    fn proves(&mut self, id: ProgramId, run: RunId) {
+        let main = self.instance(id).filter(|(_, p)| p.role == Role::Main && p.spawned);
+        let main = main.map(|(main, p)| (main, p.ready || p.exited));
+        self.hold(8, matches!(main, Some((_, false))), || {
+            format!("{id:?} is looked at whether it is ready: {main:?}")
+        });
+        let Some((main, _)) = main else { return };
+        self.proofs.insert(run, main);
+        if !self.peace && self.chance.is(self.faults.silent) {
+            return; // it hangs
+        }
+        let sample = match self.chance.below(4) {
+            0 if !self.peace => Sample::Bad("not yet".into()),
+            1 if !self.peace => Sample::Unknown("blind".into()),
+            _ => Sample::Good,
+        };
+        let most = if self.peace { 50 } else { 8000 };
+        let delay = Duration::from_millis(self.chance.below(most));
         self.at(delay, Event::Probed { program: id, run, sample });
     }
 
@@ -108,6 +130,7 @@ impl World {
 
     /// Nobody waits for it any more; its answer may come all the same.
     pub(super) fn probe_no_more(&mut self, run: RunId) {
+        self.proofs.remove(&run);
         if let Some(look) = self.looks.remove(&run) {
             self.old_looks.push_back((look.program, run));
             self.old_looks.truncate(20);
@@ -119,6 +142,9 @@ impl World {
 
     /// What was found, if it is still of what runs now. Called before the engine hears of it.
     pub(super) fn found(&mut self, run: RunId, sample: &Sample) {
+        if let Some(main) = self.proofs.remove(&run).filter(|_| *sample == Sample::Good) {
+            self.becomes_ready(main);
+        }
         let Some(look) = self.looks.remove(&run) else { return };
         let id = look.program;
         self.old_looks.push_back((id, run));

@@ -26,6 +26,9 @@ impl World {
                 self.foresee(run, delay, limit);
                 return;
             }
+            if matches!(readiness.by, ReadyBy::Probe { .. }) {
+                return self.foresee(run, delay, limit);
+            }
             let most = if self.peace { 1 } else { self.chance.of(&[1, 1000, 1000, 90_000]) };
             let takes = Duration::from_millis(self.chance.below(most));
             // Perhaps it is quicker than the news that it executes.
@@ -35,7 +38,7 @@ impl World {
                 ReadyBy::Notify => {
                     ChildEvent::Said(Arc::new(Notice { phase, ..Notice::default() }))
                 }
-                ReadyBy::Fd(_) => ChildEvent::Ready,
+                ReadyBy::Fd(_) | ReadyBy::Probe { .. } => ChildEvent::Ready,
             };
             self.foresee(run, delay, limit);
             self.child(at, run, what);

@@ -59,6 +59,8 @@ pub(super) struct World {
     /// Looks at the health of programs that are under way, and some that were.
     pub(super) looks: BTreeMap<RunId, Look>,
     pub(super) old_looks: VecDeque<(ProgramId, RunId)>,
+    /// Looks whether it is ready that are under way, and at which life.
+    pub(super) proofs: BTreeMap<RunId, RunId>,
     /// Of whom something was found in the event under way.
     pub(super) sampled: Vec<ProgramId>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
@@ -121,6 +123,7 @@ impl World {
             locks: BTreeMap::new(),
             looks: BTreeMap::new(),
             old_looks: VecDeque::new(),
+            proofs: BTreeMap::new(),
             sampled: Vec::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
