@@ -113,7 +113,7 @@ impl Check<'_> {
         if let [_, (second, _), ..] = given.as_slice() {
             let text = format!("{} has exactly one of {}", object.what, list());
             self.report("too-many", second.place, text, None);
-        } else if given.is_empty() && !object.exactly_one.is_empty() {
+        } else if self.complete && given.is_empty() && !object.exactly_one.is_empty() {
             let text = format!("{} needs one of {}", object.what, list());
             self.report("missing-key", node.place, text, None);
         }
@@ -338,7 +338,6 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
         return false;
     }
     key.later
-        || (key.name == "type" && matches!(value.text(), Some("notify")))
         || (key.name == "on_duplicate" && matches!(value.text(), Some("adopt")))
         || (key.name == "action" && matches!(value.text(), Some("safe-mode")))
 }

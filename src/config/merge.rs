@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::{Key, Node, Value};
+use super::{
+    schema::PROBE_NAMES,
+    tree::{Key, Node, Value},
+};
 
 /// `over` on top of `base`.
 pub(crate) fn merge(base: &Node, over: &Node) -> Node {
@@ -27,8 +30,12 @@ pub(crate) fn merge(base: &Node, over: &Node) -> Node {
     Node { value: Value::Map(entries), ..*over }
 }
 
-/// `stop.signals` and `stop.signal` say the same: the upper one counts alone.
+/// `stop.signals` and `stop.signal` say the same, and a probe looks at one thing: the upper one
+/// counts alone.
 fn displaced(key: &str, over: &Node) -> bool {
+    if PROBE_NAMES.contains(&key) {
+        return PROBE_NAMES.iter().any(|other| over.get(other).is_some());
+    }
     match key {
         "signals" => over.get("signal").is_some() || over.get("timeout").is_some(),
         "signal" | "timeout" => over.get("signals").is_some(),

@@ -198,8 +198,11 @@ pub struct ProgramStatus {
     pub uptime_s: Option<f64>,
     /// Whether it is ready.
     pub ready: bool,
-    /// Whether it is healthy; null without a health check.
+    /// Whether it is healthy; null without a health check, or when it is not known yet.
     pub healthy: Option<bool>,
+    /// How it is by its health check, in words; null without one, or when it is not up.
+    #[serde(default)]
+    pub health: Option<String>,
     /// Starts by itself since the last start by hand or boot.
     pub restarts: u64,
     /// How the last run ended.
@@ -237,6 +240,15 @@ pub struct ProgramStatus {
     /// The lock of a program that runs once at the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<LockStatus>,
+    /// What it says that it is doing: `reloading`, `stopping`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+    /// A line that it says of itself (`STATUS=`), in its present run or its latest; escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
+    /// The errno(3) that it says its failure is (`ERRNO=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_errno: Option<u32>,
 }
 
 /// The lock of a program that runs once at the most.

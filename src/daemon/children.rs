@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::Path, syn
 use crate::{
     engine::{EndedAs, FailureClass, Role, RunId, Spawn, SpawnFailure},
     model::{
-        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Program,
-        RunAs, Signal,
+        Account, Cleanup, Execution, Exit, Inherit, LogTarget, Name, OwnedDirectory, Probe,
+        Program, RunAs, Signal,
     },
     sys::{
         SysError, files,
@@ -36,6 +36,8 @@ pub(super) struct Nursery {
 pub(super) struct Ready {
     pub(super) spec: SpawnSpec,
     pub(super) pipes: Vec<(crate::daemon::logs::Which, OwnedFd)>,
+    /// What it says is no output of the program.
+    pub(super) words: Option<super::probes::Words>,
 }
 
 /// Variables that are ours and never reach a program, not even by name: it could speak to the
@@ -64,16 +66,19 @@ impl Nursery {
         spawn: &Spawn,
     ) -> Result<Ready, SpawnFailure> {
         if let Some(entry) = self.entry.as_ref().filter(|_| super::command::is_it(&program.name)) {
-            return Ok(Ready { spec: self.as_it_is(entry, program, spawn), pipes: Vec::new() });
+            let spec = self.as_it_is(entry, program, spawn);
+            return Ok(Ready { spec, pipes: Vec::new(), words: None });
         }
         let (command, user) = command_of(program, spawn);
         let execution = &program.execution;
         let first = match spawn.role {
             Role::Main => program.start_pre.is_empty(),
             Role::StartPre(index) => index == 0,
-            Role::StartPost(_) | Role::StopPost(_) | Role::StopCommand | Role::ReloadCommand => {
-                false
-            }
+            Role::StartPost(_)
+            | Role::StopPost(_)
+            | Role::StopCommand
+            | Role::ReloadCommand
+            | Role::Probe(_) => false,
         };
         if first {
             prepare_ground(program)?;
@@ -91,8 +96,15 @@ impl Nursery {
         spec.cpu_affinity = execution.cpu_affinity.to_vec();
         spec.no_new_privileges = execution.no_new_privileges;
         spec.sandbox = self.sandbox(program, first)?;
+        if let Role::Probe(_) = spawn.role {
+            let (reader, writer) = pipe()?;
+            spec.stdout = copy(Some(&writer))?;
+            spec.stderr = Some(writer);
+            let words = Some(super::probes::Words::new(reader));
+            return Ok(Ready { spec, pipes: Vec::new(), words });
+        }
         let pipes = self.streams(program, &mut spec)?;
-        Ok(Ready { spec, pipes })
+        Ok(Ready { spec, pipes, words: None })
     }
 
     /// What its hardening takes, if it takes more than a system call.
@@ -273,7 +285,7 @@ fn command_of<'a>(program: &'a Program, spawn: &Spawn) -> (Vec<String>, &'a RunA
         Role::StartPre(index) => program.start_pre.get(index),
         Role::StartPost(index) => program.start_post.get(index),
         Role::StopPost(index) => program.stop_post.get(index),
-        Role::Main | Role::StopCommand | Role::ReloadCommand => None,
+        Role::Main | Role::StopCommand | Role::ReloadCommand | Role::Probe(_) => None,
     };
     let words = |list: &[Box<str>]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
     if let Some(hook) = hook {
@@ -284,6 +296,13 @@ fn command_of<'a>(program: &'a Program, spawn: &Spawn) -> (Vec<String>, &'a RunA
         Role::ReloadCommand => match &program.reload {
             Some(crate::model::Reload::Command(command)) => Some(words(command)),
             Some(crate::model::Reload::Signal(_)) | None => None,
+        },
+        Role::Probe(of) => match crate::engine::probe_of(program, of) {
+            Some(Probe::Command(command)) => Some(words(command)),
+            Some(
+                Probe::Http(_) | Probe::Tcp(_) | Probe::Socket(_) | Probe::File(_) | Probe::Log(_),
+            )
+            | None => None,
         },
         Role::Main | Role::StartPre(_) | Role::StartPost(_) | Role::StopPost(_) => None,
     };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     engine::{Action, ChildEvent, Claimed, Engine, Event, Role, Spawn, Surroundings},
-    model::{Exit, Instant, Program, ProgramType, Site, WallTime},
+    model::{Exit, Instant, Program, ProgramType, Sample, Site, WallTime},
 };
 
 /// The start order of `site`, found by letting the real machine start in an imaginary world.
@@ -53,6 +53,17 @@ impl World<'_> {
     /// Says what an action does, and gives what comes of it.
     fn answer(&mut self, action: Action) -> Vec<Event> {
         match action {
+            // That it serves is what is played.
+            Action::Probe { program, run, .. } => {
+                vec![Event::Probed { program, run, sample: Sample::Good }]
+            }
+            Action::Spawn(spawn) if matches!(spawn.role, Role::Probe(_)) => {
+                self.pid += 1;
+                self.engine
+                    .program(spawn.program)
+                    .map(|program| lives(&spawn, &program, self.pid))
+                    .unwrap_or_default()
+            }
             Action::Spawn(spawn) => {
                 let program = self.engine.program(spawn.program);
                 let Some(program) = program else { return Vec::new() };
@@ -77,7 +88,8 @@ impl World<'_> {
             }
             Action::FindMain { program, run } => {
                 let what = ChildEvent::Main { pid: self.pid };
-                vec![Event::Child { program, run, what }]
+                let ready = Event::Child { program, run, what: ChildEvent::Ready };
+                vec![Event::Child { program, run, what }, ready]
             }
             Action::Claim { program, run } => {
                 if let Some(line) = super::single::describe(self.engine, program) {
@@ -86,7 +98,8 @@ impl World<'_> {
                 let what = Claimed::Free;
                 vec![Event::Claimed { program, run, what }]
             }
-            Action::TidyNoMore(_)
+            Action::ProbeNoMore(_)
+            | Action::TidyNoMore(_)
             | Action::EndCopies { .. }
             | Action::Sign { .. }
             | Action::Unclaim(_)
@@ -132,7 +145,9 @@ fn in_words(spawn: &Spawn, program: &Program) -> String {
 fn lives(spawn: &Spawn, program: &Program, pid: u32) -> Vec<Event> {
     let mut all = vec![ChildEvent::Spawned { pid }];
     match (spawn.role, &program.kind) {
-        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {}
+        (Role::Main, ProgramType::Simple | ProgramType::Notify) => {
+            all.extend(program.readiness.is_some().then_some(ChildEvent::Ready));
+        }
         (Role::Main, ProgramType::Forking { .. }) => all.push(ChildEvent::Exited(Exit::Code(0))),
         _ => all.extend([ChildEvent::Exited(Exit::Code(0)), ChildEvent::TreeEmpty]),
     }

@@ -45,6 +45,9 @@ impl Shell {
                 self.await_condition(program, attempt, index);
             }
             Action::FindMain { program, run } => self.find_main(program, run),
+            Action::Probe { program, run, of } => self.probe(program, run, of),
+            // Whoever looks cannot be called back; the answer comes too late.
+            Action::ProbeNoMore(_) => {}
             Action::AwaitNothing(program) => {
                 if let Some(conditions) = &self.conditions {
                     conditions.forget(program);
@@ -155,14 +158,15 @@ impl Shell {
                     return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
                 }
             }
+            if let Err(failure) = self.give_voice(order, &program, &mut ready.spec) {
+                self.notes.forget(run);
+                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
+            }
         }
         ready.spec.cgroup = self.cgroup_for(id, &program.name);
         let prepared = match Prepared::new(ready.spec) {
             Ok(prepared) => prepared,
-            Err(error) => {
-                let failure = children::classify(&error);
-                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
-            }
+            Err(error) => return self.not_spawned(id, run, &error),
         };
         // A vfork child that touches a dead mount, or is stopped by the user that it becomes, would
         // take the loop with it; and it could not be made in a cgroup.
@@ -175,16 +179,19 @@ impl Shell {
         };
         let (child, pipe) = match child {
             Ok(made) => made,
-            Err(error) => {
-                let failure = children::classify(&error);
-                return self.child_event(id, run, ChildEvent::SpawnFailed(failure));
-            }
+            Err(error) => return self.not_spawned(id, run, &error),
         };
         let pid = child.pid().number();
         self.children.insert(children::key(run), child);
         self.runs.insert(run, id);
         self.names_of_runs.insert(run, program.name.clone());
+        if order.role == Role::Main {
+            self.listen(id, run);
+        }
         self.capture(&program, order, ready.pipes);
+        if let Some(words) = ready.words {
+            self.keep_words(run, words);
+        }
         match pipe {
             None => self.child_event(id, run, ChildEvent::Spawned { pid }),
             Some(pipe) => {
@@ -195,6 +202,12 @@ impl Shell {
                 self.unreported.insert(run, unreported);
             }
         }
+    }
+
+    /// There is no child.
+    fn not_spawned(&mut self, id: ProgramId, run: RunId, error: &spawn::SpawnError) {
+        self.notes.forget(run);
+        self.child_event(id, run, ChildEvent::SpawnFailed(children::classify(error)));
     }
 
     fn capture(
@@ -313,8 +326,15 @@ impl Shell {
     fn reap_up_to(&mut self, most: usize) -> bool {
         let mut reaped = 0;
         while reaped < most {
-            let Some(peeked) = self.children.peek_exited() else { break };
+            let Some(mut peeked) = self.children.peek_exited() else { break };
             reaped += 1;
+            if self.notes.are_awaited() {
+                // While whoever has died is still known.
+                self.read_notes();
+            }
+            if peeked.run.is_some_and(|run| self.has_heir(RunId(run))) {
+                peeked.run = None; // from now on like any other of its tree
+            }
             if let Some(run) = peeked.run.map(RunId) {
                 self.ended(run, peeked);
             }
@@ -338,15 +358,18 @@ impl Shell {
             self.read_report(run);
         }
         if self.stillborn.remove(&run) {
+            self.notes.forget(run);
             self.runs.remove(&run);
             self.names_of_runs.remove(&run);
             self.doomed.remove(&run);
+            self.probes.forget(run);
             self.cgroups.killed.remove(&run);
         } else if let Some(program) = self.runs.get(&run).copied() {
             self.dying.insert(run);
             self.after_reap.insert(run, Vec::new());
             self.trees.watch(children::key(run), peeked.pid);
             let exit = self.exit_of(run, program, peeked.exit);
+            self.last_words_of(run);
             self.feed(Event::Child { program, run, what: ChildEvent::Exited(exit) });
         }
         self.logs.ended(run.0);
@@ -384,6 +407,8 @@ impl Shell {
             self.cgroups.killed.remove(&run);
             self.trees.forget(run.0);
             self.forget_main(run);
+            self.probes.forget(run);
+            self.notes.forget(run);
             self.names_of_runs.remove(&run);
             if let Some(program) = self.runs.remove(&run) {
                 self.feed(Event::Child { program, run, what: ChildEvent::TreeEmpty });

@@ -16,6 +16,7 @@ use super::{conditions::Met, control::ControlEvent, logs::LogReport};
 use crate::{
     control::RequestId,
     engine::{Event, Record, RunId},
+    model::Sample,
     plan::ProgramId,
     sys::signals,
 };
@@ -28,6 +29,8 @@ pub(super) enum Input {
     Deaths,
     /// The report pipe of a forked child has something to say.
     Report(RunId),
+    /// Programs have said something of themselves.
+    Notes,
     /// Something happened beside the PID file that the daemon of this run is to write.
     PidFile(RunId),
     /// From the control thread.
@@ -45,6 +48,17 @@ pub(super) enum Input {
         /// What it has to say.
         records: Vec<Record>,
     },
+    /// A thread has looked at whether a program serves.
+    Probed {
+        /// Which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+        /// What it has found.
+        sample: Sample,
+    },
+    /// A command that looks at that has said something.
+    Words(RunId),
     /// The lock of a program, and copies of it, were looked at.
     Claimed {
         /// Of which program.
@@ -103,6 +117,10 @@ impl Drop for LastWord {
 const SIGNALS: u64 = 0;
 /// And of the directory of a PID file: beside the number of its run, which is never so large.
 const PID_FILE: u64 = 1 << 63;
+/// And of the pipe of a command that looks.
+const WORDS: u64 = 1 << 61;
+/// And of what is said by programs.
+const NOTES: u64 = 1 << 62;
 
 /// The thread that waits for signals and for the reports of forked children.
 pub(super) struct Watcher {
@@ -145,13 +163,31 @@ impl Watcher {
         }
     }
 
+    /// Tell once when any of those in `all` has something to say.
+    pub(super) fn notes(&self, all: &Epoll) {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        let event = EpollEvent::new(flags, NOTES);
+        if self.epoll.add(&all.0, event).is_err() {
+            let mut event = event;
+            self.epoll.modify(&all.0, &mut event).ok();
+        }
+    }
+
     /// Tell once when `directory`, an inotify(7), has something to say about the PID file of `run`.
     pub(super) fn pid_file(&self, run: RunId, directory: BorrowedFd<'_>) {
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
-        let event = EpollEvent::new(flags, run.0 | PID_FILE);
-        if self.epoll.add(directory, event).is_err() {
+        self.once(directory, run.0 | PID_FILE);
+    }
+
+    /// Tell once when `pipe` has something to read, of the command of `run`.
+    pub(super) fn words(&self, run: RunId, pipe: BorrowedFd<'_>) {
+        self.once(pipe, run.0 | WORDS);
+    }
+
+    fn once(&self, fd: BorrowedFd<'_>, mark: u64) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, mark);
+        if self.epoll.add(fd, event).is_err() {
             let mut event = event;
-            self.epoll.modify(directory, &mut event).ok();
+            self.epoll.modify(fd, &mut event).ok();
         }
     }
 }
@@ -169,7 +205,9 @@ fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
         for event in events.iter().take(ready) {
             let input = match event.data() {
                 SIGNALS => Input::Signals,
+                NOTES => Input::Notes,
                 run if run & PID_FILE != 0 => Input::PidFile(RunId(run & !PID_FILE)),
+                run if run & WORDS != 0 => Input::Words(RunId(run & !WORDS)),
                 run => Input::Report(RunId(run)),
             };
             signals |= matches!(input, Input::Signals);

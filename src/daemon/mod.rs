@@ -27,9 +27,11 @@ mod leftovers;
 mod loader;
 pub mod logs;
 mod memory;
+mod notes;
 mod notify;
 mod place;
 mod private_tmp;
+mod probes;
 mod processes;
 mod requests;
 pub mod semaphores;
@@ -111,6 +113,8 @@ struct Shell {
     /// The thread that looks at semaphores, once there is one.
     semaphores: Option<arms::Eyes>,
     watcher: input::Watcher,
+    /// What programs say of themselves.
+    notes: notes::Notes,
     /// Who started us, and the service manager.
     manager: notify::Manager,
     loader: loader::Loader,
@@ -120,6 +124,8 @@ struct Shell {
     killings: kill_all::Killings,
     /// Locks of programs that run once at the most.
     claims: single::Claims,
+    /// Looks at whether programs serve.
+    probes: probes::Probes,
     /// Clients that follow the events; of one subject, or of all.
     followers: BTreeMap<RequestId, Option<String>>,
     /// Who was refused lately: said once a minute.
@@ -174,7 +180,7 @@ impl Shell {
     fn next(&mut self, inputs: &Receiver<Input>) -> Option<Input> {
         let lost = Input::ThreadLost("queue");
         let again = self.unclear.map(|(_, at)| at);
-        let others = again.into_iter().chain(self.manager.deadline());
+        let others = again.into_iter().chain(self.manager.deadline()).chain(self.notes.deadline());
         let Some(at) = self.engine.next_deadline().into_iter().chain(others).min() else {
             return Some(inputs.recv().unwrap_or(lost));
         };
@@ -195,8 +201,11 @@ impl Shell {
     fn deadline(&mut self) {
         if self.engine.next_deadline().is_some_and(|at| at <= clock::monotonic()) {
             self.manager.touch();
+            // What was said in time counts, should we be the one who is late.
+            self.read_notes();
         }
         self.feed(Event::Deadline);
+        self.notes.unmute(clock::monotonic());
         if self.unclear.is_some_and(|(_, at)| at <= clock::monotonic()) {
             self.look_at_trees();
         }
@@ -207,6 +216,7 @@ impl Shell {
             Input::Signals => self.signals(),
             Input::Deaths => self.reap_some(),
             Input::Report(run) => self.read_report(run),
+            Input::Notes => self.notes_arrived(),
             Input::PidFile(run) => self.pid_file_changed(run),
             Input::Control(event) => self.control_event(event),
             Input::Log(report) => {
@@ -225,6 +235,8 @@ impl Shell {
                 index: met.index,
             }),
             Input::Tidied { program, run, records } => self.tidied(program, run, records),
+            Input::Probed { program, run, sample } => self.probed(program, run, sample),
+            Input::Words(run) => self.read_words(run),
             Input::Claimed { program, run } => self.looked(program, run),
             Input::CopiesEnded { program, run } => self.copies_ended(program, run),
             Input::Semaphore(told) => self.told_of_semaphores(told),

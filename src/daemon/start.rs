@@ -372,6 +372,7 @@ fn shell(
         stillborn: BTreeSet::new(),
         sought: BTreeMap::new(),
         asked: BTreeMap::new(),
+        probes: super::probes::Probes::new(),
         memory: super::memory::Memory::default(),
         trees: Trees::new(&nursery.instance),
         nursery,
@@ -385,6 +386,7 @@ fn shell(
         conditions: None,
         semaphores: None,
         watcher,
+        notes: super::notes::Notes::default(),
         manager: notify::Manager::new(&BTreeMap::new(), None, started.0),
         config: Some(loader.name()),
         loader,
@@ -430,16 +432,14 @@ fn log_thread(
     queue: &Sender<Input>,
 ) -> std::io::Result<logs::LogHandle> {
     let (stdout, stderr) = stdio::own();
+    let no_color = options.environment.get(&OsString::from("NO_COLOR"));
     let reports = queue.clone();
     let end = input::LastWord::new("logs", queue);
     let alive = Arc::clone(&end.armed);
     let (handle, _thread) = logs::start(logs::Options {
         stdout,
         stderr,
-        no_color: options
-            .environment
-            .get(&OsString::from("NO_COLOR"))
-            .is_some_and(|v| !v.is_empty()),
+        no_color: no_color.is_some_and(|value| !value.is_empty()),
         make_below: Some(PathBuf::from(LOGS)),
         journal: PathBuf::from("/run/systemd/journal/socket"),
         syslog: PathBuf::from("/dev/log"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Reply, RequestId},
-    engine::{Record, RunId},
+    engine::{ProbeOf, Record, RunId},
     model::{Exit, FileId, HostEnd, Method, Name, ShmMoment, Signal, WallTime, Watched},
     plan::ProgramId,
 };
@@ -50,6 +50,17 @@ pub enum Action {
     AwaitNothing(ProgramId),
     /// The program is down: remove its runtime directory.
     RemoveRuntime(ProgramId),
+    /// Look at what tells whether the program serves. Answered by `Probed`.
+    Probe {
+        /// For which program.
+        program: ProgramId,
+        /// To be given back.
+        run: RunId,
+        /// What for.
+        of: ProbeOf,
+    },
+    /// Its answer is no longer waited for.
+    ProbeNoMore(RunId),
     /// Remove what is stale in /dev/shm by the rules for this moment. Answered by `Tidied`.
     Tidy {
         /// Of which program; `None`: of the site.
@@ -184,13 +195,15 @@ pub enum Role {
     StopCommand,
     /// `reload.command`.
     ReloadCommand,
+    /// The `command` of a probe.
+    Probe(ProbeOf),
 }
 
 /// What `stop_post` is told, in systemd's words (systemd.exec(5), `$SERVICE_RESULT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAs {
-    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `start-limit-hit`,
-    /// `resources`.
+    /// `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`,
+    /// `protocol`, `resources`.
     pub result: ServiceResult,
     /// How the main process ended, when it ran.
     pub exit: Option<Exit>,
@@ -211,10 +224,24 @@ pub enum ServiceResult {
     OomKill,
     /// A time limit.
     Timeout,
+    /// It has not said that it is alive, or its health check says that it is not.
+    Watchdog,
     /// It could not be started.
     Resources,
     /// It has not done what its `type` promises.
     Protocol,
+}
+
+impl Role {
+    /// Whether it is a command of `start_post`.
+    pub(super) fn is_start_post(&self) -> bool {
+        matches!(self, Self::StartPost(_))
+    }
+
+    /// Whether it is the command that asks the program to end.
+    pub(super) fn is_stop_command(&self) -> bool {
+        *self == Self::StopCommand
+    }
 }
 
 impl ServiceResult {
@@ -228,6 +255,7 @@ impl ServiceResult {
             Self::CoreDump => "core-dump",
             Self::OomKill => "oom-kill",
             Self::Timeout => "timeout",
+            Self::Watchdog => "watchdog",
             Self::Resources => "resources",
             Self::Protocol => "protocol",
         }

@@ -1,9 +1,10 @@
 //! What follows the end of a run, or of an attempt at one: another one, rest, or giving up.
 
 use super::{
-    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What, machine::Cx, restart::Decision,
+    Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, StopWhy, What, machine::Cx,
+    restart::Decision,
 };
-use crate::model::LimitAction;
+use crate::model::{Exit, LimitAction};
 
 impl Slot {
     /// Nothing of the program is alive any more: what follows.
@@ -45,7 +46,7 @@ impl Slot {
                 if let Some(code) = Self::limit_exit(action, &ended) {
                     *cx.ends_site = Some((SiteStop::Limit, code));
                 } else if self.program.essential && retry_at.is_none() {
-                    let code = super::exit_code(&ended.cause);
+                    let code = exit_code(&ended.cause);
                     *cx.ends_site = Some((SiteStop::Essential, code));
                 }
                 let retry = retry_at.map(|_| retry_every);
@@ -60,9 +61,19 @@ impl Slot {
     /// It stays down although the goal is up.
     fn rest(&mut self, ended: Ended, success: bool, cx: &mut Cx<'_>) -> State {
         if self.program.essential {
-            *cx.ends_site = Some((SiteStop::Essential, super::exit_code(&ended.cause)));
+            *cx.ends_site = Some((SiteStop::Essential, exit_code(&ended.cause)));
         }
-        let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
+        let ran = match ended.cause {
+            Cause::Exit(_) => true,
+            // It has never been up, or is to stay down.
+            Cause::Stopped(why, _) => !matches!(why, StopWhy::NotReady | StopWhy::Unhealthy(_)),
+            Cause::NotSpawned(_)
+            | Cause::Pre(..)
+            | Cause::WaitedInVain(_)
+            | Cause::NoMain(_)
+            | Cause::Unready(_)
+            | Cause::Duplicate(_) => false,
+        };
         if ran {
             if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));
@@ -75,5 +86,22 @@ impl Slot {
         let cause = ended.cause.clone();
         cx.out.record(Record::of(self, What::Fatal { cause, limit: false, retry: None }));
         State::Fatal { ended, limit: false, retry_at: None }
+    }
+}
+
+/// The exit code that the end of an essential program gives the supervisor.
+#[must_use]
+pub fn exit_code(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
+            exit.shell_code()
+        }
+        // It has ended well, and that was its failure.
+        Cause::Unready(exit) => exit.shell_code().max(1),
+        Cause::NotSpawned(failure) => failure.code,
+        Cause::Stopped(_, None)
+        | Cause::WaitedInVain(_)
+        | Cause::NoMain(_)
+        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
     }
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Again, Cause, ChildEvent, FailureClass, Halt, Life, Next, Record, Role, RunId, Scope,
-    Slot, Spawn, SpawnFailure, State, StopWhy, What,
+    Action, Again, Cause, ChildEvent, FailureClass, Halt, Life, Next, Record, Role, RunId, Said,
+    Scope, Slot, Spawn, SpawnFailure, State, StopWhy, What,
     machine::{Cx, Input},
     slot::earlier,
 };
@@ -37,10 +37,13 @@ impl Slot {
         if index < self.program.start_pre.len() { Next::Pre(index) } else { Next::Main }
     }
 
-    fn spawn(&self, next: Next, tried: Option<(Duration, Instant)>, cx: &mut Cx<'_>) -> State {
+    fn spawn(&mut self, next: Next, tried: Option<(Duration, Instant)>, cx: &mut Cx<'_>) -> State {
         let run = cx.run();
         let variant = match next {
-            Next::Main => self.variant.clone(),
+            Next::Main => {
+                self.said = Said::nothing_in(run);
+                self.variant.clone()
+            }
             Next::Pre(_) => None,
         };
         cx.out.push(Action::Spawn(Spawn {

@@ -58,6 +58,14 @@ pub struct Bugs {
     pub start_the_disabled: bool,
     /// Does not wait for `start_post`.
     pub ready_too_early: bool,
+    /// Takes started for ready.
+    pub started_is_ready: bool,
+    /// Waits for ever for what does not become ready.
+    pub wait_for_ever: bool,
+    /// Does not mind whether a program says that it is alive.
+    pub no_watchdog: bool,
+    /// Hears no program say that it is alive.
+    pub deaf: bool,
     /// Starts again what rests by its policy, without a word.
     pub restart_what_rests: bool,
     /// Takes an earlier child's start for the present one's.
@@ -138,6 +146,18 @@ pub struct Bugs {
     pub keep_the_lock: bool,
     /// Gives a lock back while processes of its program live.
     pub let_go_of_the_living: bool,
+    /// Takes a health check that could not be made for a failed one.
+    pub count_unknown_health: bool,
+    /// Counts what fails before the start period is over.
+    pub count_the_start_period: bool,
+    /// Takes half of the failures for too many.
+    pub lose_patience: bool,
+    /// Hears what an earlier run was found to be.
+    pub believe_old_probes: bool,
+    /// Takes any answer for that of the check under way.
+    pub believe_any_probe: bool,
+    /// Lets programs start that wait for the health of another.
+    pub start_beside_the_unhealthy: bool,
 }
 
 impl Bugs {

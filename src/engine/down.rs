@@ -196,7 +196,7 @@ impl Slot {
                 if cx.bugs.signal_the_gone {
                     cx.signal(self, run, Signal::KILL, Scope::Tree);
                 }
-                if self.side.is_none() {
+                if self.side.is_none() && self.probe.is_none() {
                     return self.clean(0, ended, cx);
                 }
                 let again = Again { at: None, ..again };
@@ -255,7 +255,7 @@ impl Slot {
         self.clean(0, Ended { cause, lived }, cx)
     }
 
-    fn clean(&mut self, index: usize, ended: Ended, cx: &mut Cx<'_>) -> State {
+    pub(super) fn clean(&mut self, index: usize, ended: Ended, cx: &mut Cx<'_>) -> State {
         let Some(hook) = self.program.stop_post.get(index) else { return self.over(ended, cx) };
         let again = Again::after(hook.timeout, cx.now);
         *cx.next_run += 1;
@@ -272,15 +272,18 @@ impl Slot {
     }
 
     fn ended_as(&self, ended: &Ended) -> EndedAs {
-        let exit = if let Cause::Exit(exit) | Cause::Stopped(_, Some(exit)) = ended.cause {
+        let exit = if let Cause::Exit(exit) | Cause::Unready(exit) | Cause::Stopped(_, Some(exit)) =
+            ended.cause
+        {
             Some(exit)
         } else {
             None
         };
         let result = match (restart::classify(&self.program, ended), &ended.cause) {
             (restart::Class::Clean, _) => ServiceResult::Success,
-            (_, Cause::NoMain(_)) => ServiceResult::Protocol,
+            (_, Cause::NoMain(_) | Cause::Unready(_)) => ServiceResult::Protocol,
             (restart::Class::Timeout, _) => ServiceResult::Timeout,
+            (restart::Class::Watchdog, _) => ServiceResult::Watchdog,
             (_, Cause::NotSpawned(_)) => ServiceResult::Resources,
             (restart::Class::UncleanCode, _) => ServiceResult::ExitCode,
             (restart::Class::UncleanSignal, Cause::Exit(Exit::Signal { core: true, .. })) => {
@@ -357,6 +360,9 @@ impl Slot {
                     ChildEvent::Spawned { .. }
                     | ChildEvent::Main { .. }
                     | ChildEvent::NoMain(_)
+                    | ChildEvent::Said(_)
+                    | ChildEvent::Ready
+                    | ChildEvent::Unready(_)
                     | ChildEvent::Reaped => {}
                     ChildEvent::SpawnFailed(failure) => {
                         let (role, text) = (side.role, Arc::clone(&failure.text));
@@ -404,7 +410,8 @@ impl Slot {
             | Role::StartPre(_)
             | Role::StopPost(_)
             | Role::StopCommand
-            | Role::ReloadCommand => false,
+            | Role::ReloadCommand
+            | Role::Probe(_) => false,
         };
         if !good {
             cx.out.record(Record::of(self, What::HookEnded { role: side.role, exit, ignored }));
@@ -425,7 +432,9 @@ impl Slot {
             (State::Stopping { life, why, rung: 0, .. }, Role::StopCommand) if !good => {
                 self.take_rung(life, why, 0, cx)
             }
-            (State::Emptying { ended, empty: true, .. }, _) => self.clean(0, ended, cx),
+            (State::Emptying { ended, empty: true, .. }, _) if self.probe.is_none() => {
+                self.clean(0, ended, cx)
+            }
             (other, _) => other,
         };
         if self.word() != before {

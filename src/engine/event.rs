@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Claimed;
 use crate::{
     control::{Peer, Request, RequestId},
-    model::{Exit, Seen, Site, Zone},
+    model::{Exit, Notice, Sample, Seen, Site, Zone},
     plan::ProgramId,
 };
 
@@ -89,6 +89,24 @@ pub enum Event {
         /// What was found.
         what: Claimed,
     },
+    /// What was to be looked at for a program was.
+    Probed {
+        /// For which program.
+        program: ProgramId,
+        /// As in the action.
+        run: RunId,
+        /// What came of it.
+        sample: Sample,
+    },
+    /// The last words of a command that looks, right before its end.
+    LastWords {
+        /// For which program.
+        program: ProgramId,
+        /// Which life.
+        run: RunId,
+        /// One line.
+        words: Arc<str>,
+    },
     /// A semaphore was looked at.
     Seen(Seen),
     /// How local time goes, where the engine has to know it.
@@ -116,6 +134,12 @@ pub enum ChildEvent {
     },
     /// Its daemon is not known yet, and why.
     NoMain(Arc<str>),
+    /// It has said something of itself.
+    Said(Arc<Notice>),
+    /// It is ready.
+    Ready,
+    /// It is not ready yet, and why.
+    Unready(Arc<str>),
     /// Its main process was reaped; others of its tree may live.
     Reaped,
     /// Its main process was reaped and no process of its tree is left.

@@ -114,7 +114,8 @@ impl Slot {
     }
 
     fn is_late(&self, cx: &Cx<'_>) -> bool {
-        self.program.start_timeout.from(self.attempt_at).is_some_and(|at| at <= cx.now)
+        let limit = self.said.later(self.program.start_timeout.from(self.attempt_at));
+        limit.is_some_and(|at| at <= cx.now)
     }
 
     /// Ends whatever the command has left, be it the daemon or not: which of them it is, nobody

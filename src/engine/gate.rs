@@ -53,7 +53,8 @@ impl Engine {
         }
         let patient = patient && patience.is_none_or(|at| at > now);
         let closed = slot.edges.needs.iter().filter(|edge| !self.passes(**edge, patient));
-        let programs = closed.filter_map(|edge| self.slot(edge.target)).map(in_words);
+        let programs =
+            closed.filter_map(|edge| Some(in_words(self.slot(edge.target)?, edge.condition)));
         let locks = slot.edges.locks.iter().filter(|lock| !self.unlocks(lock, patient));
         programs.chain(locks.map(|lock| self.lock_in_words(&lock.semaphore))).collect()
     }
@@ -79,9 +80,30 @@ impl Engine {
     pub(super) fn passes(&self, edge: Edge, patient: bool) -> bool {
         let Some(target) = self.slot(edge.target) else { return edge.kind != EdgeKind::Requires };
         match edge.kind {
-            EdgeKind::Requires => holds(target, edge.condition),
-            EdgeKind::Wants => !patient || holds(target, edge.condition) || !is_coming(target),
+            EdgeKind::Requires => self.holds(target, edge.condition),
+            EdgeKind::Wants => !patient || self.holds(target, edge.condition) || !is_coming(target),
             EdgeKind::After => !patient || !is_in_motion(target),
+        }
+    }
+
+    /// Whether `condition` is true of `target`.
+    fn holds(&self, target: &Slot, condition: Condition) -> bool {
+        match condition {
+            // One on its way down serves nobody who is about to start.
+            Condition::Ready => target.is_ready() && !target.is_ending(),
+            Condition::Healthy => {
+                let healthy = target.is_healthy() != Some(false);
+                let healthy = healthy || self.bugs.start_beside_the_unhealthy;
+                target.is_ready() && !target.is_ending() && healthy
+            }
+            Condition::Completed => target.has_succeeded(),
+            Condition::Started => {
+                let started = matches!(
+                    target.state,
+                    State::Proving { .. } | State::Settling { .. } | State::Running { .. }
+                );
+                started || (target.is_oneshot() && target.has_succeeded())
+            }
         }
     }
 
@@ -151,21 +173,6 @@ impl Engine {
     }
 }
 
-/// Whether `condition` is true of `target`.
-fn holds(target: &Slot, condition: Condition) -> bool {
-    match condition {
-        Condition::Ready | Condition::Healthy => {
-            // One on its way down serves nobody who is about to start.
-            target.is_ready() && !target.is_ending()
-        }
-        Condition::Completed => target.has_succeeded(),
-        Condition::Started => {
-            let started = matches!(target.state, State::Settling { .. } | State::Running { .. });
-            started || (target.is_oneshot() && target.has_succeeded())
-        }
-    }
-}
-
 /// Whether there is hope that it will be ready by itself.
 fn is_coming(target: &Slot) -> bool {
     target.goal == Goal::Up
@@ -225,8 +232,14 @@ pub(super) fn can_be_stopped(slot: &Slot) -> bool {
     }
 }
 
-fn in_words(slot: &Slot) -> String {
-    format!("{} ({})", slot.program.name, slot.word().as_str().to_ascii_lowercase())
+fn in_words(slot: &Slot, condition: Condition) -> String {
+    let word = slot.word().as_str().to_ascii_lowercase();
+    match (condition, slot.is_ready(), &slot.health) {
+        (Condition::Healthy, true, Some(health)) => {
+            format!("{} ({word}, {})", slot.program.name, health.in_words())
+        }
+        _ => format!("{} ({word})", slot.program.name),
+    }
 }
 
 fn wait_in_words(slot: &Slot, index: usize) -> String {

@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Patience, Record, Role, RunId, Scope,
-    Side, SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
+    Action, Actions, Again, Cause, ChildEvent, Ended, Goal, Record, Role, RunId, Scope, Side,
+    SiteStop, Slot, Spawn, State, StopWhy, What, birth::Birth, restart,
 };
 use crate::model::{Instant, KillMode, Limit, LimitAction, Signal, WallTime};
 
@@ -25,6 +27,28 @@ pub(super) struct Cx<'a> {
     /// Less than all when the site stops and has no time for more.
     pub(super) patience: Patience,
     pub(super) bugs: super::Bugs,
+}
+
+/// What there is time for of each stop timeout.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Patience {
+    /// At most so long, ...
+    pub(super) most: Duration,
+    /// ... and of that so many thousandths.
+    pub(super) share: u32,
+}
+
+impl Patience {
+    /// All of it.
+    pub(super) const ALL: Self = Self { most: Duration::MAX, share: 1000 };
+
+    pub(super) fn of(self, wait: Duration) -> Duration {
+        if self.share >= 1000 {
+            wait
+        } else {
+            wait.min(self.most).saturating_mul(self.share) / 1000
+        }
+    }
 }
 
 /// What can happen to one program.
@@ -80,7 +104,9 @@ impl Cx<'_> {
 impl Slot {
     /// Handles `input` and leaves the slot in its next state.
     pub(super) fn step(&mut self, input: Input, cx: &mut Cx<'_>) {
+        let Some(input) = self.step_probe(input, cx) else { return };
         let Some(input) = self.step_side(input, cx) else { return };
+        let Some(input) = self.hear(input, cx) else { return };
         if cx.bugs.count_what_is_unknown && matches!(input, Input::Child(_, ChildEvent::Reaped)) {
             self.history.restarts += 1;
         }
@@ -107,6 +133,7 @@ impl Slot {
                 self.when_sweeping(run, index, again, input, cx)
             }
             State::Forking { life, fork } => self.when_forking(life, fork, input, cx),
+            State::Proving { life, until, why } => self.when_proving((life, until, why), input, cx),
             State::Settling { life, index } => self.when_settling(life, index, input, cx),
             State::Running { life } => self.when_running(life, input, cx),
             State::Draining { life, why } => self.when_draining(life, why, input, cx),
@@ -165,6 +192,7 @@ impl Slot {
                     | State::Tidying { .. }
                     | State::Sweeping { .. }
                     | State::Forking { .. }
+                    | State::Proving { .. }
                     | State::Settling { .. }
                     | State::Running { .. }
                     | State::Draining { .. }

@@ -13,6 +13,7 @@ mod down;
 mod event;
 mod forking;
 mod gate;
+mod health;
 mod host_end;
 mod host_news;
 mod kill_all;
@@ -21,10 +22,13 @@ mod machine;
 mod news;
 mod outcome;
 mod permitted;
+mod probing;
+mod readiness;
 mod record;
 mod reload;
 mod requests;
 pub mod restart;
+mod said;
 mod semaphore;
 mod semaphore_deed;
 mod semaphore_view;
@@ -42,18 +46,21 @@ mod verdict;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use after::exit_code;
 pub use bugs::*;
 pub use event::*;
 pub use forking::Fork;
+pub use health::{Health, Verdict};
 pub use host_news::*;
 pub use news::*;
+pub use probing::{ProbeOf, Probing, Proof, probe_of};
 pub use record::*;
+pub use said::{Busy, Said};
 pub use semaphore::*;
 pub use single::{Claimed, Claiming};
 pub use slot::*;
@@ -61,7 +68,7 @@ pub use state::*;
 pub use tidy::Then;
 
 use self::{
-    machine::{Cx, Input},
+    machine::{Cx, Input, Patience},
     outcome::Operation,
     site::Phase,
     slot::earlier,
@@ -69,7 +76,7 @@ use self::{
 };
 use crate::{
     control::RequestId,
-    model::{Exit, Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
+    model::{Instant, Name, ShmRule, Site, Supervisor, WallTime, Zone},
     plan::{Edge, EdgeKind, Edges, Plan, ProgramId},
 };
 
@@ -102,28 +109,6 @@ pub struct Engine {
     /// Programs that the present event touched: their neighbours are looked at.
     #[serde(skip)]
     touched: Vec<ProgramId>,
-}
-
-/// What there is time for of each stop timeout.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Patience {
-    /// At most so long, ...
-    most: Duration,
-    /// ... and of that so many thousandths.
-    share: u32,
-}
-
-impl Patience {
-    /// All of it.
-    const ALL: Self = Self { most: Duration::MAX, share: 1000 };
-
-    fn of(self, wait: Duration) -> Duration {
-        if self.share >= 1000 {
-            wait
-        } else {
-            wait.min(self.most).saturating_mul(self.share) / 1000
-        }
-    }
 }
 
 /// What the engine is told of its surroundings when it is made.
@@ -203,6 +188,12 @@ impl Engine {
             Event::Tidied { program: None, run } => self.site_tidied(run),
             Event::Claimed { program, run, what } => {
                 self.with(program, at, out, |slot, cx| slot.claimed(run, what, cx));
+            }
+            Event::Probed { program, run, sample } => {
+                self.with(program, at, out, |slot, cx| slot.probed(run, sample, cx));
+            }
+            Event::LastWords { program, run, words } => {
+                self.with(program, at, out, |slot, _| slot.has_said(run, words));
             }
             Event::Told(told) => self.told(told, at, out),
             Event::HostAnswered(run, answer) => self.host_answered(run, answer, at, out),
@@ -290,6 +281,7 @@ impl Engine {
             bugs: self.bugs,
         };
         change(slot, &mut cx);
+        slot.look_after_probes(&mut cx);
         let deadline = slot.deadline();
         if slot.armed != deadline {
             if let Some(old) = slot.armed {
@@ -390,6 +382,7 @@ impl Engine {
             | State::Tidying { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. }
             | State::Running { .. }
             | State::Stopping { .. }
@@ -478,19 +471,4 @@ impl Engine {
 pub(crate) struct At {
     pub(crate) now: Instant,
     pub(crate) wall: WallTime,
-}
-
-/// The exit code that the end of an essential program gives the supervisor.
-#[must_use]
-pub fn exit_code(cause: &Cause) -> u8 {
-    match cause {
-        Cause::Exit(exit) | Cause::Pre(_, exit) | Cause::Stopped(_, Some(exit)) => {
-            exit.shell_code()
-        }
-        Cause::NotSpawned(failure) => failure.code,
-        Cause::Stopped(_, None)
-        | Cause::WaitedInVain(_)
-        | Cause::NoMain(_)
-        | Cause::Duplicate(_) => Exit::Code(1).shell_code(),
-    }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Role, SemaphoreNews, Slot, StopWhy};
+use super::{Busy, Cause, ProbeOf, Role, SemaphoreNews, Slot, StopWhy};
 use crate::{
     control::Peer,
     model::{Exit, Human, LogLevel, Name, Signal},
@@ -45,6 +45,16 @@ pub enum What {
     Waiting { on: Arc<str> },
     /// The main process executes.
     Started { pid: u32 },
+    /// It says that it is not ready, or a look at it has found that.
+    NotReady { why: Arc<str> },
+    /// It was to be ready by now.
+    Late { after: Duration },
+    /// It has not said in its time that it is alive, or has said that it is not well.
+    Unfed { after: Option<Duration> },
+    /// It says that it reloads or stops; none: that it is ready again.
+    Says { busy: Option<Busy> },
+    /// Its main process is another one.
+    MainIs { pid: u32 },
     /// Up.
     Ready,
     /// Up again after trouble.
@@ -87,6 +97,14 @@ pub enum What {
     ShmKept { file: Arc<str>, why: Arc<str> },
     /// /dev/shm cannot be tidied.
     ShmFailed { why: Arc<str> },
+    /// Its health check works, for the first time or again.
+    Healthy { again: bool },
+    /// The first failure of a row that may get too long.
+    Failing { why: Arc<str>, of: u32 },
+    /// So many in a row are too many.
+    Unhealthy { why: Arc<str>, failures: u32 },
+    /// It cannot be told how it is.
+    HealthUnknown { why: Arc<str> },
     /// Copies that somebody else has started are being ended.
     CopiesEnded { who: Arc<str> },
     /// And killed.
@@ -146,6 +164,8 @@ impl Record {
             What::Semaphore { news, .. } => news.event(),
             What::Waiting { .. } => "program.waiting",
             What::Started { .. } => "program.started",
+            What::NotReady { .. } => "program.not-ready",
+            What::Unfed { .. } => "program.watchdog",
             What::Ready => "program.ready",
             What::Recovered => "program.recovered",
             What::Completed => "program.completed",
@@ -159,8 +179,15 @@ impl Record {
             What::Stopped => "program.stopped",
             What::Unkillable => "program.unkillable",
             What::HookEnded { .. } | What::HookNotStarted { .. } => "program.hook",
-            What::TimedOut { .. } | What::NotExecuted { .. } => "program.timeout",
+            What::TimedOut { .. } | What::NotExecuted { .. } | What::Late { .. } => {
+                "program.timeout"
+            }
+            What::Says { .. } => "program.says",
+            What::MainIs { .. } => "program.main",
             What::NoRoom { .. } => "program.delayed",
+            What::Healthy { .. } => "program.healthy",
+            What::Unhealthy { .. } => "program.unhealthy",
+            What::Failing { .. } | What::HealthUnknown { .. } => "program.health",
             What::ShmRemoved { .. } | What::ShmAlso { .. } => "shm.removed",
             What::ShmKept { .. } => "shm.kept",
             What::ShmFailed { .. } => "shm.failed",
@@ -183,9 +210,14 @@ impl Record {
             | What::HookEnded { .. }
             | What::HookNotStarted { .. }
             | What::TimedOut { .. }
+            | What::NotReady { .. }
+            | What::Late { .. }
+            | What::Unfed { .. }
             | What::NotExecuted { .. }
             | What::NoRoom { .. }
             | What::ShmFailed { .. }
+            | What::Unhealthy { .. }
+            | What::HealthUnknown { .. }
             | What::CopiesEnded { .. }
             | What::CopiesKilled
             | What::SupervisorKilling { .. }
@@ -201,7 +233,11 @@ impl Record {
             | What::Started { .. }
             | What::ShmRemoved { .. }
             | What::ShmKept { .. }
+            | What::Says { .. }
+            | What::MainIs { .. }
             | What::Recovered
+            | What::Healthy { .. }
+            | What::Failing { .. }
             | What::Completed
             | What::Exited { .. }
             | What::Rested { success: true }
@@ -248,7 +284,7 @@ impl fmt::Display for Record {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -304,15 +340,46 @@ impl fmt::Display for What {
             Self::ShmAlso { names } => write!(f, "shm: among them {names}"),
             Self::ShmKept { file, why } => write!(f, "shm: kept {file}: {why}"),
             Self::ShmFailed { why } => write!(f, "shm: {why}"),
+            Self::Healthy { again: false } => f.write_str("healthy"),
+            Self::Healthy { again: true } => f.write_str("healthy again"),
+            Self::Failing { why, of } => write!(f, "health check failed (1 of {of}): {why}"),
+            Self::Unhealthy { why, failures } => {
+                write!(f, "unhealthy: {}: {why}", StopWhy::Unhealthy(*failures))
+            }
+            Self::HealthUnknown { why } => {
+                write!(f, "its health cannot be told, so nothing is done: {why}")
+            }
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
-            other => other.fmt_site(f),
+            other => other.fmt_said(f),
         }
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "two halves of one match")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
 impl What {
+    /// The words of what a program says of itself, or does not say.
+    fn fmt_said(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { why } => write!(f, "not ready: {why}"),
+            Self::Late { after } => write!(f, "not ready within {}", Human(*after)),
+            Self::Unfed { after: Some(after) } => {
+                write!(
+                    f,
+                    "has not said within {} that it is alive, sending ABRT (watchdog)",
+                    Human(*after)
+                )
+            }
+            Self::Unfed { after: None } => {
+                f.write_str("wants to be aborted, sending ABRT (WATCHDOG=trigger)")
+            }
+            Self::Says { busy: Some(busy) } => write!(f, "{}, it says", busy.as_str()),
+            Self::Says { busy: None } => f.write_str("ready again, it says"),
+            Self::MainIs { pid } => write!(f, "its main process is now pid {pid}, it says"),
+            other => other.fmt_site(f),
+        }
+    }
+
     /// The words of what concerns the whole site.
     fn fmt_site(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -348,6 +415,7 @@ impl fmt::Display for Cause {
             Self::NotSpawned(failure) => write!(f, "cannot start: {}", failure.text),
             Self::Pre(index, exit) => write!(f, "{}: {exit}", Role::StartPre(*index)),
             Self::NoMain(why) | Self::Duplicate(why) => f.write_str(why),
+            Self::Unready(exit) => write!(f, "ended before it was ready ({exit})"),
             Self::WaitedInVain(index) => write!(f, "wait_for[{index}] took too long"),
         }
     }
@@ -366,6 +434,10 @@ impl fmt::Display for StopWhy {
             Self::Changed => f.write_str("its settings changed"),
             Self::MaxRuntime => f.write_str("ran longer than max_runtime"),
             Self::StartTimeout => f.write_str("start took too long"),
+            Self::Unhealthy(1) => f.write_str("its health check failed"),
+            Self::Unhealthy(times) => write!(f, "its health check failed {times} times"),
+            Self::NotReady => f.write_str("it was not ready in its time"),
+            Self::Watchdog => f.write_str("watchdog"),
             Self::Post(index, exit) => write!(f, "{}: {exit}", Role::StartPost(*index)),
         }
     }
@@ -380,6 +452,8 @@ impl fmt::Display for Role {
             Self::StopPost(index) => write!(f, "stop_post[{index}]"),
             Self::StopCommand => f.write_str("stop command"),
             Self::ReloadCommand => f.write_str("reload command"),
+            Self::Probe(ProbeOf::Health) => f.write_str("health check"),
+            Self::Probe(ProbeOf::Readiness) => f.write_str("readiness"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Cause, Ended, FailureClass, History, StopWhy};
 use crate::model::{
-    Exit, Instant, Limit, LimitAction, Program, ProgramType, RestartPolicy, Signal,
+    Exit, Instant, Limit, LimitAction, OnUnhealthy, Program, ProgramType, RestartPolicy, Signal,
 };
 
 /// What follows the end of a run that nobody asked for.
@@ -40,6 +40,8 @@ pub enum Class {
     UncleanSignal,
     /// A time limit.
     Timeout,
+    /// It has not said that it is alive.
+    Watchdog,
 }
 
 /// How the end of a run counts.
@@ -62,9 +64,11 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
         Cause::Exit(Exit::OutOfMemory)
         | Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. } | Exit::OutOfMemory), _)
         | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
+        Cause::Stopped(StopWhy::Watchdog | StopWhy::Unhealthy(_), _) => Class::Watchdog,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
-        Cause::WaitedInVain(_) | Cause::NoMain(_) => Class::Timeout,
+        // As systemd has it for `protocol`: abnormal.
+        Cause::WaitedInVain(_) | Cause::NoMain(_) | Cause::Unready(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
         Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
             Class::UncleanCode
@@ -79,7 +83,9 @@ fn policy_wants(policy: RestartPolicy, class: Class) -> bool {
         | (RestartPolicy::OnFailure | RestartPolicy::OnAbnormal, Class::Clean)
         | (RestartPolicy::OnAbnormal, Class::UncleanCode) => false,
         (RestartPolicy::Always | RestartPolicy::OnFailure, _)
-        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout) => true,
+        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout | Class::Watchdog) => {
+            true
+        }
     }
 }
 
@@ -96,8 +102,9 @@ pub fn decide(
     let restart = &program.restart;
     let class = classify(program, ended);
     let code = match ended.cause {
-        Cause::Exit(Exit::Code(code)) => Some(code),
+        Cause::Exit(Exit::Code(code)) | Cause::Unready(Exit::Code(code)) => Some(code),
         Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory)
+        | Cause::Unready(Exit::Signal { .. } | Exit::OutOfMemory)
         | Cause::Stopped(..)
         | Cause::NotSpawned(_)
         | Cause::Pre(..)
@@ -112,8 +119,12 @@ pub fn decide(
     let done = remains && class == Class::Clean;
     // It runs: another start would be refused as well, or make it start when nobody expects it.
     let done = done || matches!(ended.cause, Cause::Duplicate(_));
+    let unhealthy = matches!(ended.cause, Cause::Stopped(StopWhy::Unhealthy(_), _));
+    let follows = program.health.as_ref().filter(|_| unhealthy).map(|health| health.on_failure);
+    let done = done || follows == Some(OnUnhealthy::Stop);
     let prevented = done || code.is_some_and(|c| restart.prevent_exit_codes.contains(&c));
     let forced = code.is_some_and(|c| restart.force_exit_codes.contains(&c));
+    let forced = forced || follows == Some(OnUnhealthy::Restart);
     if prevented || !(forced || policy_wants(restart.policy, class)) {
         return Decision::Rest { success: class == Class::Clean };
     }

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Claiming, Fork, Goal, Life, Role, RunId, State, Then, machine::Cx};
+use super::{
+    Action, Claiming, Fork, Goal, Health, Life, Probing, Proof, Role, RunId, Said, State, Then,
+    machine::Cx,
+};
 use crate::{
     control::{RequestId, StateWord},
     model::{Exit, Instant, Limit, Name, Program, ProgramType, WallTime},
@@ -83,6 +86,9 @@ pub struct History {
     pub attempts: u64,
     /// How the last main process ended, and when.
     pub exit: Option<(Exit, WallTime)>,
+    /// What was found last, when that was the end of its last run: by its health check, or while
+    /// it was not ready.
+    pub unhealthy: Option<Arc<str>>,
     /// Whether it was given up or backing off before: its next ready is a recovery.
     pub troubled: bool,
     /// Somebody wants it up while a run of it ends: then its policy is not asked.
@@ -104,10 +110,18 @@ pub struct Slot {
     pub state: State,
     /// A command beside it.
     pub side: Option<Side>,
+    /// A look at whether it serves that is under way, or what is left of one.
+    pub probe: Option<Probing>,
+    /// Whether it is ready is being found out.
+    pub proof: Option<Proof>,
+    /// How it is, while it is up and has a health check.
+    pub health: Option<Health>,
     /// Its lock is held, or being taken: the answer that was waited for.
     pub claim: Option<RunId>,
     /// The latest life of its main process.
     pub main: Option<RunId>,
+    /// What it has said of itself in its latest run.
+    pub said: Said,
     /// Earlier runs.
     pub history: History,
     /// When the state that is shown began.
@@ -136,8 +150,12 @@ impl Slot {
             goal: Goal::Down,
             state: State::Stopped,
             side: None,
+            probe: None,
+            proof: None,
+            health: None,
             claim: None,
             main: None,
+            said: Said::default(),
             history: History::default(),
             since: now,
             attempt_at: now.0,
@@ -149,11 +167,20 @@ impl Slot {
     /// When it wants to be woken.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        let watched = matches!(self.state, State::Settling { .. } | State::Running { .. });
+        let own = earlier(self.next_at(), self.said.alive_by.filter(|_| watched));
+        earlier(own, self.deadline_of_probe())
+    }
+
+    /// When something happens by itself, were it to say for ever that it is alive; looks at
+    /// its health aside.
+    pub(super) fn next_at(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Stopped
             | State::Draining { .. }
             | State::Settling { .. }
             | State::Exited { .. } => None,
+            State::Proving { until, .. } => self.said.later(*until),
             State::Waiting { patience, wait_until: None, .. } => *patience,
             State::Waiting { wait_until: Some(at), .. }
             | State::Retrying { at, .. }
@@ -161,8 +188,10 @@ impl Slot {
             State::Preparing { kill_at, .. } => *kill_at,
             State::Tidying { until, .. }
             | State::Claiming { step: Claiming::Looking { until }, .. } => Some(*until),
-            State::Forking { .. } => self.program.start_timeout.from(self.attempt_at),
-            State::Running { life } => self.program.max_runtime.from(life.started),
+            State::Forking { .. } => {
+                self.said.later(self.program.start_timeout.from(self.attempt_at))
+            }
+            State::Running { life } => self.said.later(self.program.max_runtime.from(life.started)),
             State::Stopping { next_at, .. } => *next_at,
             State::Spawning { again, .. }
             | State::Claiming { step: Claiming::Ending { again, .. }, .. }
@@ -180,6 +209,7 @@ impl Slot {
         match &self.state {
             State::Preparing { life, .. }
             | State::Forking { life, fork: Fork::Starting }
+            | State::Proving { life, .. }
             | State::Settling { life, .. }
             | State::Running { life }
             | State::Draining { life, .. }
@@ -221,7 +251,9 @@ impl Slot {
         {
             return true;
         }
-        self.present_run() == Some(run) || self.side.is_some_and(|side| side.run == run)
+        self.present_run() == Some(run)
+            || self.side.is_some_and(|side| side.run == run)
+            || self.probe.as_ref().is_some_and(|probe| probe.run == run)
     }
 
     /// Whether it is to be stopped although its child is not known to execute yet.
@@ -284,6 +316,7 @@ impl Slot {
             | State::Preparing { .. }
             | State::Sweeping { .. }
             | State::Forking { .. }
+            | State::Proving { .. }
             | State::Settling { .. } => StateWord::Starting,
             State::Running { .. } => StateWord::Running,
             State::Spawning { stop: Some(_), .. }

@@ -85,6 +85,12 @@ pub enum StopWhy {
     MaxRuntime,
     /// It took longer than `start_timeout`.
     StartTimeout,
+    /// Its health check failed so often in a row.
+    Unhealthy(u32),
+    /// It was not ready in its time.
+    NotReady,
+    /// It has not said in its time that it is alive.
+    Watchdog,
     /// This `start_post` command ended so.
     Post(usize, Exit),
 }
@@ -93,7 +99,12 @@ impl StopWhy {
     /// Whether the stop is the program's own failure, so that its restart policy decides.
     pub(super) fn is_failure(self) -> bool {
         match self {
-            Self::MaxRuntime | Self::StartTimeout | Self::Post(..) => true,
+            Self::MaxRuntime
+            | Self::StartTimeout
+            | Self::NotReady
+            | Self::Watchdog
+            | Self::Unhealthy(_)
+            | Self::Post(..) => true,
             Self::Asked
             | Self::Restart
             | Self::Requirement(_)
@@ -130,6 +141,8 @@ pub enum Cause {
     WaitedInVain(usize),
     /// It forks, and its daemon is not known; why.
     NoMain(Arc<str>),
+    /// It ended so, and well, before it was ready.
+    Unready(Exit),
     /// It is running already, and not as ours; who, in words.
     Duplicate(Arc<str>),
 }
@@ -227,6 +240,15 @@ pub enum State {
         life: Life,
         /// How far it is.
         fork: Fork,
+    },
+    /// The program runs and is not known to be ready.
+    Proving {
+        /// The program.
+        life: Life,
+        /// When that has taken too long.
+        until: Option<Instant>,
+        /// Why it is not ready yet, where something is known of that.
+        why: Option<Arc<str>>,
     },
     /// The program runs and its `start_post` commands run beside it.
     Settling {

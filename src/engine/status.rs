@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Again, Cause, Claiming, Engine, Fork, Goal, Slot, State, What};
+use super::{Again, Cause, Claiming, Engine, Fork, Goal, Health, Slot, State, What};
 use crate::{
     control::{ExitStatus, ProgramStatus},
     model::{Human, Instant, Limit, Signal, WallTime},
@@ -13,7 +13,7 @@ impl Engine {
     #[must_use]
     pub fn status_of(&self, slot: &Slot, now: Instant, wall: WallTime) -> ProgramStatus {
         let life = slot.life();
-        let next = slot.deadline().filter(|at| at.0 != u64::MAX);
+        let next = slot.next_at().filter(|at| at.0 != u64::MAX);
         let ms = |at: Instant| i64::try_from((at - now).as_millis()).unwrap_or(i64::MAX);
         ProgramStatus {
             name: slot.program.name.as_str().to_owned(),
@@ -23,7 +23,8 @@ impl Engine {
             pids: life.map(|life| life.pid).into_iter().collect(),
             uptime_s: life.map(|life| (now - life.started).as_secs_f64()),
             ready: slot.is_ready(),
-            healthy: None,
+            healthy: slot.health.as_ref().and_then(Health::is_healthy),
+            health: slot.health.as_ref().map(Health::in_words),
             restarts: slot.history.restarts,
             exit: slot.history.exit.map(|(exit, at)| ExitStatus::new(exit, at)),
             reason: self.reason(slot),
@@ -41,6 +42,9 @@ impl Engine {
             log_lost_bytes: 0,
             log_stuck_s: None,
             lock: None,
+            says: life.and(slot.said.busy).map(|busy| busy.as_str().to_owned()),
+            status_text: slot.said.status.as_deref().map(str::to_owned),
+            status_errno: slot.said.errno,
         }
     }
 
@@ -74,6 +78,8 @@ impl Engine {
                 Some(why) => format!("its daemon is looked for: {why}"),
                 None => "its daemon is looked for".to_owned(),
             },
+            State::Proving { why: Some(why), .. } => format!("not ready yet: {why}"),
+            State::Proving { why: None, .. } => "not ready yet".to_owned(),
             State::Settling { index, .. } => format!("start_post[{index}] runs"),
             State::Running { .. } => format!("running since {}", slot.since.1),
             State::Draining { why, .. } => {
@@ -82,21 +88,26 @@ impl Engine {
             State::Stopping { why, .. } => format!("stopping ({})", self.why(*why)),
             State::Emptying { again, .. } => emptying(*again).to_owned(),
             State::Cleaning { index, .. } => format!("stop_post[{index}] runs"),
-            State::Backoff { ended, .. } => match ended.lived {
-                Some(lived) => format!("{} after {}", ended.cause, Human(lived)),
-                None => ended.cause.to_string(),
-            },
+            State::Backoff { ended, .. } => {
+                let found = found(slot, &ended.cause);
+                match ended.lived {
+                    Some(lived) => format!("{} after {}{found}", ended.cause, Human(lived)),
+                    None => format!("{}{found}", ended.cause),
+                }
+            }
             State::Exited { ended, .. } => match ended.cause {
-                Cause::Stopped(why, _) => self.why(why),
+                Cause::Stopped(why, _) => self.why(why) + &found(slot, &ended.cause),
                 Cause::Exit(_)
                 | Cause::NotSpawned(_)
                 | Cause::Pre(..)
                 | Cause::NoMain(_)
+                | Cause::Unready(_)
                 | Cause::Duplicate(_)
                 | Cause::WaitedInVain(_) => ended.cause.to_string(),
             },
             State::Fatal { ended, limit, .. } => {
-                What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None }.to_string()
+                let what = What::Fatal { cause: ended.cause.clone(), limit: *limit, retry: None };
+                what.to_string() + &found(slot, &ended.cause)
             }
         }
     }
@@ -115,7 +126,10 @@ impl Engine {
             | super::StopWhy::Removed
             | super::StopWhy::Changed
             | super::StopWhy::MaxRuntime
+            | super::StopWhy::Unhealthy(_)
             | super::StopWhy::StartTimeout
+            | super::StopWhy::NotReady
+            | super::StopWhy::Watchdog
             | super::StopWhy::Post(..) => why.to_string(),
         }
     }
@@ -126,6 +140,16 @@ impl Engine {
         let names: Vec<&str> =
             live.filter(|s| s.is_live()).map(|s| s.program.name.as_str()).collect();
         names.join(", ")
+    }
+}
+
+/// What its health check has found, where that was the end of it.
+fn found(slot: &Slot, cause: &Cause) -> String {
+    match (cause, &slot.history.unhealthy) {
+        (Cause::Stopped(super::StopWhy::Unhealthy(_) | super::StopWhy::NotReady, _), Some(why)) => {
+            format!("; {why}")
+        }
+        _ => String::new(),
     }
 }
 

@@ -78,11 +78,14 @@ impl Slot {
         self.main = Some(life.run);
         self.sign(life.pid, cx);
         cx.out.record(Record::of(self, What::Started { pid: life.pid }));
-        self.settle(life, 0, cx)
+        self.prove(life, cx)
     }
 
     /// The next `start_post` command, or up.
     pub(super) fn settle(&mut self, life: Life, index: usize, cx: &mut Cx<'_>) -> State {
+        if index == 0 && !cx.bugs.no_watchdog {
+            self.begin_watchdog(cx.now);
+        }
         let hook = self.program.start_post.get(index).filter(|_| !cx.bugs.ready_too_early);
         let Some(hook) = hook else { return self.up(life, cx) };
         let limit = super::slot::earlier(
@@ -115,6 +118,7 @@ impl Slot {
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.main_exited(life, exit, cx)
             }
+            Input::Deadline if self.is_unfed(cx.now) => self.abort(life, cx),
             Input::Start | Input::GateOpen | Input::Free | Input::Deadline | Input::Child(..) => {
                 State::Settling { life, index }
             }
@@ -128,9 +132,8 @@ impl Slot {
             Input::Child(of, ChildEvent::Exited(exit)) if of == life.run => {
                 self.main_exited(life, exit, cx)
             }
-            Input::Deadline
-                if self.program.max_runtime.from(life.started).is_some_and(|at| at <= cx.now) =>
-            {
+            Input::Deadline if self.is_unfed(cx.now) => self.abort(life, cx),
+            Input::Deadline if self.runs_too_long(life, cx.now) => {
                 cx.out.record(Record::of(self, What::TimedOut { role: Role::Main }));
                 self.begin_stop(life, StopWhy::MaxRuntime, cx)
             }
@@ -138,6 +141,11 @@ impl Slot {
                 State::Running { life }
             }
         }
+    }
+
+    fn runs_too_long(&self, life: Life, now: Instant) -> bool {
+        let limit = self.said.later(self.program.max_runtime.from(life.started));
+        limit.is_some_and(|at| at <= now)
     }
 
     pub(super) fn main_exited(&mut self, life: Life, exit: Exit, cx: &mut Cx<'_>) -> State {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Hardening, Limit, Mode, Name, Reload, Restart, ShmRule, SingleInstance, Stop};
+use super::{
+    Bytes, Hardening, HealthCheck, Limit, Mode, Name, Probe, Reload, Restart, ShmRule,
+    SingleInstance, Stop,
+};
 
 /// A program. Parts that many programs have in common are shared (`Arc`), so a thousand stay small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,12 +49,18 @@ pub struct Program {
     pub stop_post: Box<[Hook]>,
     /// For `start_pre`, `start_post` and, for a oneshot that sets it, the command.
     pub start_timeout: Limit,
+    /// How it is known to be ready; `None`: started means ready.
+    pub readiness: Option<Box<Readiness>>,
+    /// It says that it is alive at least as often as this.
+    pub watchdog: Limit,
     /// When to start again.
     pub restart: Arc<Restart>,
     /// How to stop.
     pub stop: Arc<Stop>,
     /// How to reload, if it can.
     pub reload: Option<Reload>,
+    /// How it is told whether it serves.
+    pub health: Option<Arc<HealthCheck>>,
     /// Its final exit stops the site and gives the exit code.
     pub essential: bool,
     /// A run longer than this is stopped as a timeout.
@@ -92,13 +101,48 @@ pub enum ProgramType {
         /// Stay ready (and not start again) after success.
         remain: bool,
     },
-    /// Says READY=1 (a later issue).
+    /// Says READY=1.
     Notify,
-    /// Forks into the background (a later issue).
+    /// Forks into the background.
     Forking {
         /// Where it writes its pid.
         pid_file: PathBuf,
     },
+}
+
+/// `readiness:`, or what `type: notify` means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// How it is known.
+    pub by: ReadyBy,
+    /// How long it may take from the exec on; `None`: the rest of `start_timeout`.
+    pub timeout: Option<Limit>,
+}
+
+/// How a program that was started is known to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadyBy {
+    /// It says READY=1, `sd_notify(3)`.
+    Notify,
+    /// It writes a line to this descriptor.
+    Fd(u32),
+    /// It is found to be.
+    Probe {
+        /// What is looked at.
+        probe: Probe,
+        /// How often; a line of its output is noticed when it is written.
+        interval: Duration,
+    },
+}
+
+impl Program {
+    /// Whether it is given `$NOTIFY_SOCKET`.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        let ready = self.readiness.as_deref();
+        ready.is_some_and(|r| r.by == ReadyBy::Notify) || self.watchdog != Limit::Never
+    }
 }
 
 /// As whom, where and with what a program and its commands are executed.

@@ -24,12 +24,12 @@ pub struct Watched {
     /// And with this mode.
     pub mode: Mode,
     /// How it is found out whether somebody holds the lock.
-    pub probe: Probe,
+    pub probe: LockProbe,
 }
 
 /// How it is found out whether somebody holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Probe {
+pub enum LockProbe {
     /// /proc/locks says it, and only where that may hide something the lock is tried: to share it
     /// for less than a microsecond. That it is so is said once.
     Auto,

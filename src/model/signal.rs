@@ -27,6 +27,8 @@ impl Signal {
     pub const INT: Self = Self(2);
     /// Quit from the keyboard.
     pub const QUIT: Self = Self(3);
+    /// SIGABRT
+    pub const ABRT: Self = Self(6);
     /// Cannot be caught.
     pub const KILL: Self = Self(9);
     /// User-defined.

@@ -1,6 +1,6 @@
 //! What a reload does to a program that is already there.
 
-use crate::model::{Execution, Logging, Program};
+use crate::model::{Execution, Logging, Program, ReadyBy};
 
 /// How much of a running program a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,9 +41,12 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
         start_post,
         stop_post,
         start_timeout,
+        readiness,
+        watchdog,
         restart,
         stop,
         reload,
+        health,
         essential,
         max_runtime,
         runtime_directory,
@@ -74,9 +77,17 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("start_post", *start_post != new.start_post, Change::NextStart);
     found.add("stop_post", *stop_post != new.stop_post, Change::NextStart);
     found.add("start_timeout", *start_timeout != new.start_timeout, Change::Live);
+    let is_found = [readiness, &new.readiness].into_iter().all(|one| match one {
+        Some(one) => matches!(one.by, ReadyBy::Probe { .. }),
+        None => true,
+    });
+    let proving = if is_found { Change::NextStart } else { Change::Restart };
+    found.add("readiness", *readiness != new.readiness, proving);
+    found.add("watchdog", *watchdog != new.watchdog, Change::Restart);
     found.add("restart", *restart != new.restart, Change::Live);
     found.add("stop", *stop != new.stop, Change::Live);
     found.add("reload", *reload != new.reload, Change::Live);
+    found.add("health", *health != new.health, Change::Live);
     found.add("essential", *essential != new.essential, Change::Live);
     found.add("max_runtime", *max_runtime != new.max_runtime, Change::Live);
     let differs = *runtime_directory != new.runtime_directory;

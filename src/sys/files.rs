@@ -165,6 +165,19 @@ pub fn remove_stale_socket(path: &Path) -> Result<bool, SysError> {
     unlink(path, doing)
 }
 
+/// Removes a socket in a directory of our own, whoever has made it and whoever uses it.
+///
+/// # Errors
+/// It is something else, or cannot be removed.
+pub(super) fn remove_own_socket(path: &Path) -> Result<bool, SysError> {
+    let doing = shown("remove socket", path);
+    let Some(meta) = metadata(path, &doing)? else { return Ok(false) };
+    if !meta.file_type().is_socket() {
+        return Err(SysError::refused(doing, "it is not a socket"));
+    }
+    unlink(path, doing)
+}
+
 /// Removes a regular file that belongs to `uid`. Whether one was removed.
 ///
 /// # Errors

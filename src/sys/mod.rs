@@ -20,6 +20,7 @@ pub mod locks;
 pub mod memory;
 pub mod mountinfo;
 pub mod notify;
+pub mod notify_socket;
 mod pid;
 pub mod pidfile;
 pub mod program_lock;

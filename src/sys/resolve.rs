@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 /// The addresses of `HOST:PORT`, none when the name has none. It blocks until the servers answer or
-/// are given up, see resolv.conf(5); only one thread at a time may ask.
+/// are given up, see resolv.conf(5).
 #[must_use]
 pub fn addresses(name: &str) -> Vec<SocketAddr> {
     confine();
@@ -27,7 +27,7 @@ fn confine() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: both texts end in a null byte and live for ever, and nobody looks up a host
-        // meanwhile: one thread at a time asks, and it is here.
+        // meanwhile: whoever does has come by here first, and waits for this.
         if unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) } != 0 {
             log::debug!("the services for host names are those of nsswitch.conf");
         }

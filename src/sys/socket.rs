@@ -85,6 +85,15 @@ pub enum Whose {
 }
 
 impl BoundPath {
+    /// What was just made there.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(super) fn of(path: &Path) -> std::io::Result<Self> {
+        let meta = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.into(), identity: (meta.dev(), meta.ino()) })
+    }
+
     /// Where the socket was made.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -137,8 +146,7 @@ pub fn listen_on(
     let address = UnixAddr::new(path).map_err(fail)?;
     bind(fd.as_raw_fd(), &address).map_err(fail)?;
     let io = |e: std::io::Error| SysError::new(doing.clone(), e);
-    let meta = fs::symlink_metadata(path).map_err(io)?;
-    let bound = BoundPath { path: path.into(), identity: (meta.dev(), meta.ino()) };
+    let bound = BoundPath::of(path).map_err(io)?;
     // The umask may have taken bits away.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
     if owner != (None, None) {

@@ -18,6 +18,7 @@
 mod as_is;
 mod child;
 mod method;
+mod own_pid;
 mod prepared;
 pub mod sandbox;
 
@@ -66,8 +67,12 @@ pub struct SpawnSpec {
     pub stdout: Option<OwnedFd>,
     /// Descriptor 2; `None` is /dev/null.
     pub stderr: Option<OwnedFd>,
-    /// Descriptors 3, 4, …; every other one is closed.
+    /// Descriptors 3, 4, …, but for the number that `placed` has; every other one is closed.
     pub extra: Vec<OwnedFd>,
+    /// The descriptor of this number, which is 3 or more.
+    pub placed: Option<(u16, OwnedFd)>,
+    /// A variable whose value is the process id of the child.
+    pub own_pid: Option<&'static str>,
     /// Leads a session and a process group of its own (setsid(2)), without a terminal.
     pub new_session: bool,
     /// `None` is the supervisor's. One that cannot be entered is told of and done without.
@@ -100,6 +105,8 @@ impl SpawnSpec {
             stdout: None,
             stderr: None,
             extra: Vec::new(),
+            placed: None,
+            own_pid: None,
             new_session: true,
             cgroup: None,
             sandbox: None,

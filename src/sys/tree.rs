@@ -23,7 +23,7 @@ use std::{
 pub(in crate::sys) use copies::above;
 pub use copies::{Copy, copies, process, with_descendants};
 pub use leftovers::{Leftover, all_end, leftovers};
-pub use listing::{Ours, Portrait, is_alive, portrait, with_forebears};
+pub use listing::{Ours, Portrait, is_alive, lives, portrait, with_forebears};
 pub(in crate::sys) use process::proc_is_ours;
 use process::{
     Descent, Environment, all_pids, below, descent_of, environment_of, open, pids, signal_process,

@@ -69,6 +69,7 @@ fn every_example_passes_the_check_on_any_machine() {
         "bbia",
         "discord-monitor",
         "hardened",
+        "health",
         "meshbot",
         "prismatron",
         "quickstart",
@@ -85,6 +86,12 @@ fn the_quickstart_runs_with_this_version_as_root_and_as_a_user() {
         assert!(site.unsupported.is_empty());
         assert_eq!(site.programs.len(), 6);
     }
+}
+
+#[test]
+fn the_example_of_health_runs_with_this_version() {
+    let Loaded { site, .. } = read(&folder().join("health.yaml"), false, 1000);
+    assert!(site.unsupported.is_empty());
 }
 
 #[test]

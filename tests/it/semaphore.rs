@@ -30,7 +30,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut Semaphore)) -> Semaphore {
         poll_interval: Duration::from_secs(5),
         owner: None,
         mode: Mode(0o600),
-        probe: Probe::Auto,
+        probe: LockProbe::Auto,
     };
     let mut semaphore = Semaphore {
         name: Name::new("x").unwrap(),

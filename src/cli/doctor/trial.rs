@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{super::client, Check, Report, Verdict, host::SHM};
 use crate::{
     daemon::semaphores::{self, Told},
-    model::{Human, Level, Mode, Name, Probe, Reading, SemaphoreKind, Watched},
+    model::{Human, Level, LockProbe, Mode, Name, Reading, SemaphoreKind, Watched},
     sys::{
         clock,
         flock::{self, Making, NotTaken, Taken},
@@ -100,7 +100,7 @@ impl Trial {
             poll_interval: Duration::from_secs(1),
             owner: None,
             mode: Mode(0o600),
-            probe: Probe::Auto,
+            probe: LockProbe::Auto,
         }
     }
 

@@ -66,8 +66,11 @@ pub(in crate::cli) fn page(
         row("Memory", size(bytes));
     }
     row("Ready", if program.ready { "yes" } else { "no" }.to_owned());
-    if let Some(healthy) = program.healthy {
-        row("Healthy", if healthy { "yes" } else { "no" }.to_owned());
+    if let Some(words) = &program.health {
+        row("Health", words.clone());
+    }
+    for (label, value) in said(program) {
+        row(label, value);
     }
     row("Restarts", program.restarts.to_string());
     if let (Some(text), Some(status)) = (exit(program), program.exit) {
@@ -87,6 +90,24 @@ pub(in crate::cli) fn page(
         writeln!(out, "\nhint: {}", escape(&hint)).ok();
     }
     out
+}
+
+/// How it is, and what it says of itself.
+fn said(program: &ProgramStatus) -> Vec<(&'static str, String)> {
+    let healthy = program.healthy.map(|healthy| if healthy { "yes" } else { "no" }.to_owned());
+    let healthy = healthy.map(|word| ("Healthy", word));
+    let says = program.says.clone().map(|says| ("Says", says));
+    let status = program.status_text.clone().map(|text| ("Status", text));
+    let errno = program.status_errno.map(|errno| ("Error", io_error(errno)));
+    healthy.into_iter().chain(says).chain(status).chain(errno).collect()
+}
+
+/// What an errno(3) means.
+fn io_error(errno: u32) -> String {
+    i32::try_from(errno).map_or_else(
+        |_| errno.to_string(),
+        |errno| std::io::Error::from_raw_os_error(errno).to_string(),
+    )
 }
 
 /// What is wrong with its output.

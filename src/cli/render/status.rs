@@ -89,6 +89,7 @@ pub(super) fn words(program: &ProgramStatus, now: WallTime) -> String {
         StateWord::Starting | StateWord::Stopping => {
             parts.extend(program.pid.map(|pid| format!("pid {pid}")));
             parts.push(beyond(program.state, &program.reason).to_owned());
+            parts.extend(program.status_text.as_deref().map(said));
         }
         StateWord::Stopped | StateWord::Waiting | StateWord::Backoff | StateWord::Fatal => {
             parts.push(beyond(program.state, &program.reason).to_owned());
@@ -104,10 +105,12 @@ fn running(program: &ProgramStatus) -> String {
     parts.extend(program.pid.map(|pid| format!("pid {pid}")));
     parts.extend(program.uptime_s.map(|secs| format!("uptime {}", clock(secs))));
     parts.push(if program.ready { "ready" } else { "not ready" }.to_owned());
-    match program.healthy {
-        Some(true) => parts.push("healthy".to_owned()),
-        Some(false) => parts.push("unhealthy".to_owned()),
-        None => {}
+    parts.extend(program.says.clone());
+    match (&program.health, program.healthy) {
+        (Some(words), _) => parts.push(words.clone()),
+        (None, Some(true)) => parts.push("healthy".to_owned()),
+        (None, Some(false)) => parts.push("unhealthy".to_owned()),
+        (None, None) => {}
     }
     match program.restarts {
         0 => {}
@@ -122,7 +125,13 @@ fn running(program: &ProgramStatus) -> String {
     if let Some(secs) = program.log_stuck_s {
         parts.push(format!("output waits for {}", clock(secs)));
     }
+    parts.extend(program.status_text.as_deref().map(said));
     parts.join(", ")
+}
+
+/// What it says of itself, in its own words.
+fn said(text: &str) -> String {
+    format!("\"{text}\"")
 }
 
 /// What happens next by itself: `next start in 3.2s`.

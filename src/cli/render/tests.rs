@@ -25,6 +25,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         uptime_s: None,
         ready: false,
         healthy: None,
+        health: None,
         restarts: 0,
         exit: None,
         reason: reason.to_owned(),
@@ -40,6 +41,9 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         log_lost_bytes: 0,
         log_stuck_s: None,
         lock: None,
+        says: None,
+        status_text: None,
+        status_errno: None,
     }
 }
 

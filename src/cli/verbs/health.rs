@@ -79,8 +79,11 @@ fn judge(site: &SiteStatus, name: Option<&str>) -> (String, Vec<Complaint>) {
     let asked = |p: &&ProgramStatus| name.is_some() || p.goal == "up";
     let asked: Vec<_> = site.programs.iter().filter(asked).collect();
     let bad = asked.iter().filter_map(|p| complaint(p, name.is_some())).collect();
+    let checked = |p: &&ProgramStatus| p.healthy == Some(true);
     let good = match asked.as_slice() {
+        [one] if checked(one) => format!("{} is healthy", escape(&one.name)),
         [one] => format!("{} is running", escape(&one.name)),
+        many if many.iter().all(checked) => format!("all {} programs are healthy", many.len()),
         many => format!("all {} programs are running", many.len()),
     };
     (good, bad)
@@ -91,9 +94,12 @@ fn complaint(program: &ProgramStatus, by_name: bool) -> Option<Complaint> {
     let succeeded = program.exit.is_some_and(|exit| exit.code == Some(0));
     let done = program.state == StateWord::Exited && succeeded && !by_name;
     let (exit, why) = match program.state {
-        StateWord::Running if program.healthy == Some(false) => (NOT_RESPONDING, "unhealthy"),
         StateWord::Running if !program.ready => (NOT_RESPONDING, "not ready yet"),
-        StateWord::Running => return None,
+        StateWord::Running => match (program.healthy, &program.health) {
+            (Some(true), _) | (None, None) => return None,
+            (_, Some(words)) => (NOT_RESPONDING, words.as_str()),
+            (Some(false), None) => (NOT_RESPONDING, "unhealthy"),
+        },
         StateWord::Exited if done => return None,
         StateWord::Stopped
         | StateWord::Waiting
@@ -144,6 +150,20 @@ mod tests {
             (
                 r#""state": "RUNNING", "ready": true, "healthy": false"#,
                 "ERROR: web is not responding (unhealthy)\n",
+            ),
+            (r#""state": "RUNNING", "ready": true, "healthy": true"#, "web is healthy"),
+            (
+                r#""state": "RUNNING", "ready": true, "health": "not known to be healthy yet""#,
+                "ERROR: web is not responding (not known to be healthy yet)\n",
+            ),
+            (
+                r#""state": "RUNNING", "ready": true, "healthy": false,
+                   "health": "unhealthy (3 of 3): GET http://h/: 503""#,
+                "ERROR: web is not responding (unhealthy (3 of 3): GET http://h/: 503)\n",
+            ),
+            (
+                r#""state": "RUNNING", "ready": true, "healthy": true, "health": "failing""#,
+                "web is healthy",
             ),
             (r#""state": "FATAL", "ready": false"#, "ERROR: web is not running (FATAL: why)\n"),
         ] {

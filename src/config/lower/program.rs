@@ -50,6 +50,8 @@ pub(crate) fn program(
     let (restart, stop) = (restart(node.get("restart"), context), stop(node.get("stop"), context));
     let hooks = |key: &str, context: &mut Context<'_>| hooks(node, key, context);
     let uid = account_of(&execution.user).map_or(context.options.uid, |account| account.uid);
+    let health = super::probe::health(node, &log, &path, context);
+    let found_ready = super::probe::readiness(node, &log, &path, context);
     let shm = node.get("shm").map(|n| Box::new(super::shm::rule(n, uid, context)));
     Program {
         name: name.clone(),
@@ -70,9 +72,12 @@ pub(crate) fn program(
         start_post: hooks("start_post", context),
         stop_post: hooks("stop_post", context),
         start_timeout: limit_or(node, "start_timeout", 90),
+        readiness: super::readiness::readiness(node, found_ready, context),
+        watchdog: super::readiness::watchdog(node, context),
         restart: intern(&mut context.pool.restarts, restart),
         stop: intern(&mut context.pool.stops, stop),
         reload: reload(node.get("reload")),
+        health: health.map(Arc::new),
         essential: read::flag(node, "essential", Flag::Off),
         max_runtime: read::limit(node, "max_runtime").unwrap_or(Limit::Never),
         runtime_directory: owned(node, "runtime_directory", Path::new("/run"), context),

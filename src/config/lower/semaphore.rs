@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
     model::{
-        Case, Deed, HostGoal, Mode, Name, Probe, Semaphore, SemaphoreKind, Watched, Who, Window,
+        Case, Deed, HostGoal, LockProbe, Mode, Name, Semaphore, SemaphoreKind, Watched, Who, Window,
     },
 };
 
@@ -88,18 +88,18 @@ fn semaphore(name: &Name, node: &Node, context: &mut Context<'_>) -> Option<Sema
     })
 }
 
-fn probe(name: &Name, node: &Node, context: &mut Context<'_>) -> Probe {
-    let Some(node) = node.get("probe") else { return Probe::Auto };
+fn probe(name: &Name, node: &Node, context: &mut Context<'_>) -> LockProbe {
+    let Some(node) = node.get("probe") else { return LockProbe::Auto };
     match node.text() {
-        Some("proc-locks") => Probe::ProcLocks,
+        Some("proc-locks") => LockProbe::ProcLocks,
         Some("try-lock") => {
             let text = "where /proc/locks may hide a holder, the lock is tried: who takes it in \
                         that microsecond, and does not wait for it, fails";
             let found = Diagnostic::error("try-lock", node.place, text.to_owned()).warning();
             context.found.push(found.key(format!("semaphores.{name}.probe")));
-            Probe::TryLock
+            LockProbe::TryLock
         }
-        _ => Probe::Auto,
+        _ => LockProbe::Auto,
     }
 }
 

@@ -186,10 +186,13 @@ pub(crate) const PROBE_TIMES: &[Key] = &[
     key("retries", Kind::Int(1, 1000)),
     key("start_period", Kind::Duration),
 ];
+/// The names of [`PROBES`].
+pub(crate) const PROBE_NAMES: &[&str] = &["http", "tcp", "socket", "command", "file", "log"];
 /// What a probe looks at.
 pub(crate) const PROBES: &[Key] = &[
     key("http", Kind::Url),
     key("tcp", Kind::HostPort),
+    key("socket", Kind::Path),
     key("command", Kind::Command),
     key("file", Kind::Path),
     key("log", Kind::Line),

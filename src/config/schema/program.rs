@@ -2,8 +2,8 @@
 
 use super::supervisor::VARIABLE_FILE;
 use super::{
-    ENVIRONMENT, Key, Kind, LINES, Object, PATHS, PROBE_TIMES, PROBES, ROTATE, TEXTS, key, object,
-    one_of,
+    ENVIRONMENT, Key, Kind, LINES, Object, PATHS, PROBE_NAMES, PROBE_TIMES, PROBES, ROTATE, TEXTS,
+    key, object, one_of,
 };
 use crate::config::hardening::HardeningWord;
 
@@ -52,9 +52,12 @@ const WHEN: &[Key] = &[
     key("start_post", HOOKS),
     key("stop_post", HOOKS),
     key("start_timeout", Kind::Limit),
+    key("readiness", Kind::Object(&READINESS)),
+    key("watchdog", Kind::Limit),
     key("restart", Kind::OneOf(&[POLICY, Kind::Object(&RESTART)])),
     key("stop", Kind::Object(&STOP)),
     key("reload", Kind::Object(&RELOAD)),
+    key("health", Kind::OneOf(&[Kind::Word(&["none"]), Kind::Object(&HEALTH)])),
 ];
 
 const HOW: &[Key] = &[
@@ -76,9 +79,6 @@ const ENVIRONS: &[Key] = &[
 ];
 
 const LATER: &[Key] = &[
-    key("readiness", Kind::Object(&READINESS)).later(),
-    key("health", Kind::Object(&HEALTH)).later(),
-    key("watchdog", Kind::Limit).later(),
     key("resources", Kind::Object(&RESOURCES)).later(),
     key("safe_mode", Kind::Object(&SAFE_MODE)).later(),
     key("sockets", Kind::List(&Kind::Object(&SOCKET))).later(),
@@ -243,12 +243,20 @@ const LOGGING: Object = object(
 
 const READINESS: Object = one_of(
     "`readiness`",
-    &[PROBES, PROBE_TIMES, &[key("notify", Kind::Word(&["true"])), key("fd", Kind::Int(3, 1023))]],
-    &["http", "tcp", "command", "file", "log", "notify", "fd"],
+    &[
+        PROBES,
+        &[
+            key("notify", Kind::Word(&["true"])),
+            key("fd", Kind::Int(3, 1023)),
+            key("interval", Kind::Duration),
+            key("timeout", Kind::Limit),
+        ],
+    ],
+    &["http", "tcp", "socket", "command", "file", "log", "notify", "fd"],
 );
 
 pub(crate) const TASK_ACTION: Kind =
-    Kind::Object(&object("an action", &[&[key("task", Kind::Task).required()]]));
+    Kind::Object(&object("an action", &[&[key("task", Kind::Task).required().later()]]));
 
 const HEALTH: Object = one_of(
     "`health`",
@@ -257,7 +265,7 @@ const HEALTH: Object = one_of(
         PROBE_TIMES,
         &[key("on_failure", Kind::OneOf(&[Kind::Word(&["restart", "stop", "none"]), TASK_ACTION]))],
     ],
-    &["http", "tcp", "command", "file", "log"],
+    PROBE_NAMES,
 );
 
 const SHM: Object = object(

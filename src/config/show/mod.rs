@@ -2,6 +2,7 @@
 
 mod hardening;
 mod host;
+mod probe;
 mod program;
 mod shm;
 mod supervisor;

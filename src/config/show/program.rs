@@ -12,9 +12,9 @@ use crate::{
     config::tree::Node,
     model::{
         Awaited, Bytes, Cleanup, Dependency, EnvironmentFile, Execution, Hook, Inherit, IoNice,
-        KillMode, LimitAction, LogTarget, Logging, OwnedDirectory, Program, ProgramType, Reload,
-        Resource, Restart, RestartPolicy, RlimitValue, SingleInstance, StartLimit, Stop, Variant,
-        WaitFor,
+        KillMode, LimitAction, LogTarget, Logging, OwnedDirectory, Program, ProgramType, Readiness,
+        ReadyBy, Reload, Resource, Restart, RestartPolicy, RlimitValue, SingleInstance, StartLimit,
+        Stop, Variant, WaitFor,
     },
 };
 
@@ -43,9 +43,15 @@ pub(super) fn program(p: &Program, node: Option<&Node>) -> Map {
         map.add(key, Item::List(hooks.iter().map(hook).collect()));
     }
     map.add("start_timeout", limit(p.start_timeout));
+    map.add_some("readiness", p.readiness.as_deref().map(readiness));
+    map.add("watchdog", limit(p.watchdog));
     map.add("restart", Item::Map(restart(&p.restart)));
     map.add("stop", Item::Map(stop(&p.stop)));
     map.add_some("reload", p.reload.as_ref().map(reload));
+    map.add_some(
+        "health",
+        p.health.as_deref().map(|health| Item::Map(super::probe::health(health))),
+    );
     map.add("essential", word(p.essential));
     map.add("max_runtime", limit(p.max_runtime));
     let directory = |key: &str, d: &Option<OwnedDirectory>| {
@@ -81,6 +87,22 @@ fn kind(kind: &ProgramType, map: &mut Map) {
             map.add("pid_file", path(pid_file));
         }
     }
+}
+
+fn readiness(r: &Readiness) -> Item {
+    let mut map = Map::default();
+    match &r.by {
+        ReadyBy::Notify => map.add("notify", word(true)),
+        ReadyBy::Fd(fd) => map.add("fd", word(fd)),
+        ReadyBy::Probe { probe, interval } => {
+            let (key, value) = super::probe::probe(probe);
+            map.add(key, value);
+            let looks = !matches!(probe, crate::model::Probe::Log(_));
+            map.add_some("interval", looks.then(|| duration(*interval)));
+        }
+    }
+    map.add_some("timeout", r.timeout.map(limit));
+    Item::Map(map)
 }
 
 fn execution(e: &Execution, map: &mut Map) {

@@ -17,6 +17,7 @@ mod clock;
 mod compress;
 mod console;
 mod datagram;
+mod ear;
 mod errand;
 mod file;
 mod format;
@@ -48,6 +49,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+
+pub use ear::Ear;
 
 use crate::model::{Logging, Name, SupervisorLog, WallTime};
 
@@ -204,6 +207,7 @@ pub type Reader = Box<dyn FnMut(LogBatch) -> Taken + Send>;
 
 enum Command {
     Attach(Box<Stream>),
+    Listen(u64, Vec<Ear>),
     Ended(u64),
     Retire(Name),
     Reconfigure(Name, Arc<Logging>),
@@ -273,6 +277,12 @@ impl LogHandle {
     /// Captures a stream until its end.
     pub fn attach(&self, stream: Stream) {
         self.send(Command::Attach(Box::new(stream)));
+    }
+
+    /// Listens to what the run writes, from now on, instead of as before. Of a run whose streams
+    /// are captured later, all is heard.
+    pub fn listen(&self, run: u64, ears: Vec<Ear>) {
+        self.send(Command::Listen(run, ears));
     }
 
     /// The main process of this run has ended. Whoever else holds its pipes is read in the

@@ -23,9 +23,20 @@ impl Pump {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(stream) => self.attach(*stream),
-            Command::Ended(run) => self.taps.iter_mut().flatten().for_each(|t| {
-                t.ended |= t.run == run;
-            }),
+            Command::Listen(run, ears) => {
+                let mut listens = false;
+                for tap in self.taps.iter_mut().flatten().filter(|tap| tap.run == run) {
+                    tap.ears = ears.clone().into();
+                    listens = true;
+                }
+                if !listens {
+                    self.ears.insert(run, ears); // it is yet to be captured
+                }
+            }
+            Command::Ended(run) => {
+                self.ears.remove(&run);
+                self.taps.iter_mut().flatten().for_each(|t| t.ended |= t.run == run);
+            }
             Command::Retire(name) => self.retire(&name),
             Command::Reconfigure(name, logging) => self.reconfigure(&name, &logging),
             Command::Reopen => {
@@ -112,8 +123,10 @@ impl Pump {
             let what = format!("cannot read the output of a program: {}", errno.desc());
             self.reports.push(LogReport { program: None, what, lost_bytes: 0 });
         }
+        let ears = self.ears.get(&run).cloned().unwrap_or_default().into();
         let tap = Tap {
             fd,
+            ears,
             program,
             which,
             run,

@@ -19,6 +19,7 @@ use nix::{
 
 use super::{
     Command, Drained, LogHandle, LogReport, Options, Which, clock,
+    ear::Ear,
     errand::Errands,
     format::{Batch, Form, Look},
     ledger::Ledger,
@@ -62,6 +63,7 @@ pub(super) struct Tap {
     pub(super) which: Which,
     pub(super) run: u64,
     pub(super) logging: Arc<Logging>,
+    pub(super) ears: Box<[Ear]>,
     pub(super) sink: u32,
     pub(super) form: Form,
     pub(super) colour: u8,
@@ -102,6 +104,8 @@ pub(super) struct Pump {
     pub(super) reports: Vec<LogReport>,
     pub(super) report: Box<dyn Fn(LogReport) + Send>,
     pub(super) followers: Vec<Follower>,
+    /// What is listened for, by run.
+    pub(super) ears: BTreeMap<u64, Vec<Ear>>,
     pub(super) buffer: Vec<u8>,
     pub(super) batch: Batch,
     pub(super) ring_cost: usize,
@@ -149,6 +153,7 @@ impl Pump {
             reports: Vec::new(),
             report: options.report,
             followers: Vec::new(),
+            ears: BTreeMap::new(),
             buffer: vec![0; READ + HELD_MAX],
             batch: Batch::default(),
             ring_cost: 0,
@@ -276,6 +281,9 @@ impl Pump {
                 left = left.saturating_sub(n);
                 let owner = Ledger::owner(tap.program, tap.which);
                 self.ledger.offered(owner, n);
+                for ear in &mut tap.ears {
+                    ear.listen(buffer.get(held..held + n).unwrap_or_default());
+                }
                 self.take(slot, &mut tap, buffer.get(..held + n).unwrap_or_default());
                 enlarge(&mut tap, n);
                 if n < PIPE.min(size) && !drain {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     daemon::ground::{self, Ground, Place},
-    model::{FileId, Info, InfoFile, Instant, Level, Probe, Reading, SemaphoreKind, Watched},
+    model::{FileId, Info, InfoFile, Instant, Level, LockProbe, Reading, SemaphoreKind, Watched},
     sys::{
         foreign_file::{self, Astray, Spot},
         locks::{self, Written},
@@ -420,7 +420,7 @@ impl One {
         // Between two tries, or without any: of a lock whose taker is gone, as flock(1) is in
         // `exec 9>f; flock 9`, /proc/locks says nothing in a PID namespace, but the descriptors
         // of its heirs do.
-        let never = self.watched.probe == Probe::ProcLocks;
+        let never = self.watched.probe == LockProbe::ProcLocks;
         if now.since(self.opened) < UNTRIED && !never {
             return None;
         }
@@ -446,12 +446,13 @@ impl One {
     /// Whether nobody has said that its lock may be tried, and it is.
     pub(super) fn may_be_tried(&self) -> bool {
         let is_told = |kept: &Kept| kept.is_local && locks::sees_all();
-        self.watched.probe == Probe::Auto && self.kept.as_ref().is_some_and(|kept| !is_told(kept))
+        self.watched.probe == LockProbe::Auto
+            && self.kept.as_ref().is_some_and(|kept| !is_told(kept))
     }
 
     /// Whether it is far enough from an open, and from the last try.
     fn may_try(&self, now: Instant) -> bool {
-        self.watched.probe != Probe::ProcLocks
+        self.watched.probe != LockProbe::ProcLocks
             && now.since(self.opened) >= UNTRIED
             && self.tried.is_none_or(|tried| now.since(tried) >= BETWEEN_TRIES)
     }

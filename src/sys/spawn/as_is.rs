@@ -3,11 +3,12 @@
 //!
 //! FORK-SAFETY: as in `child`: [`set_up`] only makes system calls and writes to memory made before.
 
-use std::{cell::Cell, ffi::CString, os::fd::RawFd, ptr};
+use std::{ffi::CString, os::fd::RawFd, ptr};
 
 use super::{
     Failure, Stage,
     child::{at, call, set_action, set_limits},
+    own_pid::OwnPid,
     prepared::{Prepared, Strings},
 };
 use crate::model::Signal;
@@ -34,10 +35,8 @@ pub(super) struct Ready {
     pub(super) scripts: Vec<Strings>,
     /// `LISTEN_PID=` and room for the number, where it is ours and becomes the child's
     /// (`sd_listen_fds(3)`).
-    listen_pid: Option<Box<[Cell<u8>]>>,
+    listen_pid: Option<OwnPid>,
 }
-
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 
 impl Ready {
     pub(super) fn new(
@@ -52,38 +51,18 @@ impl Ready {
             Strings::new(words.chain(rest.iter().cloned()).collect())
         };
         let bit = |signal: &Signal| 1_u128 << signal.number();
-        // Ten digits and the end.
-        let room = LISTEN_PID.iter().copied().chain([0; 11]).map(Cell::new);
         Self {
             keep: as_is.keep,
             terminal: as_is.terminal,
             ignored: as_is.ignored.iter().map(bit).fold(0, |all, one| all | one),
             scripts: candidates.iter().map(script).collect(),
-            listen_pid: listens.then(|| room.collect()),
+            listen_pid: listens.then(|| OwnPid::new("LISTEN_PID")),
         }
     }
 
     /// The variable that the child will write its number into.
     pub(super) fn variable(&self) -> Option<*const std::ffi::c_char> {
-        self.listen_pid.as_ref().map(|text| text.as_ptr().cast())
-    }
-
-    fn write_pid(&self, mut pid: u32) {
-        let Some(text) = &self.listen_pid else { return };
-        let mut digits = [0_u8; 10];
-        let mut count = 0_usize;
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0'.wrapping_add((pid % 10).to_le_bytes()[0]);
-            pid /= 10;
-            count = count.wrapping_add(1);
-            if pid == 0 {
-                break;
-            }
-        }
-        let written = digits.iter().skip(digits.len().wrapping_sub(count));
-        for (place, digit) in text.iter().skip(LISTEN_PID.len()).zip(written) {
-            place.set(*digit);
-        }
+        self.listen_pid.as_ref().map(OwnPid::as_ptr)
     }
 }
 
@@ -105,26 +84,15 @@ pub(super) fn set_up(ready: &Ready, prepared: &Prepared) -> Result<(), Failure> 
         at(Stage::Descriptors, call!(SYS_fcntl, *fd, libc::F_SETFD, 0))?;
     }
     set_limits(prepared)?;
-    ready.write_pid(u32::try_from(pid).unwrap_or(0));
+    if let Some(variable) = &ready.listen_pid {
+        variable.write(u32::try_from(pid).unwrap_or(0));
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_number_of_the_child_stands_behind_its_variable() {
-        for (pid, expected) in [(7, "LISTEN_PID=7"), (4_194_304, "LISTEN_PID=4194304")] {
-            let ready = Ready::new(AsIs::default(), &[], &[], true);
-            ready.write_pid(pid);
-            let text: Vec<u8> = ready.listen_pid.unwrap().iter().map(Cell::get).collect();
-            let text = CString::from_vec_with_nul(
-                text.split_inclusive(|b| *b == 0).next().unwrap().to_vec(),
-            );
-            assert_eq!(text.unwrap().to_str().unwrap(), expected);
-        }
-    }
 
     #[test]
     fn a_text_without_an_interpreter_is_one_for_the_shell() {

@@ -111,6 +111,9 @@ pub(super) fn settle(prepared: &Prepared) -> Result<(), Failure> {
             call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1_usize, 0_usize, 0_usize, 0_usize),
         )?;
     }
+    if let Some(variable) = &prepared.own_pid {
+        variable.write(u32::try_from(call!(SYS_getpid).unwrap_or(0)).unwrap_or(0));
+    }
     // As the user: root's permission to enter a directory must not be lent.
     at(Stage::WorkingDirectory, call!(SYS_chdir, prepared.working_directory.as_ptr()))
 }
@@ -205,33 +208,42 @@ pub(super) fn enter_cgroup(directory: &OwnedFd) -> Result<(), i32> {
 /// so that a child that hangs before its exec keeps no lock, pipe or socket of the supervisor's
 /// open.
 fn connect(prepared: &Prepared, report: bool) -> Result<(), Failure> {
-    let mut number = 0_i32;
-    for fd in &prepared.descriptors {
+    let mut next = 0_i32;
+    for (number, fd) in &prepared.descriptors {
         // The present numbers are all above the new ones (`Prepared`): none is overwritten before
         // its turn.
-        at(Stage::Descriptors, call!(SYS_dup3, fd.as_raw_fd(), number, 0))?;
-        number = number.wrapping_add(1);
+        at(Stage::Descriptors, call!(SYS_dup3, fd.as_raw_fd(), *number, 0))?;
+        if next < *number {
+            let last = number.wrapping_sub(1).cast_unsigned();
+            close_between(next, last, *number);
+        }
+        next = number.wrapping_add(1);
     }
     if report {
-        number = number.wrapping_add(1);
+        next = next.wrapping_add(1);
     }
     if let Some(helper) = &prepared.helper {
         // The report and the errand go through its exec, the binary itself does not.
-        let report = number.wrapping_sub(1);
+        let report = next.wrapping_sub(1);
         at(Stage::Descriptors, call!(SYS_fcntl, report, libc::F_SETFD, 0))?;
-        at(Stage::Descriptors, call!(SYS_dup3, helper.errand.as_raw_fd(), number, 0))?;
-        number = number.wrapping_add(1);
+        at(Stage::Descriptors, call!(SYS_dup3, helper.errand.as_raw_fd(), next, 0))?;
+        next = next.wrapping_add(1);
         let itself = helper.binary.as_raw_fd();
-        at(Stage::Descriptors, call!(SYS_dup3, itself, number, libc::O_CLOEXEC))?;
-        number = number.wrapping_add(1);
+        at(Stage::Descriptors, call!(SYS_dup3, itself, next, libc::O_CLOEXEC))?;
+        next = next.wrapping_add(1);
     }
-    if call!(SYS_close_range, number, u32::MAX, 0).is_err() {
+    close_between(next, u32::MAX, prepared.descriptor_limit);
+    Ok(())
+}
+
+/// Closes what is open from `first` to `last`, and in any case below `end`.
+fn close_between(first: i32, last: u32, end: i32) {
+    if call!(SYS_close_range, first, last, 0).is_err() {
         // Before Linux 5.9, or forbidden by a filter.
-        for fd in number..prepared.descriptor_limit {
+        for fd in first..end {
             let _not_open = call!(SYS_close, fd);
         }
     }
-    Ok(())
 }
 
 /// Groups first: after the user is changed they could not be.

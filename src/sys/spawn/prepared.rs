@@ -9,7 +9,9 @@ use std::{
     ptr,
 };
 
-use super::{Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is, sandbox::Helper};
+use super::{
+    Cgroup, Identity, SpawnError, SpawnSpec, Stage, as_is, own_pid::OwnPid, sandbox::Helper,
+};
 use crate::{
     model::{IoNice, Resource},
     sys::rlimit::{Pair, descriptor_limit, kernel_number, kernel_value},
@@ -39,9 +41,9 @@ pub struct Prepared {
     pub(super) no_new_privileges: bool,
     /// Nothing inheritable: a supervisor without privileges alone may hand on what it was given.
     pub(super) no_capabilities: bool,
-    /// For descriptors 0, 1, 2, …; all of them above the last of those numbers, so none
-    /// overwrites another.
-    pub(super) descriptors: Vec<OwnedFd>,
+    /// The child's descriptors by their numbers, 0, 1, 2, … upwards, perhaps with a gap; all of
+    /// them above the last of those numbers, so none overwrites another.
+    pub(super) descriptors: Vec<(RawFd, OwnedFd)>,
     /// The number behind the highest of them.
     pub(super) above_descriptors: RawFd,
     pub(super) new_session: bool,
@@ -50,6 +52,8 @@ pub struct Prepared {
     pub(super) helper: Option<Helper>,
     /// It is run as if we were not there: of the above only the command and the limits count.
     pub(super) as_is: Option<as_is::Ready>,
+    /// A variable with the child's own process id.
+    pub(super) own_pid: Option<OwnPid>,
     /// Room to read the groups back.
     pub(super) groups_read: Vec<u32>,
     /// Above every descriptor that can be open, for kernels without `close_range(2)`.
@@ -70,28 +74,30 @@ impl Prepared {
         let candidates = candidates(name, &spec.env)?;
         let argv = spec.argv.iter().map(|a| c_string(a.as_bytes(), "an argument"));
         let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
-        let (as_is, envp) = match spec.as_is.take() {
-            Some(as_is) => {
-                let (others, listens) = without_our_listen_pid(&spec.env);
-                let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
-                let envp = Strings::with(environment(&others)?, ready.variable());
-                (Some(ready), envp)
-            }
-            None => (None, Strings::new(environment(&spec.env)?)),
+        let own_pid = spec.own_pid.map(OwnPid::new);
+        let (as_is, envp) = if let Some(as_is) = spec.as_is.take() {
+            let (others, listens) = without_our_listen_pid(&spec.env);
+            let ready = as_is::Ready::new(as_is, &candidates, &argv, listens);
+            let envp = Strings::with(environment(&others)?, ready.variable());
+            (Some(ready), envp)
+        } else {
+            let variable = own_pid.as_ref().map(OwnPid::as_ptr);
+            (None, Strings::with(environment(&spec.env)?, variable))
         };
-        // It has words for all that is left to be done, so it is asked before they are made ready.
-        let helper = spec.sandbox.is_some().then(|| Helper::new(&spec)).transpose()?;
         let argv = Strings::new(argv);
         let directory = spec.working_directory.as_os_str().as_bytes();
         let identity = spec.identity.clone().map(checked).transpose()?;
         let rlimits = rlimits(&spec);
         let descriptors = match as_is {
             Some(_) => Vec::new(),
-            None => descriptors([spec.stdin, spec.stdout, spec.stderr], spec.extra)?,
+            None => {
+                let standard = [spec.stdin.take(), spec.stdout.take(), spec.stderr.take()];
+                descriptors(standard, std::mem::take(&mut spec.extra), spec.placed.take())?
+            }
         };
-        let above = above(descriptors.len())?;
-        let helper = helper.map(|helper| helper.lifted(above)).transpose()?;
-        let highest = descriptors.iter().map(AsRawFd::as_raw_fd).max();
+        let helper = spec.sandbox.is_some().then(|| Helper::new(&spec, first_free(&descriptors)));
+        let helper = helper.transpose()?;
+        let highest = descriptors.iter().map(|(_, fd)| fd.as_raw_fd()).max();
         let highest = highest.max(helper.as_ref().map(Helper::highest));
         let groups_read = identity.as_ref().map_or(0, |i| i.groups.len().saturating_add(1));
         Ok(Self {
@@ -113,6 +119,7 @@ impl Prepared {
             cgroup: spec.cgroup,
             helper,
             as_is,
+            own_pid,
             descriptors,
             above_descriptors: highest.map_or(0, |highest| highest.saturating_add(1)),
             descriptor_limit: descriptor_limit(),
@@ -172,11 +179,18 @@ impl Prepared {
         SpawnError::new(stage, errno, object)
     }
 
-    /// The lowest number that is none of the child's descriptors.
+    /// The number behind the last of the child's descriptors.
     pub(super) fn first_free(&self) -> RawFd {
-        RawFd::try_from(self.descriptors.len()).unwrap_or(RawFd::MAX)
+        first_free(&self.descriptors)
     }
 }
+
+fn first_free(descriptors: &[(RawFd, OwnedFd)]) -> RawFd {
+    descriptors.last().map_or(0, |(number, _)| number.saturating_add(1))
+}
+
+/// Behind them stand the report of `fork`, and what the helper is given: its errand and itself.
+pub(super) const RESERVED: RawFd = 3;
 
 /// Strings and the null-terminated array of pointers to them that execve(2) wants.
 #[derive(Debug)]
@@ -292,21 +306,25 @@ fn cpu_mask(cpus: &[u16]) -> Vec<usize> {
     mask
 }
 
-/// Descriptors for 0, 1, 2, 3, … whose present numbers are above all of those.
+/// Descriptors for 0, 1, 2, 3, … and for a number that is named, in the order of these numbers;
+/// their present ones are above all of those.
 fn descriptors(
     standard: [Option<OwnedFd>; 3],
     extra: Vec<OwnedFd>,
-) -> Result<Vec<OwnedFd>, SpawnError> {
-    let above = above(extra.len().saturating_add(standard.len()))?;
+    placed: Option<(u16, OwnedFd)>,
+) -> Result<Vec<(RawFd, OwnedFd)>, SpawnError> {
     let standard = standard.into_iter().map(|fd| fd.map_or_else(dev_null, Ok));
+    let named = placed.as_ref().map(|(number, _)| RawFd::from(*number));
+    let numbers = (0..).filter(|number| Some(*number) != named);
     let all = standard.chain(extra.into_iter().map(Ok));
-    all.map(|fd| fd.and_then(|fd| lift(fd, above))).collect()
-}
-
-/// The lowest number for what becomes one of `count` descriptors. Behind those stand the report of
-/// `fork`, and what the helper is given: its errand and itself.
-fn above(count: usize) -> Result<RawFd, SpawnError> {
-    RawFd::try_from(count.saturating_add(3)).map_err(|_| invalid("so many descriptors"))
+    let mut all: Vec<(RawFd, OwnedFd)> = numbers
+        .zip(all)
+        .map(|(number, fd)| Ok((number, fd?)))
+        .collect::<Result<_, SpawnError>>()?;
+    all.extend(placed.map(|(number, fd)| (RawFd::from(number), fd)));
+    all.sort_unstable_by_key(|(number, _)| *number);
+    let above = first_free(&all).saturating_add(RESERVED);
+    all.into_iter().map(|(number, fd)| Ok((number, lift(fd, above)?))).collect()
 }
 
 fn dev_null() -> Result<OwnedFd, SpawnError> {

@@ -70,6 +70,7 @@ struct Errand {
     rlimits: Vec<(Resource, RlimitValue)>,
     open_files: Option<(u64, u64)>,
     no_new_privileges: bool,
+    own_pid: Option<String>,
     sandbox: Sandbox,
 }
 
@@ -94,7 +95,8 @@ static BINARY: LazyLock<Result<OwnedFd, i32>> = LazyLock::new(|| {
 });
 
 impl Helper {
-    pub(super) fn new(spec: &SpawnSpec) -> Result<Self, SpawnError> {
+    /// For a child whose report has this number.
+    pub(super) fn new(spec: &SpawnSpec, report: RawFd) -> Result<Self, SpawnError> {
         let refused = |why: &std::io::Error, what: &str| {
             SpawnError::new(Stage::Preparation, why.raw_os_error().unwrap_or(0), what)
         };
@@ -105,21 +107,16 @@ impl Helper {
         let errand = serde_json::to_vec(&Errand::of(spec))
             .map_err(|_| prepared::invalid("the description of its hardening"))?;
         let errand = sealed(&errand).map_err(|e| refused(&e, "a file in memory"))?;
-        let report = spec.extra.len().saturating_add(3).to_string();
-        let argv = [NAME, &report].map(CString::new).into_iter().flatten().collect();
+        let argv = [NAME, &report.to_string()].map(CString::new).into_iter().flatten().collect();
         let marker = |(name, _): &&(OsString, OsString)| {
             name == "SUPERVISOR_RUN" || name == "SUPERVISOR_PROGRAM"
         };
         let marker: Vec<_> = spec.env.iter().filter(marker).cloned().collect();
         let envp = Strings::new(prepared::environment(&marker)?);
+        // Both out of the way of the child's.
+        let above = report.saturating_add(prepared::RESERVED);
+        let (binary, errand) = (prepared::lift(binary, above)?, prepared::lift(errand, above)?);
         Ok(Self { binary, errand, argv: Strings::new(argv), envp })
-    }
-
-    /// With both descriptors out of the way of the child's.
-    pub(super) fn lifted(self, above: RawFd) -> Result<Self, SpawnError> {
-        let binary = prepared::lift(self.binary, above)?;
-        let errand = prepared::lift(self.errand, above)?;
-        Ok(Self { binary, errand, ..self })
     }
 
     pub(super) fn highest(&self) -> RawFd {
@@ -153,14 +150,19 @@ impl Errand {
             rlimits: spec.rlimits.clone(),
             open_files: spec.open_files.map(|Pair { soft, hard }| (soft, hard)),
             no_new_privileges: spec.no_new_privileges,
+            own_pid: spec.own_pid.map(str::to_owned),
             sandbox: spec.sandbox.clone().unwrap_or_default(),
         }
     }
 
     fn into_spec(self) -> (SpawnSpec, Sandbox) {
         let identity = |(uid, gid, groups)| Identity { uid, gid, groups };
+        let mut env = self.env;
+        // It is that of the program already.
+        let pid = || std::process::id().to_string().into();
+        env.extend(self.own_pid.map(|name| (name.into(), pid())));
         let spec = SpawnSpec {
-            env: self.env,
+            env,
             working_directory: self.working_directory.into(),
             umask: self.umask,
             identity: self.identity.map(identity),

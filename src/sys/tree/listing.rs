@@ -119,6 +119,12 @@ pub fn is_alive(process: &Process) -> bool {
     now.is_some_and(|now| !now.zombie && now.start_time == process.start_time)
 }
 
+/// Whether there is a process with this number that has not ended.
+#[must_use]
+pub fn lives(pid: Pid) -> bool {
+    stat(pid).is_some_and(|now| !now.zombie)
+}
+
 /// A process and all from whom it descends.
 #[must_use]
 pub fn with_forebears(pid: Pid) -> Vec<Process> {

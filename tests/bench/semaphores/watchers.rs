@@ -16,7 +16,7 @@ use nix::{
 
 use mini_supervisor::{
     daemon::semaphores::{SemaphoreHandle, Told, start},
-    model::{Instant, Level, Mode, Name, Probe, SemaphoreKind, Watched},
+    model::{Instant, Level, LockProbe, Mode, Name, SemaphoreKind, Watched},
     sys::clock,
 };
 
@@ -101,7 +101,7 @@ impl Watcher {
             poll_interval: Duration::from_secs(5),
             owner: None,
             mode: Mode(0o600),
-            probe: Probe::Auto,
+            probe: LockProbe::Auto,
         };
         handle.watch(Name::new("bench").unwrap(), watched);
         Self { told, _ours: Some(handle), other: None }

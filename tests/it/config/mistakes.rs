@@ -244,7 +244,7 @@ fn values() {
         "health: {interval: 5s}",
         expect![[r#"
             site.yaml:6:13: error: programs.web.health: `health` needs one of http, tcp,
-              command, file, log
+              socket, command, file, log
         "#]],
     );
     program(

@@ -29,6 +29,7 @@ mod hangs;
 mod hardened_hosts;
 mod hardening;
 pub(crate) mod harness;
+mod health;
 mod host;
 mod host_end;
 mod init;

@@ -19,7 +19,7 @@ use std::{
 use crossbeam_channel::{Receiver, unbounded};
 use mini_supervisor::{
     daemon::semaphores::{SemaphoreHandle, Told, start},
-    model::{Instant, Level, LogLevel, Mode, Name, Probe, Reading, SemaphoreKind, Watched},
+    model::{Instant, Level, LockProbe, LogLevel, Mode, Name, Reading, SemaphoreKind, Watched},
     sys::clock,
 };
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ fn watched(path: &Path) -> Watched {
         poll_interval: Duration::from_secs(5),
         owner: None,
         mode: Mode(0o600),
-        probe: Probe::Auto,
+        probe: LockProbe::Auto,
     }
 }
 

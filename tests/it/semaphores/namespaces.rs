@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mini_supervisor::model::{Level, Probe, Watched};
+use mini_supervisor::model::{Level, LockProbe, Watched};
 
 use super::{Bench, SOON, Signaller, watched};
 use crate::{
@@ -42,13 +42,13 @@ fn who_never_tries_the_lock_does_not_see_a_holder_outside() {
     let test = "semaphores::namespaces::who_never_tries_the_lock_does_not_see_a_holder_outside";
     let Some(path) = while_it_is_held_outside(test) else { return };
     let bench = Bench::idle();
-    bench.watch(Watched { probe: Probe::ProcLocks, ..watched(&path) });
+    bench.watch(Watched { probe: LockProbe::ProcLocks, ..watched(&path) });
     bench.clear();
     bench.handle.look(super::name());
     bench.clear();
     assert!(bench.told.recv_timeout(SOON / 20).is_err());
     // One that is inside is seen.
-    bench.watch(Watched { probe: Probe::ProcLocks, ..bench.lock() });
+    bench.watch(Watched { probe: LockProbe::ProcLocks, ..bench.lock() });
     bench.clear();
     let _inside = Signaller::python(&bench.path("lock"));
     bench.raised();

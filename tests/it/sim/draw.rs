@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mini_supervisor::model::*;
 
 use super::{
+    health::draw_health,
     semaphores::{change_semaphores, draw_semaphores},
     shm::draw_rule,
     single::draw_single,
@@ -56,6 +57,10 @@ pub(super) struct Faults {
     pub(super) slow_shm: u64,
     /// Somebody else has the lock of a program, or runs it.
     pub(super) duplicates: u64,
+    /// A look at the health of a program is not good.
+    pub(super) sick: u64,
+    /// Does not say that it is ready, or, once it has, that it is alive.
+    pub(super) silent: u64,
     /// The supervisor itself is not run for a while.
     pub(super) pauses: u64,
 }
@@ -72,6 +77,8 @@ impl Faults {
         stale: 0,
         slow_shm: 0,
         duplicates: 0,
+        sick: 0,
+        silent: 0,
         pauses: 0,
     };
 
@@ -88,6 +95,8 @@ impl Faults {
             stale: 5 + chance.below(10),
             slow_shm: some(chance),
             duplicates: some(chance),
+            sick: chance.of(&[0, 10, 50, 90]),
+            silent: some(chance) / 2,
             pauses: if chance.is(80) { 0 } else { 2 },
         }
     }
@@ -191,7 +200,11 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     if chance.is(15) {
         p.kind = ProgramType::Oneshot { remain: chance.is(50) };
     }
+    if !matches!(p.kind, ProgramType::Oneshot { .. }) {
+        draw_readiness(&mut p, chance);
+    }
     draw_hooks(&mut p, chance);
+    p.health = draw_health(&p, chance);
     p.start_timeout = Limit::After(Duration::from_secs(1) + seconds(chance, 60));
     if chance.is(15) {
         p.max_runtime = Limit::After(Duration::from_secs(1) + seconds(chance, 100));
@@ -205,6 +218,25 @@ pub(super) fn draw_program(n: u64, chance: &mut Chance) -> Program {
     }
     draw_policies(&mut p, chance);
     p
+}
+
+fn draw_readiness(p: &mut Program, chance: &mut Chance) {
+    if chance.is(25) {
+        let by = match chance.below(10) {
+            0..=4 => ReadyBy::Notify,
+            5..=6 => ReadyBy::Fd(3),
+            _ => ReadyBy::Probe {
+                probe: Probe::Tcp("localhost:1".into()),
+                interval: Duration::from_secs(chance.of(&[1, 5])),
+            },
+        };
+        let own = chance.is(30);
+        let timeout = own.then(|| Limit::After(Duration::from_secs(1) + seconds(chance, 60)));
+        p.readiness = Some(Box::new(Readiness { by, timeout }));
+    }
+    if chance.is(10) {
+        p.watchdog = Limit::After(Duration::from_secs(10) + seconds(chance, 50));
+    }
 }
 
 fn draw_hooks(p: &mut Program, chance: &mut Chance) {
@@ -267,7 +299,7 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
     let names: Vec<Name> = old.programs.keys().cloned().collect();
     for (n, key) in (0_u64..).zip(&names) {
         let kind = chance.below(24);
-        if kind > 4 {
+        if kind > 5 {
             continue;
         }
         let p = Arc::make_mut(new.programs.get_mut(key).unwrap());
@@ -291,6 +323,7 @@ pub(super) fn change_site(old: &Site, chance: &mut Chance) -> Site {
             1 => p.enabled = !p.enabled,
             2 => draw_policies(p, chance),
             3 => draw_hooks(p, chance),
+            4 => p.health = draw_health(p, chance),
             _ => draw_settings(p, chance),
         }
     }

@@ -33,7 +33,10 @@ impl World {
     pub(super) fn judge_spawn(&mut self, spawn: &Spawn) {
         let (id, run, role) = (spawn.program, spawn.run, spawn.role);
         let begins = matches!(role, Role::Main | Role::StartPre(_));
-        let beside = matches!(role, Role::StartPost(_) | Role::StopCommand | Role::ReloadCommand);
+        let beside = matches!(
+            role,
+            Role::StartPost(_) | Role::StopCommand | Role::ReloadCommand | Role::Probe(_)
+        );
         let known = &self.known[id.index()];
         let mine = self.engine.slot(id).map(|slot| &slot.program);
         let newest = match (mine, &known.settings) {
@@ -44,11 +47,11 @@ impl World {
             Role::StartPre(_) => of.start_pre.len(),
             Role::StartPost(_) => of.start_post.len(),
             Role::StopPost(_) => of.stop_post.len(),
-            Role::Main | Role::StopCommand | Role::ReloadCommand => 0,
+            Role::Main | Role::StopCommand | Role::ReloadCommand | Role::Probe(_) => 0,
         });
         let there = match role {
             Role::StartPre(n) | Role::StartPost(n) | Role::StopPost(n) => n < hooks,
-            Role::Main | Role::StopCommand | Role::ReloadCommand => true,
+            Role::Main | Role::StopCommand | Role::ReloadCommand | Role::Probe(_) => true,
         };
         let main = self.instance(id).filter(|(_, p)| p.spawned).map(|(_, p)| p.pid);
         let pid = spawn.main_pid.is_none() || spawn.main_pid == main;
@@ -147,7 +150,7 @@ impl World {
             self.procs.get_mut(&run).unwrap().forced |= signal == Signal::KILL;
             return;
         }
-        let polite = signal == Signal::TERM || signal == Signal::INT;
+        let polite = [Signal::TERM, Signal::INT, Signal::ABRT].contains(&signal);
         let now = self.now;
         if polite && asked.is_none() {
             let known = &self.known[id.index()];
@@ -177,7 +180,11 @@ impl World {
             self.hold(36, true, String::new);
             return;
         };
-        let Some(by) = p.stop_by else { return };
+        let (stop_by, foreseen) = (p.stop_by, p.foreseen);
+        if foreseen && self.is_put_off(run) {
+            return;
+        }
+        let (Some(by), Some(p)) = (stop_by, self.procs.get(&run)) else { return };
         // Its end may have been put off: by a pause of ours, or by new settings.
         let shown = by + Duration::from_secs(16);
         // Its main process, and then what it left behind, may each take their time to die.
@@ -215,6 +222,7 @@ impl World {
                 matches!(
                     state,
                     State::Running { .. }
+                        | State::Proving { .. }
                         | State::Settling { .. }
                         | State::Preparing { .. }
                         | State::Sweeping { .. }
@@ -281,5 +289,7 @@ fn knows(slot: &Slot, run: RunId) -> bool {
         | State::Cleaning { run, .. } => Some(*run),
         _ => slot.life().map(|life| life.run),
     };
-    main == Some(run) || slot.side.is_some_and(|side| side.run == run)
+    main == Some(run)
+        || slot.side.is_some_and(|side| side.run == run)
+        || slot.probe.as_ref().is_some_and(|probe| probe.run == run)
 }

@@ -65,6 +65,8 @@ pub(super) struct Known {
     /// At which event it was last spawned.
     pub(super) spawned_at: u64,
     pub(super) starts: VecDeque<Instant>,
+    /// What looks at its health have found.
+    pub(super) tally: Option<super::health::Tally>,
 }
 
 pub(super) fn is_oneshot(of: &Program) -> bool {
@@ -183,6 +185,7 @@ impl World {
     /// A line of the journal about a program.
     pub(super) fn recorded(&mut self, id: ProgramId, what: &What) {
         let now = self.now;
+        self.told_of_health(id, what);
         match what {
             What::Backoff { attempt, delay, cause } => {
                 self.backs_off(id, *attempt, *delay, cause);
@@ -216,6 +219,10 @@ impl World {
                 self.excuse([id]);
             }
             What::Stopping { why } => self.begins_to_stop(id, *why),
+            What::Unfed { .. } => {
+                self.judge_unfed(id);
+                self.begins_to_stop(id, StopWhy::Watchdog);
+            }
             What::Started { pid } => {
                 let known = &mut self.known[id.index()];
                 (known.posts, known.up, known.bound, known.done) = (0, false, false, false);
@@ -227,6 +234,9 @@ impl World {
                 // Given up with a time for the next try, which this is.
                 let known = &mut self.known[id.index()];
                 known.given_up &= known.retry_at.is_none();
+                // Its lock was taken, and nothing of it came to be before that was in vain: what
+                // follows is the same start.
+                known.cause |= known.prepared && known.runs.is_empty();
             }
             What::Ready | What::Recovered => self.is_ready(id),
             What::Unkillable => {
@@ -297,8 +307,8 @@ impl World {
         }
         let Some((run, _)) = of else { return };
         let by = self.now + patience + Duration::from_secs(1);
-        if let Some(p) = self.procs.get_mut(&run).filter(|p| p.stop_by.is_none()) {
-            p.stop_by = Some(by);
+        if let Some(p) = self.procs.get_mut(&run).filter(|p| p.stop_by.is_none() || p.foreseen) {
+            (p.stop_by, p.foreseen) = (Some(by), false);
             self.due.insert((by, super::world::Due::Stop(run)));
         }
         self.excuse([id]);
@@ -309,13 +319,16 @@ impl World {
         let main = self.instance(id).filter(|(_, p)| p.role == Role::Main);
         let alive = main.is_some_and(|(_, p)| p.spawned && !p.exited);
         let changed = main.is_some_and(|(_, p)| p.changed);
+        let ready = main.is_some_and(|(_, p)| p.ready);
         let now = self.now;
         let known = &mut self.known[id.index()];
         let all = known.settings.as_ref().map_or(0, |s| s.start_post.len());
         let posts = known.posts;
+        let proved = known.settings.as_ref().is_none_or(|s| s.readiness.is_none()) || ready;
         (known.up, known.up_since, known.cause) = (true, now, false);
         known.drains = false;
         self.hold(8, alive, || format!("{id:?} is told as ready without its process"));
+        self.hold(8, proved || changed, || format!("{id:?} is told as ready, and has not said so"));
         let good = posts >= all || changed;
         self.hold(8, good, || format!("{id:?} is told as ready after {posts} of {all} commands"));
     }
@@ -328,11 +341,12 @@ impl World {
             match condition {
                 Condition::Completed => of.done,
                 Condition::Ready | Condition::Healthy if oneshot => of.done,
-                Condition::Ready | Condition::Healthy => of.up,
+                Condition::Ready => of.up,
+                Condition::Healthy => self.is_healthy(*to),
                 Condition::Started => {
                     let main = self.instance(*to);
                     let runs = |p: &Proc| p.role == Role::Main && p.spawned && !p.exited;
-                    main.is_some_and(|(_, p)| runs(p) && p.stop_by.is_none())
+                    main.is_some_and(|(_, p)| runs(p) && (p.stop_by.is_none() || p.foreseen))
                         || (of.done && oneshot)
                 }
             }

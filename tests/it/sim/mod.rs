@@ -19,9 +19,11 @@
 //! | `sites` | I-3, I-12, I-13, I-14, I-47, I-48, I-56 |
 //! | `turn` | I-10, I-42, I-43, I-44, I-45 |
 //! | `world` | I-38, I-41 |
+//! | `ready` | what becomes ready late or never, and watchdogs: I-8, I-36, I-37 |
 //! | `raises` | I-16 |
 //! | `shm` | I-19 |
 //! | `single` | I-1: of programs that run once at the most |
+//! | `health` | I-62 |
 //! | `peace` | I-40 |
 //! | here | I-24, I-34: whole runs are compared |
 //!
@@ -31,8 +33,8 @@
 //! for files and what has a `max_runtime`, which is not healthy by its settings. I-48 is here that
 //! the engine keeps just the requests that are open, I-51 the last exit.
 //!
-//! Not judged: I-17, I-18, I-20, I-21 and I-59 to I-63 (mounts, tasks, health checks) concern
-//! later parts; I-26 and I-28 have no key. I-27 is shown where sites are read (`config::cycles`):
+//! Not judged: I-17, I-18, I-20, I-21 and I-59 to I-61 (mounts, tasks) concern later parts, and
+//! I-63 the shell; I-26 and I-28 have no key. I-27 is shown where sites are read (`config::cycles`):
 //! a cycle never reaches the engine. I-50 concerns the writer of logs (`logs`); I-52 the client
 //! (`cli`); I-53 to I-55, I-57 and I-58 the shell; I-49 and I-64 are not judged as such.
 #![expect(
@@ -47,12 +49,14 @@
 )]
 
 mod draw;
+mod health;
 mod judge;
 mod known;
 mod mutants;
 mod peace;
 mod procs;
 mod raises;
+mod ready;
 mod semaphores;
 mod shm;
 mod single;
@@ -101,8 +105,8 @@ fn run(with: Run) -> World {
         // What is written is longer the more programs there are: not so often then.
         let many = world.ids.len() > 8 && world.chance.is(80);
         match world.chance.below(10_000) {
-            0..=4 if !many => world.nothing_new(),
-            5..=10 => world.same_site(),
+            0..=5 if !many => world.nothing_new(),
+            6..=11 => world.same_site(),
             _ => {}
         }
     }
@@ -148,9 +152,9 @@ fn run_many(amount: u64) -> [u64; 65] {
 }
 
 /// The invariants that a run has to try.
-const TRIED: [usize; 41] = [
+const TRIED: [usize; 42] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 19, 22, 23, 25, 29, 30, 31, 32, 33, 35,
-    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 51, 56,
+    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 51, 56, 62,
 ];
 
 #[test]

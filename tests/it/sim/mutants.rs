@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 64] = [
+const MUTANTS: [Mutant; 74] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -32,6 +32,10 @@ const MUTANTS: [Mutant; 64] = [
     ("stop_keeps_the_goal", |b| b.stop_keeps_the_goal = true, &[6]),
     ("start_the_disabled", |b| b.start_the_disabled = true, &[7]),
     ("ready_too_early", |b| b.ready_too_early = true, &[8]),
+    ("started_is_ready", |b| b.started_is_ready = true, &[8]),
+    ("wait_for_ever", |b| b.wait_for_ever = true, &[36]),
+    ("no_watchdog", |b| b.no_watchdog = true, &[36]),
+    ("deaf", |b| b.deaf = true, &[37]),
     ("restart_what_rests", |b| b.restart_what_rests = true, &[9]),
     ("believe_late_spawns", |b| b.believe_late_spawns = true, &[10]),
     ("lose_the_side", |b| b.lose_the_side = true, &[11]),
@@ -75,6 +79,12 @@ const MUTANTS: [Mutant; 64] = [
     ("start_without_asking", |b| b.start_without_asking = true, &[1]),
     ("keep_the_lock", |b| b.keep_the_lock = true, &[1]),
     ("let_go_of_the_living", |b| b.let_go_of_the_living = true, &[1]),
+    ("count_unknown_health", |b| b.count_unknown_health = true, &[62]),
+    ("count_the_start_period", |b| b.count_the_start_period = true, &[62]),
+    ("lose_patience", |b| b.lose_patience = true, &[62]),
+    ("believe_old_probes", |b| b.believe_old_probes = true, &[44, 62]),
+    ("believe_any_probe", |b| b.believe_any_probe = true, &[62]),
+    ("start_beside_the_unhealthy", |b| b.start_beside_the_unhealthy = true, &[22]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 

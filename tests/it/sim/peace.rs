@@ -89,7 +89,14 @@ impl World {
             if ends || *condition == Condition::Completed {
                 (target.done && target.done_since <= begin).then_some(())?;
             } else {
-                before = before.max(self.time_to_be_up(*to, begin)?);
+                let looks = match target.settings.as_ref().and_then(|of| of.health.as_ref()) {
+                    // What is left of the look before may die late.
+                    Some(of) if *condition == Condition::Healthy => {
+                        of.interval + of.timeout + Duration::from_secs(70)
+                    }
+                    _ => Duration::ZERO,
+                };
+                before = before.max(self.time_to_be_up(*to, begin)? + looks);
             }
         }
         let cap = of.restart.max_delay.mul_f64(1.0 + of.restart.jitter);

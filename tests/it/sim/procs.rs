@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use mini_supervisor::{
-    engine::{ChildEvent, Event, FailureClass, Role, RunId, Scope, Slot, Spawn, SpawnFailure},
-    model::{Exit, Instant, KillMode, Limit, Signal},
+    engine::{
+        ChildEvent, Event, FailureClass, ProbeOf, Role, RunId, Scope, Slot, Spawn, SpawnFailure,
+    },
+    model::{Exit, Instant, KillMode, Limit, Sample, Signal},
     plan::ProgramId,
 };
 
@@ -42,6 +44,12 @@ pub(super) struct Proc {
     /// When its stop has to be over, and what was found out about it.
     pub(super) stop_by: Option<Instant>,
     pub(super) unkillable: bool,
+    /// That time was foreseen, before anybody began to stop it.
+    pub(super) foreseen: bool,
+    /// It has become ready.
+    pub(super) ready: bool,
+    /// It says no longer that it is alive.
+    pub(super) silent: bool,
     /// It was told to end while it ran.
     pub(super) told: bool,
     /// Whether it ended well enough for what follows.
@@ -89,10 +97,16 @@ impl World {
             left: false,
             stop_by: None,
             unkillable: false,
+            foreseen: false,
+            ready: false,
+            silent: false,
             told: false,
             good: false,
         };
         let (pid, hangs) = (proc.pid, proc.hangs);
+        if let Role::Probe(ProbeOf::Health) = role {
+            self.look_begins(program, run);
+        }
         self.procs.insert(run, proc);
         self.known[program.index()].runs.push(run);
         if hangs {
@@ -107,6 +121,9 @@ impl World {
         }
         self.child(delay, run, ChildEvent::Spawned { pid });
         self.live(delay, run, role);
+        if role == Role::Main {
+            self.speaks(delay, run);
+        }
     }
 
     /// How long it will live by itself.
@@ -134,7 +151,11 @@ impl World {
     }
 
     pub(super) fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
-        let polite = signal == Signal::TERM || signal == Signal::INT;
+        let polite = [Signal::TERM, Signal::INT, Signal::ABRT].contains(&signal);
+        let Some(p) = self.procs.get(&run) else { return };
+        if let (Role::Probe(_), false, Signal::KILL) = (p.role, p.exited, signal) {
+            self.look_is_killed(run, p.spawned);
+        }
         let Some(p) = self.procs.get_mut(&run) else { return };
         p.told |= !p.exited && (polite || signal == Signal::KILL);
         if !p.spawned {
@@ -193,6 +214,7 @@ impl World {
 
     /// What the world knows before the engine hears of it.
     pub(super) fn before_child(&mut self, run: RunId, what: &ChildEvent) {
+        self.before_end_of_look(run, what);
         let now = self.now;
         let Some(p) = self.procs.get_mut(&run) else { return };
         let (program, role) = (p.program, p.role);
@@ -228,8 +250,15 @@ impl World {
             }
             ChildEvent::Reaped => p.left = p.leaves,
             // No program of the simulation forks.
-            ChildEvent::TreeEmpty | ChildEvent::Main { .. } | ChildEvent::NoMain(_) => {}
+            ChildEvent::TreeEmpty
+            | ChildEvent::Main { .. }
+            | ChildEvent::NoMain(_)
+            | ChildEvent::Unready(_) => {}
+            ChildEvent::Ready => self.becomes_ready(run),
+            ChildEvent::Said(notice) => self.says(run, notice),
         }
+        let Some(p) = self.procs.get(&run) else { return };
+        let known = &mut self.known[program.index()];
         if matches!(what, ChildEvent::SpawnFailed(_) | ChildEvent::TreeEmpty) {
             match role {
                 Role::StartPre(_) if p.good && matches!(what, ChildEvent::TreeEmpty) => {
@@ -239,6 +268,19 @@ impl World {
                 _ => {}
             }
             self.end_of(program, run);
+        }
+    }
+
+    /// A command that looks has something to say by its end, unless it was killed before.
+    fn before_end_of_look(&mut self, run: RunId, what: &ChildEvent) {
+        if !self.looks.contains_key(&run) {
+            return;
+        }
+        match what {
+            ChildEvent::Exited(Exit::Code(0)) => self.found(run, &Sample::Good),
+            ChildEvent::Exited(_) => self.found(run, &Sample::Bad("exit".into())),
+            ChildEvent::SpawnFailed(_) => self.found(run, &Sample::Unknown("spawn".into())),
+            _ => {}
         }
     }
 

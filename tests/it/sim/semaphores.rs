@@ -137,7 +137,7 @@ fn draw_semaphore(n: u64, programs: &[Name], chance: &mut Chance) -> Semaphore {
     let times = |chance: &mut Chance, all: [u64; 4]| Duration::from_millis(chance.of(&all));
     let info = chance.is(60);
     let watched = Watched {
-        probe: Probe::Auto,
+        probe: LockProbe::Auto,
         kind: chance.of(&[SemaphoreKind::Flock, SemaphoreKind::Flock, SemaphoreKind::File]),
         info_file: info.then(|| format!("{path}.info").into()),
         path: path.into(),

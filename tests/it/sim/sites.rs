@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mini_supervisor::{
     engine::{
-        Action, Actions, ChildEvent, Engine, Event, Record, RunId, SemaphoreNews, State, What,
+        Action, Actions, ChildEvent, Engine, Event, Record, Role, RunId, SemaphoreNews, State, What,
     },
     model::{Deed, Name, Program, Site, WallTime},
     plan::ProgramId,
@@ -43,6 +43,8 @@ fn needs_restart(old: &Program, new: &Program) -> bool {
     old.template != new.template
         || old.kind != new.kind
         || old.command != new.command
+        || old.readiness != new.readiness
+        || old.watchdog != new.watchdog
         || old.execution != new.execution
         || old.runtime_directory != new.runtime_directory
         || old.state_directory != new.state_directory
@@ -92,10 +94,13 @@ impl World {
             });
             return;
         }
-        let named = |id: ProgramId| {
+        let named = |id: ProgramId, main: RunId| {
+            // Another look at its health is not for it to notice.
             let of = |a: &Action| match a {
-                Action::Spawn(spawn) => spawn.program == id,
-                Action::Signal { program, .. } => *program == id,
+                Action::Spawn(spawn) => {
+                    spawn.program == id && !matches!(spawn.role, Role::Probe(_))
+                }
+                Action::Signal { program, run, .. } => *program == id && *run == main,
                 _ => false,
             };
             out.as_slice().iter().any(of)
@@ -107,7 +112,7 @@ impl World {
             let same = self.engine.slot(*id).is_some_and(
                 |slot| matches!(slot.state, State::Running { life } if life.run == *run),
             );
-            let good = same && !named(*id);
+            let good = same && !named(*id, *run);
             self.hold(14, good, || format!("{id:?} is touched by a reload that is not its own"));
         }
         self.accept(&before.site);
@@ -214,7 +219,13 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id);
+        // Its lock is being taken: it is about to be.
+        let claims = |id: ProgramId| {
+            let state = self.engine.slot(id).map(|slot| &slot.state);
+            matches!(state, Some(State::Claiming { .. }))
+        };
+        let live =
+            |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id) || claims(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
         let mut site = Site::clone(&self.site);

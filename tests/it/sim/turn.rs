@@ -5,7 +5,7 @@ use std::time::Duration;
 use mini_supervisor::{
     control::{Change, Peer, ReloadSite, Request, RequestId, SendSignal, Shutdown, Targets},
     engine::{ChildEvent, Engine, Event, Role, Slot, State, Told},
-    model::{Exit, FileId, Level, Limit, Reading, Reload, ShmMoment, Signal},
+    model::{Exit, FileId, Level, Limit, Reading, Reload, Sample, ShmMoment, Signal},
     plan::ProgramId,
 };
 
@@ -368,7 +368,7 @@ impl World {
         if self.is_due() {
             return;
         }
-        let event = match self.chance.below(7) {
+        let event = match self.chance.below(8) {
             0 => {
                 let index = self.chance.below(self.awaited.len() as u64);
                 let Some((program, attempt, index)) =
@@ -383,6 +383,15 @@ impl World {
                 Event::Condition { program, attempt, index }
             }
             1 => Event::Deadline,
+            // Of a look that nobody waits for.
+            3 => {
+                let index = self.chance.below(self.old_looks.len() as u64);
+                let index = usize::try_from(index).unwrap();
+                let Some((program, run)) = self.old_looks.get(index).copied() else { return };
+                let all = [Sample::Good, Sample::Bad("old".into()), Sample::Unknown("old".into())];
+                let sample = all[usize::try_from(self.chance.below(3)).unwrap()].clone();
+                Event::Probed { program, run, sample }
+            }
             // Of a semaphore that went.
             2 => {
                 let file = FileId { device: 1, inode: 1 };
@@ -402,7 +411,10 @@ impl World {
             }
         };
         let look = |engine: &Engine| {
-            let one = |s: &Slot| (s.state.clone(), s.goal, s.side, s.history.clone());
+            let one = |s: &Slot| {
+                let looks = (s.probe.clone(), s.health.clone());
+                (s.state.clone(), s.goal, s.side, looks, s.history.clone())
+            };
             engine.programs().map(one).collect::<Vec<_>>()
         };
         let before = look(&self.engine);

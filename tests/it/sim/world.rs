@@ -19,6 +19,7 @@ use mini_supervisor::{
 
 use super::{
     draw::{Chance, Faults, draw_site},
+    health::Look,
     known::Known,
     procs::Proc,
     semaphores::Locks,
@@ -55,6 +56,13 @@ pub(super) struct World {
     pub(super) semaphores: Locks,
     /// Locks of programs, those that are asked for too.
     pub(super) locks: BTreeMap<ProgramId, Lock>,
+    /// Looks at the health of programs that are under way, and some that were.
+    pub(super) looks: BTreeMap<RunId, Look>,
+    pub(super) old_looks: VecDeque<(ProgramId, RunId)>,
+    /// Looks whether it is ready that are under way, and at which life.
+    pub(super) proofs: BTreeMap<RunId, RunId>,
+    /// Of whom something was found in the event under way.
+    pub(super) sampled: Vec<ProgramId>,
     pub(super) later: BTreeMap<(Instant, u64), Event>,
     pub(super) finished: VecDeque<(ProgramId, RunId)>,
     /// The latest two waits for the world of each program: the earlier is old.
@@ -113,6 +121,10 @@ impl World {
             sweeps: BTreeMap::new(),
             semaphores: Locks::default(),
             locks: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            old_looks: VecDeque::new(),
+            proofs: BTreeMap::new(),
+            sampled: Vec::new(),
             later: BTreeMap::new(),
             finished: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -179,6 +191,7 @@ impl World {
                 subject = Some((*program, *run, matches!(what, ChildEvent::Exited(_))));
                 self.before_child(*run, what);
             }
+            Event::Probed { run, sample, .. } => self.found(*run, sample),
             Event::Tidied { run, .. } => drop(self.sweeps.remove(run)),
             Event::Seen((name, _)) => {
                 self.before_seen(name);
@@ -211,6 +224,7 @@ impl World {
         }
         self.out = out;
         self.judge_locks();
+        self.judge_health();
         while let Some(id) = self.fatals.pop() {
             self.judge_fatal(id);
         }
@@ -230,6 +244,8 @@ impl World {
                 self.signal(run, signal, scope);
             }
             Action::Tidy { program, run, moment } => self.tidies(program, run, moment),
+            Action::Probe { program, run, of } => self.probes(program, run, of),
+            Action::ProbeNoMore(run) => self.probe_no_more(run),
             Action::TidyNoMore(run) => drop(self.sweeps.remove(&run)),
             Action::Claim { program, run } => self.claims(program, run),
             Action::EndCopies { program, run, signal } => self.ends_copies(program, run, signal),

@@ -32,7 +32,7 @@ pub(super) fn reading(what: &str) -> Reading {
 
 pub(super) fn backup() -> Semaphore {
     let watched = Watched {
-        probe: Probe::Auto,
+        probe: LockProbe::Auto,
         kind: SemaphoreKind::Flock,
         path: "/dev/shm/backup.lock".into(),
         info_file: None,

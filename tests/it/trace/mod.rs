@@ -4,7 +4,7 @@
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
 //! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
-//! `lock` is a reading of a lock; after `clock` the wall clock goes with the other one.
+//! `look` is what was found by a look, `lock` a reading of a lock; after `clock` the wall clock goes with the other one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +18,7 @@ mod births;
 mod ends;
 mod forks;
 mod found;
+mod health;
 mod hooks;
 mod host;
 mod kill_all;
@@ -172,6 +173,12 @@ impl Story {
                 format!("  tidy {who} {moment:?}")
             }
             Action::TidyNoMore(_) => "  tidy no more".to_owned(),
+            Action::Probe { program, run, of: what } => {
+                let who = of(self, program);
+                self.runs.insert(format!("{who} look"), run);
+                format!("  look at {who}, {what:?}")
+            }
+            Action::ProbeNoMore(_) => "  look no more".to_owned(),
             Action::Claim { program, run } => {
                 let who = of(self, program);
                 self.runs.insert(format!("{who} lock"), run);
@@ -323,6 +330,7 @@ impl Story {
                 };
                 self.line(&format!("{} [{up}]", self.engine.summary(self.now, self.wall_time())));
             }
+            words if self.word_of_health(words) => {}
             [verb, names @ ..] => self.request(verb, names),
             [] => {}
         }
