@@ -88,12 +88,11 @@ impl Prepared {
         let directory = spec.working_directory.as_os_str().as_bytes();
         let identity = spec.identity.clone().map(checked).transpose()?;
         let rlimits = rlimits(&spec);
-        let descriptors = match as_is {
-            Some(_) => Vec::new(),
-            None => {
-                let standard = [spec.stdin.take(), spec.stdout.take(), spec.stderr.take()];
-                descriptors(standard, std::mem::take(&mut spec.extra), spec.placed.take())?
-            }
+        let descriptors = if as_is.is_some() {
+            Vec::new()
+        } else {
+            let standard = [spec.stdin.take(), spec.stdout.take(), spec.stderr.take()];
+            descriptors(standard, std::mem::take(&mut spec.extra), spec.placed.take())?
         };
         let helper = spec.sandbox.is_some().then(|| Helper::new(&spec, first_free(&descriptors)));
         let helper = helper.transpose()?;
