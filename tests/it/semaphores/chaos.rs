@@ -56,7 +56,11 @@ impl Chaos {
                 File::create(&spare).unwrap();
                 drop(fs::rename(&spare, &path));
             }
-            5 => drop(symlink("/etc/passwd", &path)),
+            // To one of its own: owner and mode of what it leads to are changed below.
+            5 => {
+                File::create(&spare).unwrap();
+                drop(symlink(&spare, &path));
+            }
             6 => drop(nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)),
             7 => drop(fs::create_dir(&path)),
             8 => drop(fs::hard_link(&path, &spare)),
