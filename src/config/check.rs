@@ -338,7 +338,6 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
     }
     key.later
         || (key.name == "type" && matches!(value.text(), Some("notify")))
-        || (key.name == "on_duplicate" && matches!(value.text(), Some("adopt")))
         || (key.name == "action" && matches!(value.text(), Some("safe-mode")))
 }
 

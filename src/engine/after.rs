@@ -3,7 +3,7 @@
 use super::{
     Action, Cause, Ended, Goal, Record, SiteStop, Slot, State, What, machine::Cx, restart::Decision,
 };
-use crate::model::LimitAction;
+use crate::model::{Exit, LimitAction};
 
 impl Slot {
     /// Nothing of the program is alive any more: what follows.
@@ -64,7 +64,9 @@ impl Slot {
         }
         let ran = matches!(ended.cause, Cause::Exit(_) | Cause::Stopped(..));
         if ran {
-            if success && self.is_oneshot() {
+            if ended.cause == Cause::Exit(Exit::Unknown) {
+                cx.out.record(Record::of(self, What::RestedUnknown));
+            } else if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));
             } else {
                 cx.out.record(Record::of(self, What::Rested { success }));

@@ -138,6 +138,12 @@ pub struct Bugs {
     pub keep_the_lock: bool,
     /// Gives a lock back while processes of its program live.
     pub let_go_of_the_living: bool,
+    /// Starts a program beside the copy that it is to adopt.
+    pub start_beside_the_copy: bool,
+    /// Adopts a copy that it is to refuse or to replace.
+    pub adopt_unasked: bool,
+    /// Says that what it adopted is down as soon as it is to stop.
+    pub forget_the_adopted: bool,
 }
 
 impl Bugs {

@@ -40,6 +40,8 @@ pub enum Class {
     UncleanSignal,
     /// A time limit.
     Timeout,
+    /// It was no child of ours: neither success nor failure.
+    Unknown,
 }
 
 /// How the end of a run counts.
@@ -56,19 +58,19 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
         // A duplicate is never asked: see `decide`.
-        Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) | Cause::Duplicate(_) => {
-            Class::UncleanCode
-        }
+        Cause::Stopped(StopWhy::Post(_, Exit::Code(_) | Exit::Unknown), _)
+        | Cause::Duplicate(_) => Class::UncleanCode,
         Cause::Exit(Exit::OutOfMemory)
         | Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. } | Exit::OutOfMemory), _)
         | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
+        Cause::Exit(Exit::Unknown) => Class::Unknown,
         Cause::WaitedInVain(_) | Cause::NoMain(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
-        Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
-            Class::UncleanCode
-        }
+        Cause::Exit(Exit::Code(_))
+        | Cause::Pre(_, Exit::Code(_) | Exit::Unknown)
+        | Cause::NotSpawned(_) => Class::UncleanCode,
     }
 }
 
@@ -79,7 +81,9 @@ fn policy_wants(policy: RestartPolicy, class: Class) -> bool {
         | (RestartPolicy::OnFailure | RestartPolicy::OnAbnormal, Class::Clean)
         | (RestartPolicy::OnAbnormal, Class::UncleanCode) => false,
         (RestartPolicy::Always | RestartPolicy::OnFailure, _)
-        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout) => true,
+        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout | Class::Unknown) => {
+            true
+        }
     }
 }
 
@@ -97,7 +101,7 @@ pub fn decide(
     let class = classify(program, ended);
     let code = match ended.cause {
         Cause::Exit(Exit::Code(code)) => Some(code),
-        Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory)
+        Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown)
         | Cause::Stopped(..)
         | Cause::NotSpawned(_)
         | Cause::Pre(..)

@@ -108,6 +108,8 @@ pub struct Slot {
     pub claim: Option<RunId>,
     /// The latest life of its main process.
     pub main: Option<RunId>,
+    /// The life that began when a copy was adopted, as long as it is not down since.
+    pub adopted: Option<RunId>,
     /// Earlier runs.
     pub history: History,
     /// When the state that is shown began.
@@ -138,6 +140,7 @@ impl Slot {
             side: None,
             claim: None,
             main: None,
+            adopted: None,
             history: History::default(),
             since: now,
             attempt_at: now.0,

@@ -21,6 +21,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         state,
         goal: "up".to_owned(),
         pid: None,
+        adopted: false,
         pids: Vec::new(),
         uptime_s: None,
         ready: false,
@@ -59,7 +60,8 @@ fn web() -> ProgramStatus {
 }
 
 fn worker() -> ProgramStatus {
-    let exit = ExitStatus { code: Some(1), signal: None, out_of_memory: false, at: NOW };
+    let exit =
+        ExitStatus { code: Some(1), signal: None, out_of_memory: false, unknown: false, at: NOW };
     ProgramStatus {
         exit: Some(exit),
         next_in_s: Some(3.2),

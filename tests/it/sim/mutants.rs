@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 64] = [
+const MUTANTS: [Mutant; 67] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -75,6 +75,9 @@ const MUTANTS: [Mutant; 64] = [
     ("start_without_asking", |b| b.start_without_asking = true, &[1]),
     ("keep_the_lock", |b| b.keep_the_lock = true, &[1]),
     ("let_go_of_the_living", |b| b.let_go_of_the_living = true, &[1]),
+    ("start_beside_the_copy", |b| b.start_beside_the_copy = true, &[1]),
+    ("adopt_unasked", |b| b.adopt_unasked = true, &[57]),
+    ("forget_the_adopted", |b| b.forget_the_adopted = true, &[1, 2]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 
