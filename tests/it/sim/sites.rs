@@ -214,7 +214,8 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id);
+        let begun = |id: ProgramId| swept(id) || self.locks.contains_key(&id);
+        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || begun(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
         let mut site = Site::clone(&self.site);

@@ -297,3 +297,98 @@ fn a_stop_of_what_is_down_says_so() {
         "#]],
     );
 }
+
+/// Up by adoption, after 1 s.
+const ADOPTED: &str = "0s manual; boot; 1s locked robot copy already running (pid 7); \
+                       locked robot adopted pid 7, x.py, started by uid 1; ";
+
+#[test]
+fn the_one_copy_is_adopted_and_nothing_is_run_before_or_beside_it() {
+    check(
+        [with(alone(OnDuplicate::Adopt), |p| {
+            p.start_pre = Box::new([hook(Duration::from_secs(5))]);
+            p.start_post = Box::new([hook(Duration::from_secs(5))]);
+        })],
+        &format!("{ADOPTED}state; 5s stop robot; 6s exit robot ?; state; 7s gone robot; state"),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn the_end_of_an_adopted_copy_is_neither_success_nor_failure() {
+    for (policy, again) in [
+        (RestartPolicy::Always, true),
+        (RestartPolicy::OnFailure, true),
+        (RestartPolicy::OnAbnormal, true),
+        (RestartPolicy::Never, false),
+    ] {
+        let robot = with(alone(OnDuplicate::Adopt), |p| {
+            Arc::make_mut(&mut p.restart).policy = policy;
+        });
+        let script = format!("{ADOPTED}5s end robot ?; state; auto; 6s state");
+        let text = play_sites(vec![site([robot])], &script);
+        let ended = "5s robot: ended after 104s; its exit status is not known, because it was \
+                     adopted\n";
+        assert!(text.contains(ended), "{policy:?}: {text}");
+        let words = "5s robot: ended, exit status not known; attempt 2 in 0.5s";
+        assert_eq!(text.contains(words), again, "{policy:?}: {text}");
+        let words = "5s robot: ended, well or not, not started again (restart policy)";
+        assert_eq!(text.contains(words), !again, "{policy:?}: {text}");
+        assert_eq!(text.contains("  spawn robot command"), again, "{policy:?}: {text}");
+        assert_eq!(text.contains("6s robot EXITED"), !again, "{policy:?}: {text}");
+    }
+}
+
+#[test]
+fn what_was_adopted_is_stopped_and_started_as_ours_by_a_restart_or_new_settings() {
+    let new = with(alone(OnDuplicate::Adopt), |p| p.command = Box::new(["/bin/b".into()]));
+    let sites = vec![site([alone(OnDuplicate::Adopt)]), site([new])];
+    let script = format!(
+        "{ADOPTED}5s load 1; 6s end robot ?; locked robot free; auto; spawned robot; \
+                          7s restart robot; end robot 0"
+    );
+    expect![[""]].assert_eq(&play_sites(sites, &script));
+}
+
+#[test]
+fn a_copy_that_is_gone_when_it_is_to_be_adopted_is_looked_for_again() {
+    check(
+        [alone(OnDuplicate::Adopt)],
+        "0s manual; boot; locked robot copy already running (pid 7); 1s locked robot free; auto; \
+         spawned robot; state; end robot 0; stop robot; start robot; state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn of_several_copies_none_is_adopted() {
+    check(
+        [alone(OnDuplicate::Adopt)],
+        "0s manual; boot; locked robot copies already running, 2 copies (pid 7; pid 8); 9s state; \
+         start robot; locked robot taken already running (pid 7); state",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn an_adopted_copy_that_ignores_its_stop_is_killed_with_all_that_it_has_started() {
+    check(
+        [with(alone(OnDuplicate::Adopt), |p| {
+            p.stop_post = Box::new([hook(Duration::from_secs(5))]);
+        })],
+        &format!(
+            "{ADOPTED}5s term; 16s exit robot ?; 17s gone robot; spawned robot/; end robot/ 0"
+        ),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_stop_before_a_copy_is_adopted_leaves_it_alone() {
+    check(
+        [alone(OnDuplicate::Adopt)],
+        "0s manual; boot; locked robot copy already running (pid 7); stop robot; \
+         locked robot adopted pid 7; state",
+        expect![[""]],
+    );
+}
