@@ -20,7 +20,8 @@ pub enum Exit {
     },
     /// The kernel killed it (SIGKILL), as there was no memory left.
     OutOfMemory,
-    /// It is gone, and how is not to be known: it was no child of ours. Neither success nor failure.
+    /// It is gone, and how is not to be known, as it was no child of ours: neither success nor
+    /// failure.
     Unknown,
 }
 

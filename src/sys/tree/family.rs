@@ -1,5 +1,5 @@
-//! A process that is no child of ours, with everything that it has started: its end is seen, and all
-//! of it can be ended.
+//! A process that is no child of ours, with everything that it has started: its end is seen, and
+//! all of it can be ended.
 //!
 //! What it leaves behind does not come to us. So who was seen below it is remembered, with the time
 //! of its start; and whoever is in a session that it led, or in a group that was its alone, is its

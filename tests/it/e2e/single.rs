@@ -7,7 +7,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use mini_supervisor::control::{LockWord, ProgramOutcome, Request, StateWord};
+use mini_supervisor::control::{
+    Kind, LockWord, ProcessesQuery, ProgramOutcome, Reply, Request, StateWord,
+};
 use nix::sys::signal::Signal;
 
 use super::{
@@ -188,7 +190,7 @@ fn of_fifty_supervisors_with_one_lock_one_starts_it_and_the_others_name_it() {
         client.send(&Request::Start(change(&["robot"]))).unwrap();
     }
     let answers = clients.iter_mut().map(|client| match client.reply(PATIENCE) {
-        Some(mini_supervisor::control::Reply::Outcome(outcome)) => only(outcome),
+        Some(Reply::Outcome(outcome)) => only(outcome),
         other => panic!("{other:?}"),
     });
     let answers: Vec<ProgramOutcome> = answers.collect();
@@ -218,7 +220,7 @@ fn of_fifty_who_ask_one_supervisor_all_get_the_same_one() {
         client.send(&Request::Start(change(&["robot"]))).unwrap();
     }
     for client in &mut clients {
-        let Some(mini_supervisor::control::Reply::Outcome(outcome)) = client.reply(PATIENCE) else {
+        let Some(Reply::Outcome(outcome)) = client.reply(PATIENCE) else {
             panic!("no answer");
         };
         assert!(only(outcome).ok);
@@ -463,9 +465,12 @@ fn new_settings_and_a_restart_make_an_adopted_copy_ours() {
     let mut site = adopting("").start();
     let (mut copy, _) = with_child(&site, "sleep 1000 & echo $! > $1; wait");
     assert!(only(site.bring_up(&["robot"])).ok);
-    let listed = site.processes(&[]);
+    let Reply::Processes(listed) = site.ask(&Request::Processes(ProcessesQuery::default())) else {
+        panic!("no list");
+    };
+    let listed = listed.processes;
     let of = |pid: u32| listed.iter().find(|one| one.pid == pid).map(|one| one.kind);
-    assert_eq!(of(copy.0.id()), Some(mini_supervisor::control::Kind::Main), "{listed:?}");
+    assert_eq!(of(copy.0.id()), Some(Kind::Main), "{listed:?}");
     assert!(only(site.restart(&["robot"])).ok);
     assert!(copy.has_ended());
     let status = site.program("robot");

@@ -287,7 +287,7 @@ impl Story {
                     "copies" => Claimed::Copies(text),
                     "copy" => Claimed::Copy(text),
                     "adopted" => {
-                        let age = Duration::from_secs(100);
+                        let age = Duration::from_secs(10);
                         Claimed::Adopted(Adoptee { pid: 7, age, who: text })
                     }
                     "failed" => Claimed::Failed(text),
