@@ -135,14 +135,9 @@ fn copy(process: Process, line: &[u8]) -> Option<Copy> {
 }
 
 /// All that live but ourselves, those above us and those below us; `everybody` are all that live.
-pub(super) fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
-    if !proc_is_ours() {
-        return None;
-    }
-    let living = all_pids().into_iter().filter_map(stat).filter(|process| !process.zombie);
-    everybody.extend(living.map(|process| (process.pid, process)));
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let above = Pid::new(own).map(above).unwrap_or_default();
+fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
+    let mut others = not_above_us(everybody)?;
+    let own = own_pid();
     // What we have started stays below us: we are the reaper of our descendants.
     let mut below = BTreeSet::from([own]);
     loop {
@@ -154,8 +149,25 @@ pub(super) fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<P
             break;
         }
     }
-    let other = |one: &&Process| !above.contains(&one.pid) && !below.contains(&one.pid.raw());
+    others.retain(|one| !below.contains(&one.pid.raw()));
+    Some(others)
+}
+
+/// All that live but ourselves and those above us; `everybody` are all that live.
+pub(super) fn not_above_us(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
+    if !proc_is_ours() {
+        return None;
+    }
+    let living = all_pids().into_iter().filter_map(stat).filter(|process| !process.zombie);
+    everybody.extend(living.map(|process| (process.pid, process)));
+    let own = own_pid();
+    let above = Pid::new(own).map(above).unwrap_or_default();
+    let other = |one: &&Process| !above.contains(&one.pid) && one.pid.raw() != own;
     Some(everybody.values().filter(other).copied().collect())
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
 }
 
 /// Those that have started the process `pid`, or whoever did.

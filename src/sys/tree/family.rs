@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    copies::{candidates, is_of, is_there, with_below},
+    copies::{is_of, is_there, not_above_us, with_below},
     leftovers::Leftover,
     process::{Process, below, signal_process},
 };
@@ -35,7 +35,7 @@ impl Family {
     #[must_use]
     pub fn of(head: Process, uid: u32) -> Option<Self> {
         let mut everybody = BTreeMap::new();
-        let candidates = candidates(&mut everybody)?;
+        let candidates = not_above_us(&mut everybody)?;
         // Before the look at the others: from now on its number is known to be its own.
         let opened = Leftover::open(head)?;
         let below = with_below(BTreeSet::from([head.pid]), &candidates);
@@ -62,7 +62,8 @@ impl Family {
     /// Looks for all of it that lives, among all processes.
     pub fn look(&mut self) {
         let mut everybody = BTreeMap::new();
-        let Some(candidates) = candidates(&mut everybody) else { return };
+        // As PID 1 we are given what its parents leave, and it as well: it may be below us by now.
+        let Some(candidates) = not_above_us(&mut everybody) else { return };
         let head = self.head.process();
         let own = head.pid.raw();
         let known = self.known.values().copied().chain([head]);

@@ -462,7 +462,27 @@ fn an_adopted_copy_that_ignores_its_stop_is_killed_with_all_that_it_has_started(
         &format!(
             "{ADOPTED}25s term; 36s exit robot ?; 37s gone robot; spawned robot/; end robot/ 0"
         ),
-        expect![[""]],
+        expect![[r#"
+            0s supervising 1 program
+            0s   lock robot
+            20s   adopt the copy of robot
+            20s   sign robot 7
+            20s robot: adopted, not started by the supervisor: pid 7, x.py, started by uid 1; its output is not ours
+            20s robot: ready
+            25s stopping the site (signal)
+            25s robot: stopping (shutdown)
+            25s   SIGTERM to main of robot
+            35s robot: still alive, sending SIGKILL
+            35s   SIGKILL to tree of robot
+            36s   SIGKILL to tree of robot
+            36s   SIGKILL to tree of robot
+            37s   SIGKILL to tree of robot
+            37s   spawn robot stop_post[0]
+            37s   SIGKILL to tree of robot
+            37s   unlock robot
+            37s robot: stopped
+            37s   EXIT 0
+        "#]],
     );
 }
 
