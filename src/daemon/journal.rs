@@ -68,7 +68,7 @@ impl Journal {
         let stamp = if self.to_journald {
             format!("<{}>", priority(record.level()))
         } else {
-            format!("[{}] ", local_stamp(at, local_time::utc_offset(at)))
+            format!("[{}] ", at.local(local_time::utc_offset(at)))
         };
         let (fact, said) = record.in_parts();
         for text in std::iter::once(fact).chain(said.iter().map(|line| format!("  {line}"))) {
@@ -115,13 +115,6 @@ pub(super) fn event_line(at: WallTime, record: &Record) -> LogLine {
     LogLine { at, name, source: record.event().to_owned(), text }
 }
 
-/// `2026-01-01 10:00:00`, so many seconds east of UTC.
-fn local_stamp(at: WallTime, offset: i64) -> String {
-    let local = WallTime(at.0.saturating_add(offset.saturating_mul(1000))).rfc3339();
-    let (day, time) = (local.get(..10).unwrap_or_default(), local.get(11..19).unwrap_or_default());
-    format!("{day} {time}")
-}
-
 /// One record is one line, whatever a text from outside holds.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -154,7 +147,7 @@ mod tests {
     #[test]
     fn a_local_stamp_has_the_day_of_its_place() {
         let at = WallTime::parse("2026-01-01T23:30:05.900Z").unwrap_or(WallTime(0));
-        assert_eq!(local_stamp(at, 3600), "2026-01-02 00:30:05");
-        assert_eq!(local_stamp(at, -5 * 3600 - 1800), "2026-01-01 18:00:05");
+        assert_eq!(at.local(3600), "2026-01-02 00:30:05");
+        assert_eq!(at.local(-5 * 3600 - 1800), "2026-01-01 18:00:05");
     }
 }

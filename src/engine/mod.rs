@@ -38,6 +38,7 @@ mod status;
 mod summary;
 mod tidy;
 mod up;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bugs, Hold, SemaphoreNews, permitted::Permitted};
+use super::{Bugs, Hold, SemaphoreNews, verdict::Verdict};
 use crate::model::{
     Deed, FileId, Info, Instant, Level, RateLimit, Reading, Semaphore, SemaphoreKind, WallTime,
     Zone,
@@ -108,7 +108,7 @@ pub struct SemaphoreSlot {
     /// clock may be set, and stands still in suspend.
     pub(super) zone: Arc<Zone>,
     pub(super) again: Instant,
-    bugs: Bugs,
+    pub(super) bugs: Bugs,
 }
 
 /// What comes of an event.
@@ -125,15 +125,6 @@ pub enum SemaphoreEffect {
         /// The info file.
         info: Option<FileId>,
     },
-}
-
-/// What a reading asks for.
-enum Verdict {
-    Nothing,
-    Asked(RequestKey),
-    Refused(Arc<str>),
-    Unknown(Arc<str>),
-    Foreign(Arc<str>),
 }
 
 impl SemaphoreSlot {
@@ -221,11 +212,14 @@ impl SemaphoreSlot {
         let is_certain = matches!(reading.level, Level::Clear | Level::Raised { .. });
         self.met |= is_certain;
         let old = first || !self.read;
-        self.forget_what_is_over(&reading, first, now);
+        let trails = self.forget_what_is_over(&reading, first, now);
         self.read |= is_certain;
         let verdict = self.judge(&reading);
         self.reading = Some(reading);
         self.hear(old, out);
+        if trails && !old {
+            self.clear_away(out);
+        }
         match verdict {
             Verdict::Nothing => self.is_clear(first, out),
             Verdict::Asked(key) => self.is_asked(key, first, (now, wall), out),
@@ -421,21 +415,27 @@ impl SemaphoreSlot {
         (file, self.info().map(|info| info.file))
     }
 
-    /// Notes what of the past no longer counts, and which info file belongs to it.
-    fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) {
+    /// Notes what of the past no longer counts, and whether this info file is new and belongs to it.
+    fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) -> bool {
         let info = reading.info.as_deref().map(written);
         let lately = self.over.is_some_and(|at| now.since(at) < TRAIL);
         let trails = match (&self.state, &reading.level) {
             // Written before we looked: it is no request.
             _ if first || !self.read => true,
             // Still held, or just let go: the signaller has now written what he had to say.
-            (_, Level::Raised { file, .. }) => self.served_file == Some(*file),
+            (_, Level::Raised { file, .. }) if self.served_file == Some(*file) => true,
             (SemaphoreState::Pending { .. }, _) => false,
+            // Beside a stranger's lock it is his no more than it was before.
+            (_, Level::Raised { .. }) => {
+                lately && matches!(self.judge(reading), Verdict::Refused(_))
+            }
             (SemaphoreState::Served { .. }, Level::Clear) => lately || self.served_file.is_some(),
             _ => lately,
         };
         let forgets = self.bugs.serve_what_trails && !first;
-        if trails && info.is_some() && !forgets {
+        let belongs = trails && info.is_some() && !forgets;
+        let is_new = belongs && self.served_info != info;
+        if belongs {
             self.served_info = info;
         }
         match (&reading.level, self.settings.watched.kind) {
@@ -446,42 +446,7 @@ impl SemaphoreSlot {
             }
             _ => {}
         }
-    }
-
-    fn judge(&self, reading: &Reading) -> Verdict {
-        let (permitted, kind) = (Permitted(&self.settings.allow), self.settings.watched.kind);
-        match &reading.level {
-            Level::Unknown(why) => Verdict::Unknown(Arc::clone(why)),
-            Level::Foreign(why) => Verdict::Foreign(Arc::clone(why)),
-            Level::Raised { file, owner, holders } => {
-                // Who was served is about to end: his descriptors go before his lock does.
-                let leaves = holders.is_empty() && self.served_file == Some(*file);
-                let lets = leaves || self.bugs.serve_strangers;
-                match permitted.refusal(kind, *owner, holders).filter(|_| !lets) {
-                    Some(why) => Verdict::Refused(why),
-                    None => Verdict::Asked(RequestKey::File(*file)),
-                }
-            }
-            Level::Clear => self.judge_info(reading.info.as_deref(), &permitted),
-        }
-    }
-
-    /// A fresh info file whose writer is gone.
-    fn judge_info(&self, info: Option<&Info>, permitted: &Permitted<'_>) -> Verdict {
-        let Some(info) = info.filter(|info| self.settings.latch && self.is_fresh(info)) else {
-            return Verdict::Nothing;
-        };
-        if !info.is_private {
-            return Verdict::Refused("others may have written its info file".into());
-        }
-        match permitted.refusal_of_owner(info.uid) {
-            Some(why) => Verdict::Refused(why),
-            None => Verdict::Asked(RequestKey::Info(written(info))),
-        }
-    }
-
-    pub(super) fn is_fresh(&self, info: &Info) -> bool {
-        self.served_info != Some(written(info))
+        is_new
     }
 }
 

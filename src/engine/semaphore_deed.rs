@@ -7,7 +7,7 @@ use super::{
     permitted::Permitted,
     semaphore::{Begun, burst, written},
 };
-use crate::model::{Case, Instant, WallTime, Window};
+use crate::model::{Case, Info, Instant, WallTime, Window};
 
 impl SemaphoreSlot {
     /// The first moment from `found` on that is in one of its windows.
@@ -66,6 +66,17 @@ impl SemaphoreSlot {
         };
         let info = self.info().filter(|info| !self.is_fresh(info)).map(|info| info.file);
         out.push(SemaphoreEffect::Acknowledge { file, info });
+    }
+
+    /// What the signaller has written after his request was served is no longer needed, either:
+    /// at the next start it would only be called stale.
+    pub(super) fn clear_away(&self, out: &mut Vec<SemaphoreEffect>) {
+        let may = Permitted(&self.settings.allow);
+        let his = |info: &&Info| info.is_private && may.refusal_of_owner(info.uid).is_none();
+        let is_over = self.settings.removes && self.acting.is_none();
+        if let Some(info) = self.info().filter(his).filter(|_| is_over) {
+            out.push(SemaphoreEffect::Acknowledge { file: None, info: Some(info.file) });
+        }
     }
 
     /// Whether what was served last is still asked for: the lock is held, or what was written is

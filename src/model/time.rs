@@ -74,6 +74,14 @@ impl WallTime {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{min:02}:{sec:02}.{ms:03}Z")
     }
 
+    /// As clocks on the wall show it so many seconds east of UTC: `2026-01-01 10:00:00`.
+    #[must_use]
+    pub fn local(self, offset: i64) -> String {
+        let local = Self(self.0.saturating_add(offset.saturating_mul(1000))).rfc3339();
+        let part = |range: std::ops::Range<usize>| local.get(range).unwrap_or_default();
+        format!("{} {}", part(0..10), part(11..19))
+    }
+
     /// Year, month, day in UTC. Howard Hinnant's `civil_from_days` (public domain algorithm).
     #[must_use]
     pub fn civil_day(self) -> (i64, i64, i64) {

@@ -1,6 +1,6 @@
 //! The clocks: the only place where time is read.
 
-use std::{mem::MaybeUninit, time::SystemTime};
+use std::time::SystemTime;
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -37,30 +37,6 @@ pub fn wall() -> WallTime {
 #[must_use]
 pub fn since_boot() -> std::time::Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from).unwrap_or_default()
-}
-
-/// As clocks on the wall show it: `2026-01-01 10:00:00` (localtime(3)).
-#[must_use]
-pub fn local(at: WallTime) -> String {
-    let seconds: libc::time_t = at.0.div_euclid(1000);
-    let mut fields = MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both are ours and outlive the call.
-    let told = unsafe { libc::localtime_r(&raw const seconds, fields.as_mut_ptr()) };
-    if told.is_null() {
-        // A year that does not fit.
-        return at.rfc3339();
-    }
-    // SAFETY: zeros are a valid time, and so is what was filled in.
-    let tm = unsafe { fields.assume_init() };
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        i64::from(tm.tm_year) + 1900,
-        tm.tm_mon + 1,
-        tm.tm_mday,
-        tm.tm_hour,
-        tm.tm_min,
-        tm.tm_sec
-    )
 }
 
 #[cfg(test)]

@@ -253,27 +253,6 @@ fn an_info_file_of_a_stranger_or_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn what_the_signaller_writes_after_it_was_served_is_no_second_request() {
-    check(
-        settings(|_| ()),
-        "0s free; 1s held 1000; 1.1s free; 1.2s free info 5 1000; 1.3s free; 20s free info 9 1000",
-        &expect![[r#"
-            0s armed
-            1s raised by bot (pid 77, uid 1000)
-            1s does reload
-            1s DO reload
-            1s remove Some(1) None
-            1.1s clear
-            1.2s who has raised it says name=Tigro
-            20s raised by uid 1000: name=Tigro
-            20s does reload
-            20s DO reload
-            20s remove None Some(900)
-        "#]],
-    );
-}
-
-#[test]
 fn who_lets_go_before_the_time_has_come_has_cancelled() {
     check(
         settings(|s| s.debounce = Duration::from_secs(2)),

@@ -39,6 +39,7 @@ fn what_trails_behind_a_served_raise_is_no_request_though_it_cannot_be_told_for_
             1s DO reload
             1s remove Some(1) None
             2s who has raised it says name=Tigro
+            2s remove None Some(900)
             2s nothing is done, as it cannot be told: EACCES
             3s clear
         "#]],
@@ -57,6 +58,7 @@ fn an_info_file_that_is_written_in_two_steps_is_one_request() {
             1s DO reload
             1s remove None Some(900)
             1.1s who has raised it says name=Tigro
+            1.1s remove None Some(900)
             1.1s clear
         "#]],
     );
@@ -73,6 +75,7 @@ fn what_trails_behind_a_cancelled_raise_is_no_request() {
             2s cancelled: somebody
             2s remove Some(1) None
             4s who has raised it says name=Tigro
+            4s remove None Some(900)
         "#]],
     );
 }
@@ -154,4 +157,48 @@ fn what_was_done_before_the_start_counts_and_a_clock_that_was_set_makes_it_no_ol
     assert_eq!(limited(70_000), Some(60), "the older one is 40s old");
     assert_eq!(limited(131_000), None, "only one of them still counts");
     assert_eq!(limited(10_000), Some(100), "both are of the future: they count from now on");
+}
+
+#[test]
+fn what_the_signaller_writes_after_it_was_served_is_no_second_request() {
+    check(
+        settings(|_| ()),
+        "0s free; 1s held 1000; 1.1s free; 1.2s free info 5 1000; 1.3s free; 1.4s free info 6 4711;
+         20s free info 9 1000",
+        &expect![[r#"
+            0s armed
+            1s raised by bot (pid 77, uid 1000)
+            1s does reload
+            1s DO reload
+            1s remove Some(1) None
+            1.1s clear
+            1.2s who has raised it says name=Tigro
+            1.2s remove None Some(900)
+            1.4s who has raised it says name=Tigro
+            20s raised by uid 1000: name=Tigro
+            20s does reload
+            20s DO reload
+            20s remove None Some(900)
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_written_late_is_no_second_request_because_a_stranger_held_the_lock_when_it_was_seen() {
+    check(
+        settings(|_| ()),
+        "0s free; 1s held 1000; 1.1s free; 1.2s as 4711 info 5 1000; 20s free info 5 1000",
+        &expect![[r#"
+            0s armed
+            1s raised by bot (pid 77, uid 1000)
+            1s does reload
+            1s DO reload
+            1s remove Some(1) None
+            1.1s clear
+            1.2s who has raised it says name=Tigro
+            1.2s remove None Some(900)
+            1.2s refused: uid 1000 as uid 4711 may not (pid 77: bot)
+            20s clear
+        "#]],
+    );
 }

@@ -280,6 +280,41 @@ fn whoever_executes_all_the_time_is_never_lost_sight_of() {
     let _child = next_exit(&mut children);
 }
 
+/// Leaves its session and ends its main thread; another one lives.
+const HEADLESS: &str = "
+import ctypes, os, platform, threading, time
+os.setsid()
+threading.Thread(target=lambda: (print('begun', flush=True), time.sleep(1000))).start()
+ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[platform.machine()], 0)
+";
+
+#[test]
+fn whose_main_thread_has_ended_is_known_by_what_his_other_threads_have() {
+    become_subreaper().unwrap();
+    let _guard = Guard;
+    let mut children = Children::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut spec = shell("python3 -c \"$SCRIPT\" & exit 0");
+    spec.stdout = Some(writer.into());
+    spec.env = [("SUPERVISOR_RUN", "test:1"), ("PATH", "/usr/bin:/bin"), ("SCRIPT", HEADLESS)]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+    start(&mut children, 1, spec);
+    let main = children.pid_of(1).unwrap();
+    assert_eq!(next_exit(&mut children).run, Some(1));
+    BufReader::new(reader).read_line(&mut String::new()).unwrap();
+    let own = std::process::id();
+    let pid = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+    let stat = format!("/proc/{}/stat", pid.trim());
+    until("its main thread has ended", || fs::read_to_string(&stat).unwrap().contains(") Z "));
+    let mut trees = Trees::new("test");
+    trees.watch(1, main);
+    let look = trees.survivors(&children);
+    assert_eq!(look.alive.get(&1).map(Vec::len), Some(1), "{look:?}");
+    until("it is killed", || trees.signal_tree(&children, 1, Signal::KILL) > 0);
+    let _child = next_exit(&mut children);
+}
+
 /// The run of each process of ours that sleeps.
 fn sleepers(trees: &mut Trees, children: &Children) -> Vec<Option<u64>> {
     let all = trees.everybody(children).into_iter();

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::Read,
+    io::{ErrorKind, Read},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     time::Duration,
 };
@@ -71,24 +71,38 @@ pub(super) fn environment_of(pid: Pid) -> Environment {
     let mut none = 0;
     // An exec takes microseconds, unless it waits for a disk.
     for _ in 0..50 {
-        let file = open(&format!("/proc/{pid}/environ"));
-        let mut text = Vec::new();
-        if file.is_none_or(|file| file.take(1 << 20).read_to_end(&mut text).is_err()) {
-            let alive = stat(pid).is_some_and(|process| !process.zombie);
-            return if alive { Environment::Hidden } else { Environment::Gone };
-        }
-        if !text.is_empty() {
-            return Environment::Is(text);
-        }
-        match stat(pid).filter(|process| !process.zombie) {
-            None => return Environment::Gone,
+        let read = variables(&format!("/proc/{pid}/environ"));
+        let Some(process) = stat(pid).filter(|process| !process.zombie) else {
+            return Environment::Gone;
+        };
+        match read {
+            Ok(text) if !text.is_empty() => return Environment::Is(text),
             // It was executed without any, or has just got them: a second look tells.
-            Some(process) if process.has_environment && none > 0 => return Environment::Is(text),
-            Some(process) if process.has_environment => none += 1,
-            Some(_) => std::thread::yield_now(),
+            Ok(text) if process.has_environment && none > 0 => return Environment::Is(text),
+            Ok(_) if process.has_environment => none += 1,
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => return Environment::Hidden,
+            // ESRCH, or nothing on older kernels: who ends has given it up some time before he is
+            // a zombie and his children come to us; or his main thread has ended, and others live.
+            Ok(_) | Err(_) => match variables_of_threads(pid) {
+                Some(text) => return Environment::Is(text),
+                None => std::thread::yield_now(),
+            },
         }
     }
     Environment::NotYet
+}
+
+fn variables(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(1 << 20).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// As the threads that are left have them.
+fn variables_of_threads(pid: Pid) -> Option<Vec<u8>> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.filter_map(Result::ok);
+    let mut texts = threads.filter_map(|one| variables(one.path().join("environ").to_str()?).ok());
+    texts.find(|text| !text.is_empty())
 }
 
 /// These processes and everything below them.

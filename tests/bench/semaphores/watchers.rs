@@ -2,10 +2,16 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
 };
 
 use mini_supervisor::{
@@ -102,7 +108,7 @@ impl Watcher {
     }
 
     fn script(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (tx, told) = channel();
         std::thread::spawn(move || {
@@ -127,7 +133,8 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(child) = &mut self.other {
-            child.kill().unwrap();
+            // With whoever it has started just now: a flock(1) that outlives it has the lock.
+            killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL).unwrap();
             child.wait().unwrap();
         }
     }

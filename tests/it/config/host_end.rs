@@ -146,3 +146,15 @@ fn a_window_is_two_times_of_the_day_and_not_empty() {
     );
     check("action: reboot, window: \"23:00-01:00\"", &expect![[r#""#]]);
 }
+
+#[test]
+fn a_lock_that_is_to_be_tried_is_warned_of_and_the_other_ways_are_not() {
+    let warnings = |probe: &str| {
+        let body = format!("semaphores:\n  s: {{path: /l, action: reload, probe: {probe}}}");
+        read(&site(&body)).unwrap().warnings.lines()
+    };
+    expect![[r#"
+        site.yaml:4:42: warning: semaphores.s.probe: where /proc/locks may hide a holder, the lock is tried: who takes it in that microsecond, and does not wait for it, fails
+    "#]].assert_eq(&warnings("try-lock"));
+    assert_eq!(warnings("proc-locks") + &warnings("auto"), "");
+}

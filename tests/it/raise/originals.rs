@@ -191,8 +191,9 @@ fn the_full_test_of_the_document_does_what_it_says() {
     let said = "🚨 Signal envoyé - système va redémarrer dans 5-10 secondes!\n";
     assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(0), said, ""));
     site.wait_log("semaphore:ask: does restart:web");
-    // It writes its info file after it has locked: what comes after it was served may stay.
-    until("its lock is gone", || !path(&site, "lock").exists());
+    // It writes its info file after it has locked, and is gone at once. Seen by its lock, both files
+    // are removed; seen by what it wrote, the lock file stays, which somebody may be about to lock.
+    until("its info file is gone", || !path(&site, "info").exists());
     assert_eq!(done(&site), 1);
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     control::SemaphoreWord,
     model::Holder,
-    sys::{clock, user},
+    sys::{clock, local_time, user},
 };
 
 /// A raise that is taken for the one before is made again so often.
@@ -101,7 +101,8 @@ fn text(
         return Err(Failure::new(USAGE, "usage", text));
     }
     let uid = nix::unistd::getuid().as_raw();
-    let when = clock::local(clock::wall());
+    let now = clock::wall();
+    let when = now.local(local_time::utc_offset(now));
     let text = info::text(given, &target.info_keys, (&user_name(uid), &when));
     text.map(Some).map_err(|why| Failure::new(USAGE, "usage", format!("cannot {what}: {why}")))
 }
