@@ -266,7 +266,7 @@ impl Shell<'_> {
                 let text = format!("Main child exited with signal (with signal '{signal}')");
                 self.options.voice.info(&text);
             }
-            (true, Exit::OutOfMemory) | (false, _) => {
+            (true, Exit::OutOfMemory | Exit::Unknown) | (false, _) => {
                 self.options.voice.info(&format!("{}: {exit}", self.name));
             }
         }

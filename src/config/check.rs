@@ -337,9 +337,7 @@ fn is_later(key: &SchemaKey, value: &Node) -> bool {
     {
         return false;
     }
-    key.later
-        || (key.name == "on_duplicate" && matches!(value.text(), Some("adopt")))
-        || (key.name == "action" && matches!(value.text(), Some("safe-mode")))
+    key.later || (key.name == "action" && matches!(value.text(), Some("safe-mode")))
 }
 
 /// Names that no account can have are not even looked up (`0day`, ` root`, `-1`).

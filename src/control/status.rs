@@ -192,6 +192,9 @@ pub struct ProgramStatus {
     pub goal: String,
     /// Of the main process.
     pub pid: Option<u32>,
+    /// It was started by hand, and adopted: it is no child of the supervisor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// Of the whole tree.
     pub pids: Vec<u32>,
     /// Since it was started.
@@ -288,6 +291,9 @@ pub struct ExitStatus {
     /// The kernel killed it, as there was no memory left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub out_of_memory: bool,
+    /// It was adopted, so nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// When.
     pub at: WallTime,
 }
@@ -300,7 +306,9 @@ impl ExitStatus {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal { signal, .. } => (None, Some(signal)),
             Exit::OutOfMemory => (None, Some(Signal::KILL)),
+            Exit::Unknown => (None, None),
         };
-        Self { code, signal, out_of_memory: exit == Exit::OutOfMemory, at }
+        let (out_of_memory, unknown) = (exit == Exit::OutOfMemory, exit == Exit::Unknown);
+        Self { code, signal, out_of_memory, unknown, at }
     }
 }

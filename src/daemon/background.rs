@@ -106,6 +106,7 @@ fn wait(mut starter: Starter, within: Duration) -> Result<u8, Refusal> {
                 Exit::Code(code) => format!("the daemon ended with exit code {code}"),
                 Exit::Signal { signal, .. } => format!("{signal} ended the daemon"),
                 Exit::OutOfMemory => format!("the daemon was {exit}"),
+                Exit::Unknown => format!("the daemon has {exit}"),
             };
             refusal(code.max(EX_CANNOT), format!("{how} before it was up"), log)
         }

@@ -251,7 +251,7 @@ impl Nursery {
                 Some(Exit::Signal { signal, core: false }) => ("killed", signal.name()),
                 Some(Exit::OutOfMemory) => ("killed", Signal::KILL.name()),
                 Some(Exit::Signal { signal, core: true }) => ("dumped", signal.name()),
-                None => return some,
+                Some(Exit::Unknown) | None => return some,
             };
             some.push(("EXIT_CODE".into(), code.into()));
             some.push(("EXIT_STATUS".into(), status.into()));

@@ -92,15 +92,17 @@ impl World<'_> {
                 vec![Event::Child { program, run, what }, ready]
             }
             Action::Claim { program, run } => {
-                if let Some(line) = super::single::describe(self.engine, program) {
+                let mut what = Claimed::Free;
+                if let Some((line, adopted)) = super::single::describe(self.engine, program) {
                     self.say(format_args!("  {line}"));
+                    what = adopted.map_or(what, Claimed::Adopted);
                 }
-                let what = Claimed::Free;
                 vec![Event::Claimed { program, run, what }]
             }
             Action::ProbeNoMore(_)
             | Action::TidyNoMore(_)
             | Action::EndCopies { .. }
+            | Action::Adopt { .. }
             | Action::Sign { .. }
             | Action::Unclaim(_)
             | Action::Signal { .. }

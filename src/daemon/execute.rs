@@ -58,6 +58,7 @@ impl Shell {
             Action::TidyNoMore(run) => self.tidy_no_more(run),
             Action::Claim { program, run } => self.claim(program, run),
             Action::EndCopies { program, run, signal } => self.end_copies(program, run, signal),
+            Action::Adopt { program, run } => self.adopt(program, run),
             Action::Sign { program, pid } => self.sign(program, pid),
             Action::Unclaim(program) => self.unclaim(program),
             Action::Record(record) => {
@@ -260,6 +261,9 @@ impl Shell {
     }
 
     fn signal(&mut self, run: RunId, signal: Signal, scope: Scope) {
+        if self.signal_adopted(run, signal, scope) {
+            return;
+        }
         let key = children::key(run);
         if signal == Signal::KILL && self.runs.contains_key(&run) {
             self.cgroups.killed.insert(run);

@@ -73,6 +73,10 @@ pub(super) enum Input {
         /// As in the action.
         run: RunId,
     },
+    /// The process that was adopted as this run has ended.
+    AdoptedEnded(RunId),
+    /// Those that it had started have ended.
+    FamilyEnded(RunId),
     /// A semaphore was looked at.
     Semaphore(super::semaphores::Told),
     /// From the loader.
@@ -121,6 +125,8 @@ const PID_FILE: u64 = 1 << 63;
 const WORDS: u64 = 1 << 61;
 /// And of what is said by programs.
 const NOTES: u64 = 1 << 62;
+/// And of a process that is no child of ours.
+const ADOPTED: u64 = 1 << 60;
 
 /// The thread that waits for signals and for the reports of forked children.
 pub(super) struct Watcher {
@@ -173,6 +179,15 @@ impl Watcher {
         }
     }
 
+    /// Tell once when the process has ended that was adopted as `run`.
+    ///
+    /// # Errors
+    /// See `epoll_ctl(2)`: nothing will be told.
+    pub(super) fn adopted(&self, run: RunId, process: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        Ok(self.epoll.add(process, EpollEvent::new(flags, run.0 | ADOPTED))?)
+    }
+
     /// Tell once when `directory`, an inotify(7), has something to say about the PID file of `run`.
     pub(super) fn pid_file(&self, run: RunId, directory: BorrowedFd<'_>) {
         self.once(directory, run.0 | PID_FILE);
@@ -208,6 +223,7 @@ fn watch(epoll: &Epoll, queue: &Sender<Input>, looked: &Receiver<()>) {
                 NOTES => Input::Notes,
                 run if run & PID_FILE != 0 => Input::PidFile(RunId(run & !PID_FILE)),
                 run if run & WORDS != 0 => Input::Words(RunId(run & !WORDS)),
+                run if run & ADOPTED != 0 => Input::AdoptedEnded(RunId(run & !ADOPTED)),
                 run => Input::Report(RunId(run)),
             };
             signals |= matches!(input, Input::Signals);

@@ -94,14 +94,17 @@ impl Search {
         found
     }
 
-    /// The same, to be listed.
-    fn members(&self) -> Vec<Member> {
+    /// The same, to be listed; but for those that are listed already, as adopted.
+    fn members(&self, listed: &[Member]) -> Vec<Member> {
         let member = |(program, one): (Name, Leftover)| Member {
             process: one.process(),
             program: Some(program),
             kind: Kind::Copy,
         };
-        self.copies().into_iter().map(member).collect()
+        let is_new = |(_, one): &(Name, Leftover)| {
+            !listed.iter().any(|other| is_same(other.process, one.process()))
+        };
+        self.copies().into_iter().filter(is_new).map(member).collect()
     }
 }
 
@@ -122,7 +125,7 @@ impl Shell {
         if order.dry_run {
             let waiting = self.waiting(&all);
             return self.answer_apart(id, move || {
-                all.extend(search.members());
+                all.extend(search.members(&all));
                 Reply::Processes(Box::new(ProcessList { waiting, ..processes::list(&all) }))
             });
         }
@@ -131,7 +134,7 @@ impl Shell {
         }
         let queue = self.queue.clone();
         let thread = thread::Builder::new().name("kill-all".into()).spawn(move || {
-            all.extend(search.members());
+            all.extend(search.members(&all));
             let unlisted = u64::try_from(all.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX);
             let infos = processes::infos(&all);
             let key = |process: Process| (process.pid.number(), process.start_time);
@@ -247,7 +250,7 @@ impl Shell {
         let programs = down.map(|slot| slot.program.name.as_str().to_owned()).collect();
         let mut all = self.members();
         self.answer_apart(id, move || {
-            all.extend(search.members());
+            all.extend(search.members(&all));
             let ended = before.into_iter().filter(|(process, _)| !tree::is_alive(process));
             Reply::Killed(Box::new(KillReport {
                 schema_version: 1,

@@ -3,6 +3,7 @@
 //! One thread, the loop, forks, reaps and signals; the others only wait and report into its queue.
 
 mod accounts;
+mod adopted;
 mod arms;
 mod background;
 mod cgroups;
@@ -126,6 +127,8 @@ struct Shell {
     claims: single::Claims,
     /// Looks at whether programs serve.
     probes: probes::Probes,
+    /// Runs that are no children of ours.
+    adopted: BTreeMap<RunId, adopted::Adopted>,
     /// Clients that follow the events; of one subject, or of all.
     followers: BTreeMap<RequestId, Option<String>>,
     /// Who was refused lately: said once a minute.
@@ -239,6 +242,8 @@ impl Shell {
             Input::Words(run) => self.read_words(run),
             Input::Claimed { program, run } => self.looked(program, run),
             Input::CopiesEnded { program, run } => self.copies_ended(program, run),
+            Input::AdoptedEnded(run) => self.adopted_ended(run),
+            Input::FamilyEnded(run) => self.family_ended(run),
             Input::Semaphore(told) => self.told_of_semaphores(told),
             Input::Event(event) => self.feed(*event),
             Input::KillAll(id, step) => self.kill_all_step(id, step),

@@ -35,6 +35,7 @@ impl Shell {
     pub(super) fn members(&mut self) -> Vec<Member> {
         let all = self.trees.everybody(&self.children);
         let mut all: Vec<Member> = all.into_iter().map(|one| self.member(one)).collect();
+        all.extend(self.adopted_members());
         let order = |one: &Member| {
             let (nameless, name) = (one.program.is_none(), one.program.clone());
             (nameless, name, one.kind == Kind::Orphan, one.process.start_time, one.process.pid)

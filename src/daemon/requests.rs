@@ -13,9 +13,8 @@ use crate::{
     model::{Instant, LogLevel, Name, WallTime},
     plan::ProgramId,
     sys::{
-        child::Children,
         clock,
-        tree::{self, Trees},
+        tree::{self, Process},
     },
 };
 
@@ -165,7 +164,10 @@ impl Shell {
         for slot in ids.iter().filter_map(|id| self.engine.slot(*id)) {
             let mut status = self.engine.status_of(slot, now, wall);
             if let (true, Some(life)) = (detailed, slot.life()) {
-                details(&mut self.trees, &self.children, life.run.0, &mut status);
+                let adopted = super::adopted::processes_of(&mut self.adopted, life.run);
+                let processes =
+                    adopted.unwrap_or_else(|| self.trees.processes_of(&self.children, life.run.0));
+                details(&processes, &mut status);
                 let account = (ids.len() == 1)
                     .then(|| self.logs.account(slot.program.name.clone()))
                     .flatten()
@@ -256,13 +258,7 @@ fn log_line(line: &logs::LogLine) -> LogLine {
 }
 
 /// What only the kernel knows.
-fn details(
-    trees: &mut Trees,
-    children: &Children,
-    run: u64,
-    status: &mut crate::control::ProgramStatus,
-) {
-    let processes = trees.processes_of(children, run);
+fn details(processes: &[Process], status: &mut crate::control::ProgramStatus) {
     if processes.is_empty() {
         return;
     }

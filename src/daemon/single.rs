@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     control::{HolderStatus, LockStatus, LockWord, paths},
-    engine::{Claimed, Engine, Event, Record, RunId, What},
-    model::{LogLevel, Program, Signal, SingleInstance},
+    engine::{Adoptee, Claimed, Engine, Event, Record, RunId, What},
+    model::{LogLevel, OnDuplicate, Program, Signal, SingleInstance},
     plan::ProgramId,
     sys::{
         clock, files,
@@ -35,8 +35,9 @@ use crate::{
 /// Where locks are whose program names no file: below the place of all sites of a user. No site
 /// has such a name.
 const LOCKS: &str = ".instances";
-/// So many copies are named in one line.
+/// So many copies are named with all that is known of them in one line, and so many by their pids.
 const NAMED: usize = 4;
+const NUMBERED: usize = 64;
 /// How long the end of copies is waited for, at the most, before they are looked for again. The
 /// engine asks earlier.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -175,12 +176,41 @@ fn taken(holder: &Holder, path: &std::path::Path) -> String {
 
 fn running(copies: &[Copy]) -> String {
     let named: Vec<String> = copies.iter().take(NAMED).map(in_words).collect();
-    let more = if copies.len() > NAMED { "; …" } else { "" };
+    let pids = copies.iter().skip(NAMED).take(NUMBERED).map(|one| one.process.pid.to_string());
+    let mut more = pids.collect::<Vec<_>>().join(", ");
+    if !more.is_empty() {
+        let rest = if copies.len() > NAMED + NUMBERED { ", …" } else { "" };
+        more = format!("; pids {more}{rest}");
+    }
     let count = match copies.len() {
         1 => String::new(),
         more => format!(", {more} copies"),
     };
     format!("already running{count} ({}{more}): not started by this supervisor", named.join("; "))
+}
+
+/// What these copies are to a start; `adopts`: one is taken on. Of several none is: nobody knows
+/// which of them is meant.
+fn judged(copies: &[Copy], adopts: bool) -> Claimed {
+    let text = running(copies);
+    if !adopts {
+        return Claimed::Copies(text.into());
+    }
+    match tree::heads(copies)[..] {
+        [one] if one.is_contained() => {
+            let why = "it is in a PID namespace of its own, so it is not adopted";
+            Claimed::Copies(format!("{text}; {why}").into())
+        }
+        [_] => Claimed::Copy(text.into()),
+        _ => Claimed::Copies(format!("{text}; one could be adopted, but none is chosen").into()),
+    }
+}
+
+/// How it came to be the program.
+fn adoptee(copy: &Copy) -> Adoptee {
+    let age = clock::since_boot().saturating_sub(copy.process.started_after_boot());
+    let who = format!("{}, started by {}", in_words(copy), copy.starter());
+    Adoptee { pid: copy.process.pid.number(), age, who: who.into() }
 }
 
 impl Claims {
@@ -277,11 +307,14 @@ impl Shell {
         }
         let what = match found.copies {
             Err(what) => what,
-            Ok(copies) if copies.is_empty() => Claimed::Free,
-            Ok(copies) => {
-                let text = running(&copies);
+            Ok(mut copies) => {
+                // What was adopted is ours, as what we have started is.
+                copies.retain(|copy| !self.adopted.values().any(|one| one.has(&copy.process)));
                 claim.copies = copies;
-                Claimed::Copies(text.into())
+                match &claim.copies[..] {
+                    [] => Claimed::Free,
+                    all => judged(all, claim.order.single.on_duplicate == OnDuplicate::Adopt),
+                }
             }
         };
         if let Some(text) = stale {
@@ -293,6 +326,21 @@ impl Shell {
     fn note_of(&mut self, id: ProgramId, level: LogLevel, text: String) {
         let program = self.engine.program(id).map(|program| program.name.clone());
         self.record(Record { program, what: What::Note { level, text: text.into() } });
+    }
+
+    /// Takes the one copy that was found for the program.
+    pub(super) fn adopt(&mut self, id: ProgramId, run: RunId) {
+        let Some(claim) = self.claims.of.get(&id).filter(|claim| claim.run == run) else { return };
+        let [copy] = tree::heads(&claim.copies)[..] else { return self.have_looked(id, run) };
+        let (process, uid) = (copy.process, claim.order.owner.0);
+        let (adoptee, text) = (adoptee(copy), running(&claim.copies));
+        let what = match self.supervise(id, run, process, uid) {
+            Ok(true) => Claimed::Adopted(adoptee),
+            // It has just ended.
+            Ok(false) => return self.have_looked(id, run),
+            Err(why) => Claimed::Copies(format!("{text}; it cannot be adopted: {why}").into()),
+        };
+        self.results.push_back(Event::Claimed { program: id, run, what });
     }
 
     /// Tells copies to end, and everything that they have started; looks again when they are gone.
@@ -341,6 +389,7 @@ impl Shell {
 
     /// Nothing of it is alive: its files go, and its lock is free.
     pub(super) fn unclaim(&mut self, id: ProgramId) {
+        self.supervise_no_more(id);
         let Some(claim) = self.claims.of.remove(&id) else { return };
         let mut desk = claim.desk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Desk::Found(found) = std::mem::replace(&mut *desk, Desk::Left) {
@@ -373,11 +422,24 @@ impl Shell {
     }
 }
 
-/// What a start would find, in a line for people; nothing is locked.
-pub(super) fn describe(engine: &Engine, id: ProgramId) -> Option<String> {
+/// What a start would find, in a line for people, and who would be adopted; nothing is locked.
+pub(super) fn describe(engine: &Engine, id: ProgramId) -> Option<(String, Option<Adoptee>)> {
     let program = engine.program(id)?;
-    let word = program.single_instance.as_deref()?.argv.as_deref()?;
+    let single = program.single_instance.as_deref()?;
     let owner = super::children::ids(&program.execution.user);
-    let copies = tree::copies(word, owner.0).filter(|copies| !copies.is_empty())?;
-    Some(format!("{}: {}", program.name, running(&copies)))
+    let copies = tree::copies(single.argv.as_deref()?, owner.0)?;
+    if copies.is_empty() {
+        return None;
+    }
+    let line = |text: &str| format!("{}: {text}", program.name);
+    match judged(&copies, single.on_duplicate == OnDuplicate::Adopt) {
+        Claimed::Copy(_) => {
+            let one = tree::heads(&copies).first().map(|one| adoptee(one))?;
+            Some((line(&format!("adopts {}", one.who)), Some(one)))
+        }
+        Claimed::Copies(text) | Claimed::Taken(text) | Claimed::Failed(text) => {
+            Some((line(&text), None))
+        }
+        Claimed::Free | Claimed::Adopted(_) => None,
+    }
 }

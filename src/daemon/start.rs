@@ -392,6 +392,7 @@ fn shell(
         loader,
         sweeps: super::shm::Sweeps::default(),
         claims: super::single::Claims::default(),
+        adopted: BTreeMap::new(),
         followers: BTreeMap::new(),
         refusals: super::requests::Refusals::default(),
         log_level: options.log_level,

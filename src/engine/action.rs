@@ -90,6 +90,14 @@ pub enum Action {
         /// Which signal.
         signal: Signal,
     },
+    /// Take the one copy that was found for the program: its end is to be told as that of this run,
+    /// and signals to the run go to it. Answered by `Claimed`.
+    Adopt {
+        /// Of which program.
+        program: ProgramId,
+        /// As in `Claim`.
+        run: RunId,
+    },
     /// Write down who the program is, for its lock and its PID file.
     Sign {
         /// Which program.
@@ -230,6 +238,8 @@ pub enum ServiceResult {
     Resources,
     /// It has not done what its `type` promises.
     Protocol,
+    /// It was adopted, so nobody knows; no word of systemd's.
+    Unknown,
 }
 
 impl Role {
@@ -258,6 +268,7 @@ impl ServiceResult {
             Self::Watchdog => "watchdog",
             Self::Resources => "resources",
             Self::Protocol => "protocol",
+            Self::Unknown => "unknown",
         }
     }
 }

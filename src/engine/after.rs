@@ -75,7 +75,9 @@ impl Slot {
             | Cause::Duplicate(_) => false,
         };
         if ran {
-            if success && self.is_oneshot() {
+            if ended.cause == Cause::Exit(Exit::Unknown) {
+                cx.out.record(Record::of(self, What::RestedUnknown));
+            } else if success && self.is_oneshot() {
                 cx.out.record(Record::of(self, What::Completed));
             } else {
                 cx.out.record(Record::of(self, What::Rested { success }));

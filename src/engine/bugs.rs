@@ -158,6 +158,12 @@ pub struct Bugs {
     pub believe_any_probe: bool,
     /// Lets programs start that wait for the health of another.
     pub start_beside_the_unhealthy: bool,
+    /// Starts a program beside the copy that it is to adopt.
+    pub start_beside_the_copy: bool,
+    /// Adopts a copy that it is to refuse or to replace.
+    pub adopt_unasked: bool,
+    /// Says that what it adopted is down as soon as it is to stop.
+    pub forget_the_adopted: bool,
 }
 
 impl Bugs {

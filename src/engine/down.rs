@@ -15,6 +15,9 @@ impl Slot {
     /// The first rung of the ladder; with a stop command, the command in its place.
     pub(super) fn begin_stop(&mut self, life: Life, why: StopWhy, cx: &mut Cx<'_>) -> State {
         cx.out.record(Record::of(self, What::Stopping { why }));
+        if let Some(forgotten) = self.forget_the_adopted(life, why, cx) {
+            return forgotten;
+        }
         let command = self.program.stop.command.is_some() && self.main == Some(life.run);
         if command && self.side.is_none() {
             let wait = self.program.stop.ladder.first().and_then(|step| cx.patience(step.wait));
@@ -285,6 +288,7 @@ impl Slot {
             (restart::Class::Timeout, _) => ServiceResult::Timeout,
             (restart::Class::Watchdog, _) => ServiceResult::Watchdog,
             (_, Cause::NotSpawned(_)) => ServiceResult::Resources,
+            (restart::Class::Unknown, _) => ServiceResult::Unknown,
             (restart::Class::UncleanCode, _) => ServiceResult::ExitCode,
             (restart::Class::UncleanSignal, Cause::Exit(Exit::Signal { core: true, .. })) => {
                 ServiceResult::CoreDump

@@ -6,6 +6,7 @@
 //! `handle(event, now, wall, &mut actions)` and woken at [`Engine::next_deadline`].
 
 mod action;
+mod adopted;
 mod after;
 mod birth;
 mod bugs;
@@ -51,6 +52,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use adopted::Adoptee;
 pub use after::exit_code;
 pub use bugs::*;
 pub use event::*;

@@ -229,7 +229,7 @@ impl Slot {
             ChildEvent::Exited(exit) => {
                 let sample = match exit {
                     Exit::Code(0) => Sample::Good,
-                    Exit::Code(_) | Exit::Signal { .. } | Exit::OutOfMemory => {
+                    Exit::Code(_) | Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown => {
                         Sample::Bad(probe.failed(self.probe_of(of), exit))
                     }
                 };

@@ -69,7 +69,8 @@ impl Slot {
             restart::Class::UncleanCode
             | restart::Class::UncleanSignal
             | restart::Class::Timeout
-            | restart::Class::Watchdog => ended.cause,
+            | restart::Class::Watchdog
+            | restart::Class::Unknown => ended.cause,
         };
         self.empty(life.run, cause, Some(lived), cx)
     }

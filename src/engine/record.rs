@@ -109,6 +109,10 @@ pub enum What {
     CopiesEnded { who: Arc<str> },
     /// And killed.
     CopiesKilled,
+    /// A copy that somebody else has started is the program from now on; who, in words.
+    Adopted { who: Arc<str> },
+    /// It ended, nobody knows how, and stays down although the goal is up.
+    RestedUnknown,
     /// Something happened to a semaphore.
     Semaphore { name: Name, news: SemaphoreNews },
     /// A cell of the machine that cannot be reached was reached.
@@ -171,7 +175,7 @@ impl Record {
             What::Completed => "program.completed",
             What::Exited { .. } => "program.exited",
             What::Backoff { .. } => "program.backoff",
-            What::Rested { .. } => "program.ended",
+            What::Rested { .. } | What::RestedUnknown => "program.ended",
             What::Fatal { .. } => "program.fatal",
             What::Stopping { .. } => "program.stopping",
             What::Escalated { .. } => "program.escalated",
@@ -192,6 +196,7 @@ impl Record {
             What::ShmKept { .. } => "shm.kept",
             What::ShmFailed { .. } => "shm.failed",
             What::CopiesEnded { .. } | What::CopiesKilled => "program.replaces",
+            What::Adopted { .. } => "program.adopted",
         }
     }
 
@@ -221,6 +226,7 @@ impl Record {
             | What::CopiesEnded { .. }
             | What::CopiesKilled
             | What::SupervisorKilling { .. }
+            | What::RestedUnknown
             | What::Rested { success: false } => LogLevel::Warn,
             What::Ready | What::ShmAlso { .. } => LogLevel::Debug,
             What::SupervisorStarted { .. }
@@ -231,6 +237,7 @@ impl Record {
             | What::Reopened
             | What::Waiting { .. }
             | What::Started { .. }
+            | What::Adopted { .. }
             | What::ShmRemoved { .. }
             | What::ShmKept { .. }
             | What::Says { .. }
@@ -293,6 +300,11 @@ impl fmt::Display for What {
             Self::Ready => f.write_str("ready"),
             Self::Recovered => f.write_str("ready again"),
             Self::Completed => f.write_str("completed"),
+            Self::Exited { exit: Exit::Unknown, lived } => write!(
+                f,
+                "ended after {}; its exit status is not known, because it was adopted",
+                Human(*lived)
+            ),
             Self::Exited { exit, lived } => write!(f, "{exit} after {}", Human(*lived)),
             Self::Backoff { cause, attempt, delay } => {
                 write!(f, "{cause}; attempt {} in {}", attempt + 1, Human(*delay))
@@ -300,6 +312,9 @@ impl fmt::Display for What {
             Self::Rested { success: true } => f.write_str("ended, not started again"),
             Self::Rested { success: false } => {
                 f.write_str("ended badly, not started again (restart policy)")
+            }
+            Self::RestedUnknown => {
+                f.write_str("ended, well or not, not started again (restart policy)")
             }
             Self::Fatal { cause: cause @ Cause::Duplicate(_), .. } => {
                 write!(f, "not started: {cause}")
@@ -350,6 +365,9 @@ impl fmt::Display for What {
                 write!(f, "its health cannot be told, so nothing is done: {why}")
             }
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
+            Self::Adopted { who } => {
+                write!(f, "adopted, not started by the supervisor: {who}; its output is not ours")
+            }
             Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
             other => other.fmt_said(f),
         }

@@ -42,6 +42,8 @@ pub enum Class {
     Timeout,
     /// It has not said that it is alive.
     Watchdog,
+    /// It was no child of ours: neither success nor failure.
+    Unknown,
 }
 
 /// How the end of a run counts.
@@ -58,21 +60,21 @@ pub fn classify(program: &Program, ended: &Ended) -> Class {
             if polite && !oneshot { Class::Clean } else { Class::UncleanSignal }
         }
         // A duplicate is never asked: see `decide`.
-        Cause::Stopped(StopWhy::Post(_, Exit::Code(_)), _) | Cause::Duplicate(_) => {
-            Class::UncleanCode
-        }
+        Cause::Stopped(StopWhy::Post(_, Exit::Code(_) | Exit::Unknown), _)
+        | Cause::Duplicate(_) => Class::UncleanCode,
         Cause::Exit(Exit::OutOfMemory)
         | Cause::Stopped(StopWhy::Post(_, Exit::Signal { .. } | Exit::OutOfMemory), _)
         | Cause::Pre(_, Exit::Signal { .. } | Exit::OutOfMemory) => Class::UncleanSignal,
         Cause::Stopped(StopWhy::Watchdog | StopWhy::Unhealthy(_), _) => Class::Watchdog,
         Cause::Stopped(why, _) if why.is_failure() => Class::Timeout,
         Cause::Stopped(..) => Class::Clean,
+        Cause::Exit(Exit::Unknown) => Class::Unknown,
         // As systemd has it for `protocol`: abnormal.
         Cause::WaitedInVain(_) | Cause::NoMain(_) | Cause::Unready(_) => Class::Timeout,
         Cause::NotSpawned(failure) if failure.class == FailureClass::Late => Class::Timeout,
-        Cause::Exit(Exit::Code(_)) | Cause::Pre(_, Exit::Code(_)) | Cause::NotSpawned(_) => {
-            Class::UncleanCode
-        }
+        Cause::Exit(Exit::Code(_))
+        | Cause::Pre(_, Exit::Code(_) | Exit::Unknown)
+        | Cause::NotSpawned(_) => Class::UncleanCode,
     }
 }
 
@@ -83,9 +85,10 @@ fn policy_wants(policy: RestartPolicy, class: Class) -> bool {
         | (RestartPolicy::OnFailure | RestartPolicy::OnAbnormal, Class::Clean)
         | (RestartPolicy::OnAbnormal, Class::UncleanCode) => false,
         (RestartPolicy::Always | RestartPolicy::OnFailure, _)
-        | (RestartPolicy::OnAbnormal, Class::UncleanSignal | Class::Timeout | Class::Watchdog) => {
-            true
-        }
+        | (
+            RestartPolicy::OnAbnormal,
+            Class::UncleanSignal | Class::Timeout | Class::Watchdog | Class::Unknown,
+        ) => true,
     }
 }
 
@@ -103,8 +106,8 @@ pub fn decide(
     let class = classify(program, ended);
     let code = match ended.cause {
         Cause::Exit(Exit::Code(code)) | Cause::Unready(Exit::Code(code)) => Some(code),
-        Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory)
-        | Cause::Unready(Exit::Signal { .. } | Exit::OutOfMemory)
+        Cause::Exit(Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown)
+        | Cause::Unready(Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown)
         | Cause::Stopped(..)
         | Cause::NotSpawned(_)
         | Cause::Pre(..)

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Again, Cause, Ended, FailureClass, Record, RunId, Slot, SpawnFailure, State, What,
+    Action, Adoptee, Again, Cause, Ended, FailureClass, Record, RunId, Slot, SpawnFailure, State,
+    What,
     machine::{Cx, Input},
 };
 use crate::model::{Human, Instant, Limit, OnDuplicate, Signal};
@@ -42,6 +43,10 @@ pub enum Claimed {
     Taken(Arc<str>),
     /// The lock is ours, but these copies run; in words.
     Copies(Arc<str>),
+    /// The lock is ours, but one copy runs, which can be adopted; in words.
+    Copy(Arc<str>),
+    /// That copy is adopted: its end will be told.
+    Adopted(Adoptee),
     /// It cannot be told, and why.
     Failed(Arc<str>),
 }
@@ -66,7 +71,7 @@ impl Slot {
     }
 
     /// The rest of its time is for the start itself.
-    fn patience_of_a_look(&self) -> Duration {
+    pub(super) fn patience_of_a_look(&self) -> Duration {
         match self.program.start_timeout {
             Limit::After(time) => LONGEST.min(time / 2),
             Limit::Never => LONGEST,
@@ -126,7 +131,9 @@ impl Slot {
             Claimed::Free => self.begin_alone(cx),
             Claimed::Taken(_) if cx.bugs.start_without_asking => self.begin_alone(cx),
             Claimed::Taken(who) => self.not_begun(Cause::Duplicate(who), cx),
-            Claimed::Copies(who) => self.found(of, who, &step, cx),
+            Claimed::Copy(_) if self.adopts(cx) => self.adopt(of, cx),
+            Claimed::Copies(who) | Claimed::Copy(who) => self.found(of, who, &step, cx),
+            Claimed::Adopted(copy) => self.is_adopted_now(of, &copy, cx),
             Claimed::Failed(text) => {
                 let failure = SpawnFailure { text, class: FailureClass::Own, code: 1 };
                 self.not_begun(Cause::NotSpawned(failure), cx)
@@ -167,6 +174,7 @@ impl Slot {
 
     /// Nothing of it is alive: its lock is given back.
     pub(super) fn let_go(&mut self, cx: &mut Cx<'_>) {
+        self.adopted = None;
         if self.claim.take().is_some() && !cx.bugs.keep_the_lock {
             cx.out.push(Action::Unclaim(self.id));
         }

@@ -122,6 +122,8 @@ pub struct Slot {
     pub main: Option<RunId>,
     /// What it has said of itself in its latest run.
     pub said: Said,
+    /// The life that began when a copy was adopted, as long as it is not down since.
+    pub adopted: Option<RunId>,
     /// Earlier runs.
     pub history: History,
     /// When the state that is shown began.
@@ -156,6 +158,7 @@ impl Slot {
             claim: None,
             main: None,
             said: Said::default(),
+            adopted: None,
             history: History::default(),
             since: now,
             attempt_at: now.0,

@@ -20,6 +20,7 @@ impl Engine {
             state: slot.word(),
             goal: if slot.goal == Goal::Up { "up" } else { "down" }.to_owned(),
             pid: life.map(|life| life.pid),
+            adopted: slot.is_adopted(),
             pids: life.map(|life| life.pid).into_iter().collect(),
             uptime_s: life.map(|life| (now - life.started).as_secs_f64()),
             ready: slot.is_ready(),
@@ -81,6 +82,9 @@ impl Engine {
             State::Proving { why: Some(why), .. } => format!("not ready yet: {why}"),
             State::Proving { why: None, .. } => "not ready yet".to_owned(),
             State::Settling { index, .. } => format!("start_post[{index}] runs"),
+            State::Running { .. } if slot.is_adopted() => {
+                format!("adopted {}, not started by the supervisor", slot.since.1)
+            }
             State::Running { .. } => format!("running since {}", slot.since.1),
             State::Draining { why, .. } => {
                 format!("to be stopped ({}); waiting for {}", self.why(*why), self.users(slot))

@@ -20,16 +20,21 @@ pub enum Exit {
     },
     /// The kernel killed it (SIGKILL), as there was no memory left.
     OutOfMemory,
+    /// It is gone, and how is not to be known, as it was no child of ours: neither success nor
+    /// failure.
+    Unknown,
 }
 
 impl Exit {
-    /// The code a shell or a container would show: the code, or 128 + the signal's number.
+    /// The code a shell or a container would show: the code, or 128 + the signal's number; 1 where
+    /// it is not known.
     #[must_use]
     pub fn shell_code(self) -> u8 {
         match self {
             Self::Code(code) => code,
             Self::Signal { signal, .. } => 128_u8.saturating_add(signal.number()),
             Self::OutOfMemory => 128_u8.saturating_add(Signal::KILL.number()),
+            Self::Unknown => 1,
         }
     }
 }
@@ -42,6 +47,7 @@ impl fmt::Display for Exit {
             Self::Code(code) => write!(f, "exit {code}"),
             Self::Signal { signal, core: false } => write!(f, "killed by {signal}"),
             Self::OutOfMemory => f.write_str("killed by the kernel: out of memory"),
+            Self::Unknown => f.write_str("ended, exit status not known"),
             Self::Signal { signal, core: true } => write!(f, "killed by {signal}, core dumped"),
         }
     }

@@ -25,7 +25,7 @@ pub struct SingleInstance {
 pub enum OnDuplicate {
     /// Does not start, and names the copy.
     Refuse,
-    /// Takes the copy for its own (a later issue).
+    /// Takes the one copy for its own, instead of a start; of more than one, none.
     Adopt,
     /// Ends the copy first.
     Replace,

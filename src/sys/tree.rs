@@ -10,6 +10,7 @@
 //! environment.
 
 mod copies;
+mod family;
 mod leftovers;
 mod listing;
 mod process;
@@ -21,7 +22,8 @@ use std::{
 };
 
 pub(in crate::sys) use copies::above;
-pub use copies::{Copy, copies, process, with_descendants};
+pub use copies::{Copy, copies, heads, process, with_descendants};
+pub use family::Family;
 pub use leftovers::{Leftover, all_end, leftovers};
 pub use listing::{Ours, Portrait, is_alive, lives, portrait, with_forebears};
 pub(in crate::sys) use process::proc_is_ours;

@@ -165,3 +165,78 @@ fn what_a_copy_has_started_ends_with_it_and_a_process_with_its_old_number_does_n
     // Of those that were found nobody is left, whoever has their numbers by now.
     assert!(tree::with_descendants(&copies, own_uid()).is_empty());
 }
+
+/// A shell and what it has started, both with the argument `$1`; each says its pid.
+const NESTED: &str = r#"
+    sh -c 'echo $$; sh -c "$0" sh "$1" & wait' 'echo $$; exec perl -e "sleep 300" "$1"' "$1" \
+        </dev/null 2>/dev/null &
+    sleep 0.2; echo all"#;
+
+#[test]
+fn a_copy_and_the_copies_that_it_has_started_have_one_head() {
+    let word = unique("nested");
+    let nested = Strangers::new(NESTED, &[&word]);
+    until("both are there", || found(&word, own_uid()).len() == 2);
+    let copies = found(&word, own_uid());
+    let heads: Vec<i32> = tree::heads(&copies).iter().map(|one| one.process.pid.raw()).collect();
+    assert_eq!(heads, nested.pids[..1]);
+    let other = Strangers::new(SLEEPERS, &[&word]);
+    let copies = found(&word, own_uid());
+    assert_eq!(copies.len(), 3, "{copies:?}");
+    let mut heads: Vec<i32> =
+        tree::heads(&copies).iter().map(|one| one.process.pid.raw()).collect();
+    let mut expected = vec![nested.pids[0], other.pids[0]];
+    (heads.sort_unstable(), expected.sort_unstable());
+    assert_eq!(heads, expected);
+    assert!(copies.iter().all(|one| !one.is_contained()));
+}
+
+#[test]
+fn who_has_the_number_of_a_copy_but_another_start_is_nobody_to_us() {
+    let word = unique("again");
+    let copy = Strangers::new(SLEEPERS, &[&word]);
+    let mut process = found(&word, own_uid())[0].process;
+    // As if the copy had ended since it was found, and its number were given again.
+    process.start_time -= 1;
+    assert!(tree::Family::of(process, own_uid()).is_none());
+    assert!(lives(&copy.pids[0].to_string()));
+}
+
+#[test]
+fn what_a_copy_leaves_behind_is_known_by_its_session_or_because_it_was_seen() {
+    let word = unique("family");
+    // One of its session, one that has left it and was seen, and one that comes later.
+    let script = "setsid sh -c 'echo $$; sleep 300 & echo $!; setsid sleep 300 & echo $!; \
+                  read go < $1; (sleep 300 & echo $! >> $1.late)' sh \"$1\" </dev/null \
+                  2>/dev/null & sleep 0.2; echo all";
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join(&word);
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut tree_of = Strangers::new(script, &[fifo.to_str().unwrap()]);
+    let copies = found(&word, own_uid());
+    let mut family = tree::Family::of(tree::heads(&copies)[0].process, own_uid()).unwrap();
+    let pids = |all: Vec<tree::Process>| {
+        let mut all: Vec<i32> = all.iter().map(|one| one.pid.raw()).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(pids(family.members()), {
+        let mut all = tree_of.pids.clone();
+        all.sort_unstable();
+        all
+    });
+    assert!(family.head().ending().is_some() && !family.head().is_gone());
+    std::fs::write(&fifo, "go\n").unwrap();
+    until("it has ended", || family.head().is_gone());
+    let late = std::fs::read_to_string(folder.path().join(format!("{word}.late"))).unwrap();
+    tree_of.pids.push(late.trim().parse().unwrap());
+    let mut expected = tree_of.pids[1..].to_vec();
+    expected.sort_unstable();
+    let left: Vec<tree::Process> = family.others().iter().map(tree::Leftover::process).collect();
+    assert_eq!(pids(left), expected);
+    family.signal_others(Signal::KILL);
+    for pid in &expected {
+        until("it is gone", || !lives(&pid.to_string()));
+    }
+    assert!(family.others().is_empty() && family.members().is_empty());
+}

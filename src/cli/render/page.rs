@@ -50,6 +50,9 @@ pub(in crate::cli) fn page(
     if let Some(pid) = program.pid {
         row("Main PID", pid.to_string());
     }
+    if program.adopted {
+        row("Output", "where whoever started it has sent it, not here".to_owned());
+    }
     let count = processes.len().max(program.pids.len());
     if count > 0 {
         row("Processes", count.to_string());

@@ -105,6 +105,7 @@ fn running(program: &ProgramStatus) -> String {
     parts.extend(program.pid.map(|pid| format!("pid {pid}")));
     parts.extend(program.uptime_s.map(|secs| format!("uptime {}", clock(secs))));
     parts.push(if program.ready { "ready" } else { "not ready" }.to_owned());
+    parts.extend(program.adopted.then(|| "adopted".to_owned()));
     parts.extend(program.says.clone());
     match (&program.health, program.healthy) {
         (Some(words), _) => parts.push(words.clone()),
@@ -157,6 +158,9 @@ pub(super) fn exit(program: &ProgramStatus) -> Option<String> {
     let exit = program.exit?;
     if exit.out_of_memory {
         return Some(crate::model::Exit::OutOfMemory.to_string());
+    }
+    if exit.unknown {
+        return Some("exit status not known".to_owned());
     }
     exit.code
         .map(|code| crate::model::Exit::Code(code).to_string())

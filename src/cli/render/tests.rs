@@ -21,6 +21,7 @@ fn program(name: &str, state: StateWord, reason: &str) -> ProgramStatus {
         state,
         goal: "up".to_owned(),
         pid: None,
+        adopted: false,
         pids: Vec::new(),
         uptime_s: None,
         ready: false,
@@ -63,7 +64,8 @@ fn web() -> ProgramStatus {
 }
 
 fn worker() -> ProgramStatus {
-    let exit = ExitStatus { code: Some(1), signal: None, out_of_memory: false, at: NOW };
+    let exit =
+        ExitStatus { code: Some(1), signal: None, out_of_memory: false, unknown: false, at: NOW };
     ProgramStatus {
         exit: Some(exit),
         next_in_s: Some(3.2),
@@ -94,7 +96,12 @@ fn view() -> View {
 #[test]
 fn the_table_has_one_line_a_program() {
     let evil = program("x", StateWord::Fatal, "\u{1b}]0;owned\u{7}\r\nnext\u{9b}2J");
-    let all = [web(), worker(), stopping(), evil];
+    let mut by_hand = ProgramStatus { adopted: true, uptime_s: Some(1.0), ..web() };
+    by_hand.cpu_usage_ns = None;
+    let exit =
+        ExitStatus { code: None, signal: None, out_of_memory: false, unknown: true, at: NOW };
+    let gone = ProgramStatus { exit: Some(exit), ..program("y", StateWord::Exited, "") };
+    let all = [web(), worker(), stopping(), evil, by_hand.clone(), gone];
     check(
         &table(&all, view()),
         &expect![[r#"
@@ -102,8 +109,12 @@ fn the_table_has_one_line_a_program() {
         worker@2             BACKOFF   exit 1 after 0.4s, next start in 3.2s
         web                  STOPPING  pid 12, asked, SIGKILL in 25s
         x                    FATAL     \u{1b}]0;owned\u{7}\u{d}\u{a}next\u{9b}2J
+        web                  RUNNING   pid 4711, uptime 0:00:01, ready, adopted, 1 restart, 38 MiB
+        y                    EXITED    exit status not known, today at 10:00 UTC
     "#]],
     );
+    let output = "      Output: where whoever started it has sent it, not here\n";
+    assert!(page(&by_hand, &[], &[], view()).contains(output));
     let narrow = View { width: Some(50), ..view() };
     assert!(table(&all, narrow).lines().all(|line| line.chars().count() <= 50));
     let coloured = View { colour: true, ..view() };

@@ -30,6 +30,7 @@ pub(super) fn instance(
         let hint = "add `match: {argv: WORD}`; without one, whoever holds the lock is refused";
         context.found.push(Diagnostic::error("contradiction", key.place, text).hint(hint));
     }
+    check_adopt(program, node, context);
     let on_duplicate = match node.get("on_duplicate").and_then(Node::text) {
         Some("adopt") => OnDuplicate::Adopt,
         Some("replace") => OnDuplicate::Replace,
@@ -37,6 +38,28 @@ pub(super) fn instance(
     };
     let argv = pattern.and_then(Node::text).map(Into::into);
     Some(Box::new(SingleInstance { lock_file, pid_file, argv, on_duplicate }))
+}
+
+/// What is adopted is no child, and was started by nobody's rules.
+fn check_adopt(program: &Node, node: &Node, context: &mut Context<'_>) {
+    let Some(place) =
+        node.get("on_duplicate").filter(|word| word.text() == Some("adopt")).map(|word| word.place)
+    else {
+        return;
+    };
+    let text = match program.get("type").and_then(Node::text) {
+        Some("oneshot") => {
+            "`adopt` does not go with `type: oneshot`: how a copy ends that was adopted is not to \
+             be known, so it would never be done"
+        }
+        Some("forking") => {
+            "`adopt` does not go with `type: forking`: whether a copy is the command that starts \
+             the daemon, or the daemon, is not to be known"
+        }
+        _ => return,
+    };
+    let found = Diagnostic::error("contradiction", place, text);
+    context.found.push(found.hint("`refuse` names the copy, `replace` ends it first"));
 }
 
 /// A word that is of many programs would have their processes refused, or even ended.

@@ -36,6 +36,25 @@ impl Copy {
     pub fn signal(&self, signal: Signal) {
         signal_process(&self.process, signal);
     }
+
+    /// Who has started it, as far as that is still to be seen: `uid 1000 from bash (pid 12)`.
+    #[must_use]
+    pub fn starter(&self) -> String {
+        let uid = self.uid;
+        let parent = Pid::new(self.process.parent);
+        match parent.and_then(|pid| Some((pid, super::name_of(pid)?))) {
+            Some((pid, name)) => format!("uid {uid} from {} (pid {pid})", escaped(&name, 64)),
+            None => format!("uid {uid}"),
+        }
+    }
+
+    /// Whether it is in a PID namespace below ours: a container has it, with others of its own.
+    #[must_use]
+    pub fn is_contained(&self) -> bool {
+        let text = status(self.process.pid).unwrap_or_default();
+        let pids = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        pids.is_some_and(|pids| pids.split_ascii_whitespace().count() > 1)
+    }
 }
 
 /// The living processes of the user `uid` with an argument that is `word`, or a path that ends in
@@ -67,23 +86,35 @@ pub fn copies(word: &str, uid: u32) -> Option<Vec<Copy>> {
 pub fn with_descendants(copies: &[Copy], uid: u32) -> Vec<Leftover> {
     let mut everybody = BTreeMap::new();
     let candidates = candidates(&mut everybody).unwrap_or_default();
-    let same = |one: &Copy| {
-        let now = everybody.get(&one.process.pid);
-        now.is_some_and(|now: &Process| now.start_time == one.process.start_time)
-    };
-    let mut found: BTreeSet<Pid> =
-        copies.iter().filter(|one| same(one)).map(|one| one.process.pid).collect();
+    let first = copies.iter().filter(|one| is_there(&everybody, &one.process));
+    let found = with_below(first.map(|one| one.process.pid).collect(), &candidates);
+    let whole = candidates.into_iter().filter(|one| found.contains(&one.pid));
+    whole.filter(|one| is_of(one.pid, uid)).filter_map(Leftover::open).collect()
+}
+
+/// Whether this very process is among those that live.
+pub(super) fn is_there(everybody: &BTreeMap<Pid, Process>, one: &Process) -> bool {
+    everybody.get(&one.pid).is_some_and(|now| now.start_time == one.start_time)
+}
+
+/// These and everything below them that is a candidate.
+pub(super) fn with_below(mut found: BTreeSet<Pid>, candidates: &[Process]) -> BTreeSet<Pid> {
     loop {
         let is_below = |one: &&Process| Pid::new(one.parent).is_some_and(|p| found.contains(&p));
         let more: Vec<Pid> = candidates.iter().filter(is_below).map(|one| one.pid).collect();
         let before = found.len();
         found.extend(more);
         if found.len() == before {
-            break;
+            return found;
         }
     }
-    let whole = candidates.into_iter().filter(|one| found.contains(&one.pid));
-    whole.filter(|one| is_of(one.pid, uid)).filter_map(Leftover::open).collect()
+}
+
+/// Those among `copies` that descend from no other one: a copy and what it has started are one.
+#[must_use]
+pub fn heads(copies: &[Copy]) -> Vec<&Copy> {
+    let pids: BTreeSet<Pid> = copies.iter().map(|one| one.process.pid).collect();
+    copies.iter().filter(|one| above(one.process.pid).is_disjoint(&pids)).collect()
 }
 
 /// The one process `pid`, if it lives, whatever its arguments and whoever's it is.
@@ -105,13 +136,8 @@ fn copy(process: Process, line: &[u8]) -> Option<Copy> {
 
 /// All that live but ourselves, those above us and those below us; `everybody` are all that live.
 fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
-    if !proc_is_ours() {
-        return None;
-    }
-    let living = all_pids().into_iter().filter_map(stat).filter(|process| !process.zombie);
-    everybody.extend(living.map(|process| (process.pid, process)));
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let above = Pid::new(own).map(above).unwrap_or_default();
+    let mut others = not_above_us(everybody)?;
+    let own = own_pid();
     // What we have started stays below us: we are the reaper of our descendants.
     let mut below = BTreeSet::from([own]);
     loop {
@@ -123,8 +149,25 @@ fn candidates(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
             break;
         }
     }
-    let other = |one: &&Process| !above.contains(&one.pid) && !below.contains(&one.pid.raw());
+    others.retain(|one| !below.contains(&one.pid.raw()));
+    Some(others)
+}
+
+/// All that live but ourselves and those above us; `everybody` are all that live.
+pub(super) fn not_above_us(everybody: &mut BTreeMap<Pid, Process>) -> Option<Vec<Process>> {
+    if !proc_is_ours() {
+        return None;
+    }
+    let living = all_pids().into_iter().filter_map(stat).filter(|process| !process.zombie);
+    everybody.extend(living.map(|process| (process.pid, process)));
+    let own = own_pid();
+    let above = Pid::new(own).map(above).unwrap_or_default();
+    let other = |one: &&Process| !above.contains(&one.pid) && one.pid.raw() != own;
     Some(everybody.values().filter(other).copied().collect())
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
 }
 
 /// Those that have started the process `pid`, or whoever did.
@@ -144,18 +187,22 @@ pub(in crate::sys) fn above(pid: Pid) -> BTreeSet<Pid> {
 
 /// Whether all user ids of a process are `uid`: the real one tells who has started it, the others
 /// what it may do.
-fn is_of(pid: Pid, uid: u32) -> bool {
+pub(super) fn is_of(pid: Pid, uid: u32) -> bool {
     uids(pid).is_some_and(|ids| ids.iter().all(|id| *id == uid))
 }
 
 /// Real, effective, saved, and that of the file system (`proc_pid_status(5)`).
 fn uids(pid: Pid) -> Option<Vec<u32>> {
-    let mut text = Vec::new();
-    open(&format!("/proc/{pid}/status"))?.take(1 << 16).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
+    let text = status(pid)?;
     let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     let ids: Option<Vec<u32>> = ids.split_ascii_whitespace().map(|id| id.parse().ok()).collect();
     ids.filter(|ids| !ids.is_empty())
+}
+
+fn status(pid: Pid) -> Option<String> {
+    let mut text = Vec::new();
+    open(&format!("/proc/{pid}/status"))?.take(1 << 16).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn command_line(pid: Pid) -> Option<Vec<u8>> {

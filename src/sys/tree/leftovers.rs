@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::process::{
-    Environment, Process, all_pids, environment_of, name_of, open_process, proc_is_ours,
+    Environment, Process, all_pids, environment_of, name_of, open_process, proc_is_ours, signal_by,
     signal_process, stat,
 };
 use crate::{
@@ -29,7 +29,16 @@ pub struct Leftover {
 impl Leftover {
     /// Signals it, if it is still the process that was found.
     pub fn signal(&self, signal: Signal) {
-        signal_process(&self.process, signal);
+        match &self.fd {
+            Some(fd) => signal_by(fd, signal),
+            None => signal_process(&self.process, signal),
+        }
+    }
+
+    /// Becomes readable when it has ended; `None` on an old kernel, where nothing tells.
+    #[must_use]
+    pub fn ending(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// The process, as it was found.
@@ -67,7 +76,9 @@ impl Leftover {
         (!one.is_gone()).then_some(one)
     }
 
-    fn is_gone(&self) -> bool {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         let now = stat(self.process.pid);
         now.is_none_or(|now| now.zombie || now.start_time != self.process.start_time)
     }

@@ -275,11 +275,16 @@ pub(super) fn signal_process(process: &Process, signal: Signal) {
         return;
     };
     if stat(process.pid).is_some_and(|now| now.start_time == process.start_time) {
-        let (raw, number) = (fd.as_raw_fd(), i32::from(signal.number()));
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the descriptor is open; a null siginfo is allowed (pidfd_send_signal(2)).
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, number, none, 0) };
+        signal_by(&fd, signal);
     }
+}
+
+/// Signals the process that this descriptor is of, and nobody else, whoever has its number by now.
+pub(super) fn signal_by(fd: &OwnedFd, signal: Signal) {
+    let (raw, number) = (fd.as_raw_fd(), i32::from(signal.number()));
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open; a null siginfo is allowed (pidfd_send_signal(2)).
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, number, none, 0) };
 }
 
 #[cfg(test)]

@@ -42,6 +42,25 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
           whoever holds the lock is refused)
     "#]],
     );
+    for kind in ["oneshot", "forking\n    pid_file: /d"] {
+        program(
+            &format!(
+                "type: {kind}\n    single_instance: {{match: {{argv: x}}, on_duplicate: adopt}}"
+            ),
+            match kind {
+                "oneshot" => expect![[r#"
+                    site.yaml:7:55: error: programs.web: `adopt` does not go with `type: oneshot`:
+                      how a copy ends that was adopted is not to be known, so it would never be done
+                      (hint: `refuse` names the copy, `replace` ends it first)
+                "#]],
+                _ => expect![[r#"
+                    site.yaml:8:55: error: programs.web: `adopt` does not go with `type: forking`:
+                      whether a copy is the command that starts the daemon, or the daemon, is not to
+                      be known (hint: `refuse` names the copy, `replace` ends it first)
+                "#]],
+            },
+        );
+    }
     program(
         "single_instance: {lock_file: /r, pid_file: /r}",
         expect![[r#"

@@ -7,7 +7,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use mini_supervisor::control::{LockWord, ProgramOutcome, Request, StateWord};
+use mini_supervisor::control::{
+    Kind, LockWord, ProcessesQuery, ProgramOutcome, Reply, Request, StateWord,
+};
 use nix::sys::signal::Signal;
 
 use super::{
@@ -188,7 +190,7 @@ fn of_fifty_supervisors_with_one_lock_one_starts_it_and_the_others_name_it() {
         client.send(&Request::Start(change(&["robot"]))).unwrap();
     }
     let answers = clients.iter_mut().map(|client| match client.reply(PATIENCE) {
-        Some(mini_supervisor::control::Reply::Outcome(outcome)) => only(outcome),
+        Some(Reply::Outcome(outcome)) => only(outcome),
         other => panic!("{other:?}"),
     });
     let answers: Vec<ProgramOutcome> = answers.collect();
@@ -218,7 +220,7 @@ fn of_fifty_who_ask_one_supervisor_all_get_the_same_one() {
         client.send(&Request::Start(change(&["robot"]))).unwrap();
     }
     for client in &mut clients {
-        let Some(mini_supervisor::control::Reply::Outcome(outcome)) = client.reply(PATIENCE) else {
+        let Some(Reply::Outcome(outcome)) = client.reply(PATIENCE) else {
             panic!("no answer");
         };
         assert!(only(outcome).ok);
@@ -315,5 +317,163 @@ fn only_the_program_itself_inherits_its_lock() {
         let text = fs::read_to_string(site.path(file)).unwrap();
         assert_eq!(text.contains("r.lock"), has, "{file}: {text}");
     }
+    assert_eq!(site.end(), 0);
+}
+
+/// A site that adopts copies of its robot, which starts one of its own by `command`.
+fn adopting(keys: &str) -> Plan {
+    Plan::new(&format!(
+        "  robot: {{command: [DIR/robot.sh], autostart: false, stop: {{timeout: 500ms}},
+    restart: {{policy: on-failure, delay: 100ms}}{keys},
+    single_instance: {{lock_file: DIR/r.lock, pid_file: DIR/r.pid,
+      match: {{argv: DIR/robot.sh}}, on_duplicate: adopt}}}}"
+    ))
+    .script("robot.sh", ROBOT)
+}
+
+/// A copy with a child, whose pid it writes down.
+fn with_child(site: &Site, script: &str) -> (ByHand, String) {
+    let (path, child) = (site.path("robot.sh"), site.path("child"));
+    let (path, child) = (path.display().to_string(), child.display().to_string());
+    fs::remove_file(&child).ok();
+    let copy = ByHand::start(&["sh", "-c", script, &path, &child]);
+    until("its child", || fs::read_to_string(&child).is_ok_and(|text| text.ends_with('\n')));
+    (copy, fs::read_to_string(&child).unwrap().trim().to_owned())
+}
+
+#[test]
+fn the_one_copy_is_adopted_and_a_stop_ends_all_that_it_has_started() {
+    let mut site = adopting("").start();
+    let (lock, pid_file) = files(&site);
+    for (script, killed) in [
+        // In a session of its own, and below nobody once the copy is gone.
+        ("setsid sleep 1000 & echo $! > $1; wait", false),
+        ("trap '' TERM; sleep 1000 & echo $! > $1; wait; wait", true),
+    ] {
+        let (mut copy, child) = with_child(&site, script);
+        let pid = copy.0.id();
+        let adopted = only(site.bring_up(&["robot"]));
+        assert_eq!((adopted.ok, adopted.state), (true, StateWord::Running));
+        assert!(adopted.reason.starts_with("adopted 2"), "{adopted:?}");
+        assert!(adopted.reason.ends_with(", not started by the supervisor"), "{adopted:?}");
+        let status = site.program("robot");
+        assert_eq!((status.adopted, status.pid), (true, Some(pid)));
+        let all: Vec<u32> = [pid, child.parse().unwrap()].into();
+        assert!(all.iter().all(|one| status.pids.contains(one)), "{status:?}");
+        assert_eq!(status.lock.unwrap().state, LockWord::Held);
+        assert!(fs::read_to_string(&lock).unwrap().starts_with(&format!("{pid}\n")));
+        assert_eq!(fs::read_to_string(&pid_file).unwrap(), format!("{pid}\n"));
+        assert!(!lock_is_free(&lock));
+        let begin = format!("adopted, not started by the supervisor: pid {pid}, since 2");
+        let starter = format!(" (pid {}); its output is not ours", std::process::id());
+        site.stderr.wait_for("the adoption", |line| {
+            line.contains(&begin) && line.contains(", started by uid ") && line.contains(&starter)
+        });
+        let stopped = only(site.bring_down(&["robot"]));
+        assert_eq!((stopped.ok, stopped.state), (true, StateWord::Stopped));
+        assert!(copy.has_ended(), "stopped means ended");
+        until("its child is reaped", || !crate::sys_world::lives(&child));
+        assert!(!lock.exists() && !pid_file.exists());
+        let log = site.stderr.all().join("\n");
+        assert_eq!(log.contains("still alive, sending SIGKILL"), killed, "{log}");
+        assert!(site.program("robot").exit.unwrap().unknown);
+    }
+    assert!(!site.path("runs").exists(), "nothing was started beside it");
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn what_follows_the_end_of_an_adopted_copy_is_started_by_us() {
+    let mut site = adopting("").start();
+    let (mut copy, child) = with_child(&site, "sleep 1000 & echo $! > $1; wait");
+    let pid = copy.0.id();
+    assert!(only(site.bring_up(&["robot"])).ok);
+    // What it leaves behind goes first, though nobody was told whose it is.
+    copy.0.kill().unwrap();
+    site.stderr.wait_for("its end", |line| {
+        line.contains("its exit status is not known, because it was adopted")
+    });
+    assert!(copy.0.wait().unwrap().code().is_none());
+    until("one of ours", || {
+        let status = site.program("robot");
+        status.state == StateWord::Running && status.pid != Some(pid)
+    });
+    until("its child is gone", || !crate::sys_world::lives(&child));
+    let status = site.program("robot");
+    assert!(!status.adopted && status.exit.unwrap().unknown, "{status:?}");
+    until("it has run", || site.path("runs").exists());
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn of_two_copies_none_is_adopted_and_both_are_named() {
+    let mut site = adopting("").start();
+    let path = site.path("robot.sh").display().to_string();
+    let mut copies = [(); 2].map(|()| ByHand::start(&["perl", "-e", "sleep 1000", &path]));
+    let refused = only(site.bring_up(&["robot"]));
+    assert_eq!((refused.ok, refused.state), (false, StateWord::Fatal));
+    for copy in &copies {
+        assert!(refused.reason.contains(&format!("pid {}, ", copy.0.id())), "{refused:?}");
+    }
+    assert!(refused.reason.contains("2 copies") && refused.reason.contains("none is chosen"));
+    assert!(!copies[0].has_ended() && !copies[1].has_ended());
+    drop(copies);
+    assert!(only(site.bring_up(&["robot"])).ok);
+    assert!(!site.program("robot").adopted);
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn whoever_has_the_lock_is_not_adopted() {
+    let mut site = adopting("").start();
+    let (lock, _) = files(&site);
+    let path = site.path("robot.sh").display().to_string();
+    let file = lock.display().to_string();
+    let script = "use Fcntl ':flock'; open(F, '>>', $ARGV[1]); flock(F, LOCK_EX); sleep 1000";
+    let mut copy = ByHand::start(&["perl", "-e", script, &path, &file]);
+    until("it has the lock", || lock.exists() && !lock_is_free(&lock));
+    let refused = only(site.bring_up(&["robot"]));
+    assert_eq!(refused.state, StateWord::Fatal);
+    let pid = copy.0.id();
+    assert!(refused.reason.contains(&format!("already running (pid {pid}, ")), "{refused:?}");
+    assert!(!copy.has_ended());
+    assert_eq!(site.end(), 0);
+}
+
+#[test]
+fn an_adopted_copy_outlives_a_killed_supervisor_and_is_adopted_again() {
+    let mut site = adopting("").start();
+    let (mut copy, child) = with_child(&site, "sleep 1000 & echo $! > $1; wait");
+    let pid = copy.0.id();
+    assert!(only(site.bring_up(&["robot"])).ok);
+    site.signal(Signal::SIGKILL);
+    assert_eq!(site.code(), 137);
+    assert!(!copy.has_ended());
+    let mut site = site.again();
+    assert!(only(site.bring_up(&["robot"])).ok);
+    let status = site.program("robot");
+    assert_eq!((status.adopted, status.pid), (true, Some(pid)));
+    assert!(!site.path("runs").exists(), "there was never a second one");
+    // The end of the site is its end, as of any program.
+    assert_eq!(site.end(), 0);
+    until("it has ended", || copy.has_ended());
+    until("its child is gone", || !crate::sys_world::lives(&child));
+}
+
+#[test]
+fn new_settings_and_a_restart_make_an_adopted_copy_ours() {
+    let mut site = adopting("").start();
+    let (mut copy, _) = with_child(&site, "sleep 1000 & echo $! > $1; wait");
+    assert!(only(site.bring_up(&["robot"])).ok);
+    let Reply::Processes(listed) = site.ask(&Request::Processes(ProcessesQuery::default())) else {
+        panic!("no list");
+    };
+    let listed = listed.processes;
+    let of = |pid: u32| listed.iter().find(|one| one.pid == pid).map(|one| one.kind);
+    assert_eq!(of(copy.0.id()), Some(Kind::Main), "{listed:?}");
+    assert!(only(site.restart(&["robot"])).ok);
+    assert!(copy.has_ended());
+    let status = site.program("robot");
+    assert!(!status.adopted && status.state == StateWord::Running, "{status:?}");
     assert_eq!(site.end(), 0);
 }

@@ -253,7 +253,9 @@ fn draw_hooks(p: &mut Program, chance: &mut Chance) {
     p.start_post = hooks(chance);
     p.stop_post = hooks(chance);
     p.shm = chance.is(20).then(|| Box::new(draw_rule(chance)));
-    p.single_instance = draw_single(chance);
+    let ends = matches!(p.kind, ProgramType::Oneshot { .. });
+    p.single_instance =
+        draw_single(chance).filter(|one| !ends || one.on_duplicate != OnDuplicate::Adopt);
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {

@@ -203,9 +203,9 @@ impl World {
                 self.fatals.push(id);
                 self.excuse([id]);
             }
-            What::Rested { .. } | What::Completed => {
+            What::Rested { .. } | What::RestedUnknown | What::Completed => {
                 self.ended(id);
-                let good = !matches!(what, What::Rested { success: false });
+                let good = !matches!(what, What::Rested { success: false } | What::RestedUnknown);
                 let known = &mut self.known[id.index()];
                 (known.rests, known.done, known.done_since) = (true, good, now);
                 if !good {
@@ -229,6 +229,12 @@ impl World {
                 let main = self.instance(id).map(|(_, p)| (p.role, p.pid));
                 let good = main == Some((Role::Main, *pid));
                 self.hold(8, good, || format!("{id:?} is told as started, pid {pid}: {main:?}"));
+            }
+            What::Adopted { .. } => {
+                // Nothing of its own was run before it or beside it.
+                let known = &mut self.known[id.index()];
+                let posts = known.settings.as_ref().map_or(0, |of| of.start_post.len());
+                (known.posts, known.up, known.bound, known.done) = (posts, false, false, false);
             }
             What::Waiting { .. } => {
                 // Given up with a time for the next try, which this is.

@@ -11,7 +11,7 @@ use super::{Run, jumps_change_nothing, run};
 /// find it.
 type Mutant = (&'static str, fn(&mut Bugs), &'static [usize]);
 
-const MUTANTS: [Mutant; 74] = [
+const MUTANTS: [Mutant; 77] = [
     ("forget_stop_while_spawning", |b| b.forget_stop_while_spawning = true, &[6, 36, 38]),
     ("restart_although_down", |b| b.restart_although_down = true, &[6]),
     ("leave_the_tree", |b| b.leave_the_tree = true, &[2]),
@@ -85,6 +85,9 @@ const MUTANTS: [Mutant; 74] = [
     ("believe_old_probes", |b| b.believe_old_probes = true, &[44, 62]),
     ("believe_any_probe", |b| b.believe_any_probe = true, &[62]),
     ("start_beside_the_unhealthy", |b| b.start_beside_the_unhealthy = true, &[22]),
+    ("start_beside_the_copy", |b| b.start_beside_the_copy = true, &[1]),
+    ("adopt_unasked", |b| b.adopt_unasked = true, &[57]),
+    ("forget_the_adopted", |b| b.forget_the_adopted = true, &[1, 2]),
     ("forget_the_exit", |b| b.forget_the_exit = true, &[51]),
 ];
 

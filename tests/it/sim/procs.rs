@@ -20,6 +20,8 @@ pub(super) struct Proc {
     pub(super) pid: u32,
     /// Whether the engine knows that it executes.
     pub(super) spawned: bool,
+    /// It is no child: nobody knows how it ends.
+    pub(super) adopted: bool,
     /// It hangs between fork and exec until it is killed.
     pub(super) hangs: bool,
     /// Whether the engine knows that its main process ended.
@@ -56,9 +58,16 @@ pub(super) struct Proc {
     pub(super) good: bool,
 }
 
+impl Proc {
+    /// How its end is told.
+    fn how(&self, how: Exit) -> Exit {
+        if self.adopted { Exit::Unknown } else { how }
+    }
+}
+
 impl World {
     /// Few pids, and those that are free are used again at once.
-    fn pid(&mut self) -> u32 {
+    pub(super) fn pid(&mut self) -> u32 {
         let recent = self.chance.is(60).then(|| self.pids.pop()).flatten();
         let taken = |pid: &u32| self.procs.values().any(|p| p.pid == *pid && !p.reaped);
         if let Some(pid) = recent.filter(|pid| !taken(pid)) {
@@ -73,16 +82,39 @@ impl World {
         self.judge_shm(program);
         self.judge_lock(program, role);
         let faults = self.faults;
-        let lag = if self.chance.is(faults.d_state) { 1 + self.chance.below(60) } else { 0 };
         let fails = self.chance.is(faults.spawn_fails);
         let slow = if self.peace { 1 } else { 3000 };
         let delay = if self.chance.is(faults.spawn_late) { self.chance.below(slow) } else { 0 };
         let delay = Duration::from_millis(delay);
+        let pid = self.pid();
+        self.make(program, run, role, pid);
+        if self.procs[&run].hangs {
+            return;
+        }
+        if fails {
+            let class =
+                self.chance.of(&[FailureClass::Resources, FailureClass::Busy, FailureClass::Own]);
+            let failure = SpawnFailure { text: "x".into(), class, code: 127 };
+            self.child(delay, run, ChildEvent::SpawnFailed(failure));
+            return;
+        }
+        self.child(delay, run, ChildEvent::Spawned { pid });
+        self.live(delay, run, role);
+        if role == Role::Main {
+            self.speaks(delay, run);
+        }
+    }
+
+    /// A process of the world.
+    pub(super) fn make(&mut self, program: ProgramId, run: RunId, role: Role, pid: u32) {
+        let faults = self.faults;
+        let lag = if self.chance.is(faults.d_state) { 1 + self.chance.below(60) } else { 0 };
         let proc = Proc {
             program,
             role,
-            pid: self.pid(),
+            pid,
             spawned: false,
+            adopted: false,
             hangs: self.chance.is(faults.hangs),
             exited: false,
             reaped: false,
@@ -103,31 +135,15 @@ impl World {
             told: false,
             good: false,
         };
-        let (pid, hangs) = (proc.pid, proc.hangs);
         if let Role::Probe(ProbeOf::Health) = role {
             self.look_begins(program, run);
         }
         self.procs.insert(run, proc);
         self.known[program.index()].runs.push(run);
-        if hangs {
-            return;
-        }
-        if fails {
-            let class =
-                self.chance.of(&[FailureClass::Resources, FailureClass::Busy, FailureClass::Own]);
-            let failure = SpawnFailure { text: "x".into(), class, code: 127 };
-            self.child(delay, run, ChildEvent::SpawnFailed(failure));
-            return;
-        }
-        self.child(delay, run, ChildEvent::Spawned { pid });
-        self.live(delay, run, role);
-        if role == Role::Main {
-            self.speaks(delay, run);
-        }
     }
 
     /// How long it will live by itself.
-    fn live(&mut self, delay: Duration, run: RunId, role: Role) {
+    pub(super) fn live(&mut self, delay: Duration, run: RunId, role: Role) {
         let program = self.procs[&run].program;
         if role != Role::Main || self.engine.slot(program).is_some_and(Slot::is_oneshot) {
             let most = if self.peace { 100 } else { 4000 };
@@ -147,6 +163,7 @@ impl World {
     pub(super) fn end(&mut self, delay: Duration, run: RunId, how: Exit) {
         let Some(p) = self.procs.get_mut(&run).filter(|p| !p.dying) else { return };
         p.dying = true;
+        let how = p.how(how);
         self.child(delay, run, ChildEvent::Exited(how));
     }
 
@@ -206,10 +223,10 @@ impl World {
             }
             self.later.remove(&old);
         }
-        self.child(lag, run, ChildEvent::Exited(signalled(signal)));
-        if let Some(p) = self.procs.get_mut(&run) {
-            p.dying = true;
-        }
+        let Some(p) = self.procs.get_mut(&run) else { return };
+        p.dying = true;
+        let how = p.how(signalled(signal));
+        self.child(lag, run, ChildEvent::Exited(how));
     }
 
     /// What the world knows before the engine hears of it.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mini_supervisor::{
-    engine::{Claimed, Event, Role, RunId},
-    model::{OnDuplicate, Signal, SingleInstance},
+    engine::{Adoptee, Claimed, Event, Role, RunId},
+    model::{Instant, OnDuplicate, Signal, SingleInstance},
     plan::ProgramId,
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Lock {
     /// What runs ends when it is asked, when it is killed, or not at all.
     ends_by: Option<Signal>,
     ending: bool,
+    /// There is one copy, and no other.
+    one: bool,
 }
 
 /// Of some programs.
@@ -28,7 +30,11 @@ pub(super) fn draw_single(chance: &mut Chance) -> Option<Box<SingleInstance>> {
             lock_file: None,
             pid_file: None,
             argv: Some("p".into()),
-            on_duplicate: chance.of(&[OnDuplicate::Refuse, OnDuplicate::Replace]),
+            on_duplicate: chance.of(&[
+                OnDuplicate::Refuse,
+                OnDuplicate::Replace,
+                OnDuplicate::Adopt,
+            ]),
         })
     })
 }
@@ -41,7 +47,7 @@ impl World {
         let wanted = self.settings(id).is_some_and(|of| of.single_instance.is_some());
         self.hold(1, wanted, || format!("{id:?} is locked without a wish"));
         let ends_by = self.chance.of(&[Some(Signal::TERM), Some(Signal::KILL), None]);
-        let lock = Lock { run, free: false, ends_by, ending: false };
+        let lock = Lock { run, free: false, ends_by, ending: false, one: false };
         let old = self.locks.insert(id, lock);
         self.hold(1, old.is_none(), || format!("{id:?} is locked twice: {old:?}"));
         self.begins(id);
@@ -51,13 +57,14 @@ impl World {
             return;
         }
         let what = if self.chance.is(often) {
-            self.chance.of(&["taken", "copies", "copies", "failed"])
+            self.chance.of(&["taken", "copies", "copies", "copy", "copy", "copy", "failed"])
         } else {
             "free"
         };
         let what = match what {
             "taken" => Claimed::Taken("somebody has it".into()),
-            "copies" => Claimed::Copies("a copy runs".into()),
+            "copies" => Claimed::Copies("copies run".into()),
+            "copy" => Claimed::Copy("a copy runs".into()),
             "failed" => Claimed::Failed("nobody knows".into()),
             _ => Claimed::Free,
         };
@@ -80,7 +87,45 @@ impl World {
         if let Some(lock) = self.locks.get_mut(&id).filter(|lock| lock.run == run) {
             // A late look of the same claim is no news.
             lock.free |= *what == Claimed::Free;
+            lock.one = matches!(what, Claimed::Copy(_));
+            if let Claimed::Adopted(copy) = what {
+                self.is_adopted(id, run, copy);
+            }
         }
+    }
+
+    /// I-57: whoever is adopted is the only copy, and that is wished for. He may be gone by then,
+    /// have company, or never be seen again.
+    pub(super) fn adopts(&mut self, id: ProgramId, run: RunId) {
+        let alive = self.alive(id).next().map(|(run, p)| (run, p.role));
+        self.hold(1, alive.is_none(), || format!("a copy of {id:?} is adopted beside {alive:?}"));
+        let single = self.settings(id).and_then(|of| of.single_instance.as_ref());
+        let wanted = single.is_some_and(|one| one.on_duplicate == OnDuplicate::Adopt);
+        let alone = self.locks.get(&id).is_some_and(|lock| lock.run == run && lock.one);
+        self.hold(57, wanted && alone, || format!("a copy of {id:?} is adopted unasked"));
+        let what = match self.chance.below(20) {
+            0 => return,
+            1..=2 => Claimed::Free,
+            3 => Claimed::Copies("another is there".into()),
+            _ => {
+                let age = Duration::from_millis(self.chance.below(200_000));
+                Claimed::Adopted(Adoptee { pid: self.pid(), age, who: "a copy".into() })
+            }
+        };
+        let delay = Duration::from_millis(self.chance.below(50));
+        self.at(delay, Event::Claimed { program: id, run, what });
+    }
+
+    /// From now on it counts as an instance.
+    fn is_adopted(&mut self, id: ProgramId, run: RunId, copy: &Adoptee) {
+        let age = u64::try_from(copy.age.as_nanos()).unwrap();
+        self.make(id, run, Role::Main, copy.pid);
+        let proc = self.procs.get_mut(&run).unwrap();
+        (proc.spawned, proc.adopted, proc.hangs) = (true, true, false);
+        let known = &mut self.known[id.index()];
+        known.began = Some(Instant(self.now.0.saturating_sub(age)));
+        known.prepared = false;
+        self.live(Duration::ZERO, run, Role::Main);
     }
 
     /// I-1: copies are ended only where that is wished for, and before anything of ours lives.

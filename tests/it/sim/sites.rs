@@ -219,13 +219,8 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        // Its lock is being taken: it is about to be.
-        let claims = |id: ProgramId| {
-            let state = self.engine.slot(id).map(|slot| &slot.state);
-            matches!(state, Some(State::Claiming { .. }))
-        };
-        let live =
-            |id: &&ProgramId| self.alive(**id).next().is_some() || swept(**id) || claims(**id);
+        let begun = |id: ProgramId| swept(id) || self.locks.contains_key(&id);
+        let live = |id: &&ProgramId| self.alive(**id).next().is_some() || begun(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
         let mut site = Site::clone(&self.site);

@@ -249,6 +249,7 @@ impl World {
             Action::TidyNoMore(run) => drop(self.sweeps.remove(&run)),
             Action::Claim { program, run } => self.claims(program, run),
             Action::EndCopies { program, run, signal } => self.ends_copies(program, run, signal),
+            Action::Adopt { program, run } => self.adopts(program, run),
             Action::Unclaim(program) => self.unclaims(program),
             Action::Sign { program, .. } => self.judge_locked(program),
             Action::Record(Record { program: Some(name), what }) => {

@@ -41,8 +41,8 @@ use mini_supervisor::{
         Shutdown, Targets,
     },
     engine::{
-        Action, Actions, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role, RunId,
-        SpawnFailure, Surroundings, Told,
+        Action, Actions, Adoptee, Bugs, ChildEvent, Claimed, Engine, Event, FailureClass, Role,
+        RunId, SpawnFailure, Surroundings, Told,
     },
     model::*,
 };
@@ -187,6 +187,11 @@ impl Story {
                 }
                 format!("  lock {who}")
             }
+            Action::Adopt { program, run } => {
+                let who = of(self, program);
+                self.runs.insert(who.clone(), run);
+                format!("  adopt the copy of {who}")
+            }
             Action::EndCopies { program, signal, .. } => {
                 format!("  {signal} to copies of {}", of(self, program))
             }
@@ -287,6 +292,11 @@ impl Story {
                 let what = match *how {
                     "taken" => Claimed::Taken(text),
                     "copies" => Claimed::Copies(text),
+                    "copy" => Claimed::Copy(text),
+                    "adopted" => {
+                        let age = Duration::from_secs(10);
+                        Claimed::Adopted(Adoptee { pid: 7, age, who: text })
+                    }
                     "failed" => Claimed::Failed(text),
                     _ => Claimed::Free,
                 };
@@ -384,8 +394,10 @@ impl Story {
 }
 
 fn exit(how: &str) -> Exit {
-    if how == "OOM" {
-        return Exit::OutOfMemory;
+    match how {
+        "OOM" => return Exit::OutOfMemory,
+        "?" => return Exit::Unknown,
+        _ => {}
     }
     how.parse().map_or_else(
         |_| Exit::Signal { signal: Signal::parse(how).unwrap(), core: false },
