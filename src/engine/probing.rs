@@ -1,7 +1,7 @@
 //! One look at whether a program serves: asked for, answered, or ended when its time is over.
 //!
-//! Whatever is not a command is looked at by threads of the shell, which report back. A command is a
-//! child like any other: what is left of it is killed and waited for before the next look begins,
+//! Whatever is not a command is looked at by threads of the shell, which report back. A command is
+//! a child like any other: what is left of it is killed and waited for before the next look begins,
 //! and before the end of its program is over.
 
 use std::{sync::Arc, time::Duration};

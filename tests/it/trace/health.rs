@@ -167,7 +167,7 @@ fn what_cannot_be_looked_at_neither_counts_nor_ends_a_row() {
             156s web Some(true), healthy, running since 1970-01-01T00:00:00.000Z
             186s   look at web, Health
             192s   look no more
-            192s web: its health cannot be told, so nothing is done: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do
+            192s web: its health cannot be told, so nothing is done: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang
             222s   look at web, Health
             228s   look no more
             258s   look at web, Health
@@ -196,9 +196,9 @@ fn a_thread_that_does_not_come_back_says_nothing() {
             0s web: ready
             0s   look at web, Health
             6s   look no more
-            6s web: its health cannot be told, so nothing is done: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do
-            7s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do, running since 1970-01-01T00:00:00.000Z
-            8s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do, running since 1970-01-01T00:00:00.000Z
+            6s web: its health cannot be told, so nothing is done: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang
+            7s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang, running since 1970-01-01T00:00:00.000Z
+            8s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang, running since 1970-01-01T00:00:00.000Z
             36s   look at web, Health
             37s web: exit 1 after 37s
             37s   SIGKILL to tree of web
