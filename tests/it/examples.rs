@@ -66,7 +66,7 @@ fn every_example_passes_the_check_on_any_machine() {
         assert!(text.starts_with("# yaml-language-server: $schema="), "{}", path.display());
     }
     let expected =
-        ["bbia", "discord-monitor", "meshbot", "prismatron", "quickstart", "reboot", "videocard"];
+        ["bbia", "discord-monitor", "meshbot", "notify", "prismatron", "quickstart", "reboot", "videocard"];
     assert_eq!(names, expected.map(String::from).into());
 }
 
