@@ -65,8 +65,16 @@ fn every_example_passes_the_check_on_any_machine() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# yaml-language-server: $schema="), "{}", path.display());
     }
-    let expected =
-        ["bbia", "discord-monitor", "meshbot", "notify", "prismatron", "quickstart", "reboot", "videocard"];
+    let expected = [
+        "bbia",
+        "discord-monitor",
+        "meshbot",
+        "notify",
+        "prismatron",
+        "quickstart",
+        "reboot",
+        "videocard",
+    ];
     assert_eq!(names, expected.map(String::from).into());
 }
 

@@ -32,7 +32,10 @@ fn after_it(name: &str, condition: Condition) -> Program {
 fn whoever_needs_it_ready_waits_and_whoever_needs_it_started_does_not() {
     let site =
         [notifies("db"), after_it("web", Condition::Ready), after_it("log", Condition::Started)];
-    check(site, "0s boot; 1s state; reason db; 2s says db READY=1; state", expect![[r#"
+    check(
+        site,
+        "0s boot; 1s state; reason db; 2s says db READY=1; state",
+        expect![[r#"
         0s supervising 3 programs
         0s   spawn db command
         0s log: waiting for db (starting)
@@ -48,7 +51,8 @@ fn whoever_needs_it_ready_waits_and_whoever_needs_it_started_does_not() {
         2s web: started (pid 3)
         2s web: ready
         2s db RUNNING, log RUNNING, web RUNNING
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -56,7 +60,10 @@ fn a_program_that_never_says_it_is_ready_is_given_up() {
     let once = with(notifies("db"), |p| {
         std::sync::Arc::make_mut(&mut p.restart).policy = RestartPolicy::Never;
     });
-    check([once], "0s boot; 31s end db TERM; state; reason db", expect![[r#"
+    check(
+        [once],
+        "0s boot; 31s end db TERM; state; reason db",
+        expect![[r#"
         0s supervising 1 program
         0s   spawn db command
         0s db: started (pid 1)
@@ -67,7 +74,8 @@ fn a_program_that_never_says_it_is_ready_is_given_up() {
         31s db: given up (it was not ready in its time)
         31s db FATAL
         31s db: given up (it was not ready in its time)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -99,7 +107,10 @@ fn its_own_timeout_counts_from_its_exec() {
 
 #[test]
 fn what_ends_before_it_is_ready_has_failed_however_it_ended() {
-    check([notifies("db")], "0s boot; 1s end db 0; state; 2s end db 7; state", expect![[r#"
+    check(
+        [notifies("db")],
+        "0s boot; 1s end db 0; state; 2s end db 7; state",
+        expect![[r#"
         0s supervising 1 program
         0s   spawn db command
         0s db: started (pid 1)
@@ -113,7 +124,8 @@ fn what_ends_before_it_is_ready_has_failed_however_it_ended() {
         2s   SIGKILL to tree of db
         2s db: exit 7; attempt 3 in 1s
         2s db BACKOFF
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
