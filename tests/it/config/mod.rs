@@ -6,6 +6,7 @@ mod files;
 mod host_end;
 mod hostile;
 mod mistakes;
+mod ready;
 mod reload;
 mod schema;
 mod shown;

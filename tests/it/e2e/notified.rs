@@ -74,9 +74,9 @@ fn a_program_that_never_says_it_is_ready_is_given_up() {
 
 #[test]
 fn more_time_is_given_to_whoever_asks_for_it() {
-    let script = "for i in range(8):\n  say('EXTEND_TIMEOUT_USEC=2000000')\n  time.sleep(0.1)\n\
+    let script = "for i in range(25):\n  say('EXTEND_TIMEOUT_USEC=20000000')\n  time.sleep(0.1)\n\
                   say('READY=1')\nsignal.pause()";
-    let more = ", start_timeout: 300ms, restart: never";
+    let more = ", start_timeout: 2s, restart: never";
     let mut site = plan(&notifies("web", more), script).start();
     site.wait_state("web", StateWord::Running);
 }
@@ -170,10 +170,10 @@ fn another_main_process_is_taken_from_its_own_tree_alone() {
 #[test]
 fn a_watchdog_that_is_not_fed_kills_and_stop_post_is_told_so() {
     let script = "assert os.environ['WATCHDOG_PID'] == str(os.getpid())\n\
-        assert os.environ['WATCHDOG_USEC'] == '400000'\n\
-        say('READY=1')\nfor i in range(10):\n  say('WATCHDOG=1')\n  time.sleep(0.1)\n\
+        assert os.environ['WATCHDOG_USEC'] == '2000000'\n\
+        say('READY=1')\nfor i in range(25):\n  say('WATCHDOG=1')\n  time.sleep(0.1)\n\
         say('STATUS=hangs')\nsignal.pause()";
-    let more = ", watchdog: 400ms, restart: never, \
+    let more = ", watchdog: 2s, restart: never, \
                 stop_post: [[sh, -c, 'echo $SERVICE_RESULT $EXIT_STATUS > DIR/result']]";
     let mut site = plan(&notifies("web", more), script).start();
     wait_said(&mut site, "web", "hangs");
