@@ -70,6 +70,7 @@ fn every_example_passes_the_check_on_any_machine() {
         "discord-monitor",
         "health",
         "meshbot",
+        "notify",
         "prismatron",
         "quickstart",
         "reboot",

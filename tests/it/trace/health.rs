@@ -10,7 +10,7 @@ use crate::site_builder::{on, program, site};
 
 impl Story {
     /// `look web good`, `look web 503`, `keep web` (this look) and later `late web 503`;
-    /// `says web WORD`, `health web`.
+    /// `words web WORD`, `health web`.
     pub(super) fn word_of_health(&mut self, words: &[&str]) -> bool {
         match words {
             [kind @ ("look" | "late"), who, found] => {
@@ -28,7 +28,7 @@ impl Story {
                 let run = self.runs[&format!("{who} look")];
                 self.runs.insert(format!("{who} old"), run);
             }
-            ["says", who, said] => {
+            ["words", who, said] => {
                 let (program, run) = (self.engine.names()[*who], self.runs[&format!("{who}/")]);
                 self.give(Event::LastWords { program, run, words: (*said).into() });
             }
@@ -295,7 +295,7 @@ fn a_command_that_looks_has_its_time_and_leaves_nothing() {
     };
     check(
         [with(program("web"), by_command)],
-        "0s boot; 1s end web/ 0; 32s says web gone; exit web/ 3; health web; 33s gone web/; \
+        "0s boot; 1s end web/ 0; 32s words web gone; exit web/ 3; health web; 33s gone web/; \
          70s exit web KILL; 71s gone web; 72s exit web/ KILL; gone web/; 73s state",
         expect![[r#"
             0s supervising 1 program
