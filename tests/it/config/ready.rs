@@ -9,16 +9,16 @@ fn readiness_is_one_thing_and_fits_the_type() {
     program(
         "readiness: {}",
         expect![[r#"
-        site.yaml:6:16: error: programs.web.readiness: `readiness` needs one of http,
-          tcp, command, file, log, notify, fd
-    "#]],
+            site.yaml:6:16: error: programs.web.readiness: `readiness` needs one of http,
+              tcp, socket, command, file, log, notify, fd
+        "#]],
     );
     program(
         "readiness: {notify: true, fd: 3}",
         expect![[r#"
-        site.yaml:6:31: error: programs.web.readiness: `readiness` has exactly one of
-          http, tcp, command, file, log, notify, fd
-    "#]],
+            site.yaml:6:31: error: programs.web.readiness: `readiness` has exactly one of
+              http, tcp, socket, command, file, log, notify, fd
+        "#]],
     );
     program(
         "readiness: {notify: false}",
