@@ -101,11 +101,9 @@ impl Slot {
 
     /// Looks begin when it is up, anew with other settings, and end with its run.
     pub(super) fn look_after_health(&mut self, cx: &mut Cx<'_>) {
-        let life = match &self.state {
-            State::Running { life } if !self.is_oneshot() => Some(life.run),
-            _ => None,
-        };
-        let Some((run, of)) = life.zip(self.program.health.clone()) else {
+        let up = if let State::Running { life } = &self.state { Some(life.run) } else { None };
+        let Some((run, of)) = up.filter(|_| !self.is_oneshot()).zip(self.program.health.clone())
+        else {
             if self.health.take().is_some() {
                 self.end_probe(ProbeOf::Health, cx);
             }
@@ -140,12 +138,8 @@ impl Slot {
         health.next = cx.now + health.of.interval;
         let counts = health.counts(began) || cx.bugs.count_the_start_period;
         health.first = false;
-        let sample = match sample {
-            Sample::Unknown(why) if cx.bugs.count_unknown_health => Sample::Bad(why),
-            other => other,
-        };
         let what = match sample {
-            Sample::Unknown(why) => {
+            Sample::Unknown(why) if !cx.bugs.count_unknown_health => {
                 let known = health.blind.replace(Arc::clone(&why)).is_some();
                 (!known).then_some(What::HealthUnknown { why })
             }
@@ -156,7 +150,7 @@ impl Slot {
                 health.verdict = Verdict::Healthy;
                 news.then_some(What::Healthy { again })
             }
-            Sample::Bad(why) => {
+            Sample::Bad(why) | Sample::Unknown(why) => {
                 (health.blind, health.why) = (None, Some(Arc::clone(&why)));
                 health.failures = health.failures.saturating_add(u32::from(counts));
                 return self.health_is_bad(counts, why, cx);

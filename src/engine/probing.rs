@@ -1,7 +1,7 @@
 //! One look at whether a program serves: asked for, answered, or ended when its time is over.
 //!
-//! Whatever is not a command is looked at by threads of the shell, which report back. A command is a
-//! child like any other: what is left of it is killed and waited for before the next look begins,
+//! Whatever is not a command is looked at by threads of the shell, which report back. A command is
+//! a child like any other: what is left of it is killed and waited for before the next look begins,
 //! and before the end of its program is over.
 
 use std::{sync::Arc, time::Duration};
@@ -106,13 +106,11 @@ impl Slot {
     /// When the look under way is over, or what is left of one is killed again; or when the next
     /// one is due.
     pub(super) fn deadline_of_probe(&self) -> Option<Instant> {
-        match &self.probe {
-            Some(probe) => probe.deadline(),
-            None => {
-                let proof = self.proof.as_ref().map(|proof| proof.next);
-                proof.or(self.health.as_ref().map(|health| health.next))
-            }
+        if let Some(probe) = &self.probe {
+            return probe.deadline();
         }
+        let proof = self.proof.as_ref().map(|proof| proof.next);
+        proof.or_else(|| self.health.as_ref().map(|health| health.next))
     }
 
     /// Begins a look. Nothing of an earlier one is left.
@@ -283,15 +281,14 @@ impl Slot {
     /// Nothing is left of its command: the end of a run may have waited for that.
     fn probe_is_gone(&mut self, cx: &mut Cx<'_>) {
         self.probe = None;
-        if self.side.is_some() {
+        if self.side.is_some() || !matches!(self.state, State::Emptying { empty: true, .. }) {
             return;
         }
         let before = self.word();
         let state = std::mem::replace(&mut self.state, State::Stopped);
-        self.state = match state {
-            State::Emptying { ended, empty: true, .. } => self.clean(0, ended, cx),
-            other => other,
-        };
+        if let State::Emptying { ended, .. } = state {
+            self.state = self.clean(0, ended, cx);
+        }
         if self.word() != before {
             self.since = (cx.now, cx.wall);
         }

@@ -415,8 +415,7 @@ impl SemaphoreSlot {
         (file, self.info().map(|info| info.file))
     }
 
-    /// Notes what of the past no longer counts, and whether this info file is new and belongs to
-    /// it.
+    /// Notes what of the past no longer counts, and whether this info file is new and its own.
     fn forget_what_is_over(&mut self, reading: &Reading, first: bool, now: Instant) -> bool {
         let info = reading.info.as_deref().map(written);
         let lately = self.over.is_some_and(|at| now.since(at) < TRAIL);

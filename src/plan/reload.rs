@@ -1,6 +1,6 @@
 //! What a reload does to a program that is already there.
 
-use crate::model::{Execution, Logging, Program, ReadyBy};
+use crate::model::{Execution, Limit, Logging, Program, Readiness, ReadyBy};
 
 /// How much of a running program a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,21 +77,14 @@ pub fn change(old: &Program, new: &Program) -> (Change, Vec<&'static str>) {
     found.add("start_post", *start_post != new.start_post, Change::NextStart);
     found.add("stop_post", *stop_post != new.stop_post, Change::NextStart);
     found.add("start_timeout", *start_timeout != new.start_timeout, Change::Live);
-    let is_found = [readiness, &new.readiness].into_iter().all(|one| match one {
-        Some(one) => matches!(one.by, ReadyBy::Probe { .. }),
-        None => true,
-    });
-    let proving = if is_found { Change::NextStart } else { Change::Restart };
-    found.add("readiness", *readiness != new.readiness, proving);
-    found.add("watchdog", *watchdog != new.watchdog, Change::Restart);
+    found.said((readiness.as_deref(), *watchdog), (new.readiness.as_deref(), new.watchdog));
     found.add("restart", *restart != new.restart, Change::Live);
     found.add("stop", *stop != new.stop, Change::Live);
     found.add("reload", *reload != new.reload, Change::Live);
     found.add("health", *health != new.health, Change::Live);
     found.add("essential", *essential != new.essential, Change::Live);
     found.add("max_runtime", *max_runtime != new.max_runtime, Change::Live);
-    let differs = *runtime_directory != new.runtime_directory;
-    found.add("runtime_directory", differs, Change::Restart);
+    found.add("runtime_directory", runtime_directory != &new.runtime_directory, Change::Restart);
     found.add("state_directory", *state_directory != new.state_directory, Change::Restart);
     found.add("cleanup", *cleanup != new.cleanup, Change::NextStart);
     found.add("shm", *shm != new.shm, Change::NextStart);
@@ -118,6 +111,15 @@ impl Found {
             self.change = self.change.max(change);
             self.keys.push(key);
         }
+    }
+
+    /// What it says of itself, and by what; one that is only looked at notices nothing of it.
+    fn said(&mut self, old: (Option<&Readiness>, Limit), new: (Option<&Readiness>, Limit)) {
+        let told = |one: &Readiness| !matches!(one.by, ReadyBy::Probe { .. });
+        let told = old.0.is_some_and(told) || new.0.is_some_and(told);
+        let change = if told { Change::Restart } else { Change::NextStart };
+        self.add("readiness", old.0 != new.0, change);
+        self.add("watchdog", old.1 != new.1, Change::Restart);
     }
 
     fn execution(&mut self, old: &Execution, new: &Execution) {

@@ -71,6 +71,7 @@ fn every_example_passes_the_check_on_any_machine() {
         "hardened",
         "health",
         "meshbot",
+        "notify",
         "prismatron",
         "quickstart",
         "reboot",

@@ -69,9 +69,6 @@ pub(in crate::cli) fn page(
         row("Memory", size(bytes));
     }
     row("Ready", if program.ready { "yes" } else { "no" }.to_owned());
-    if let Some(words) = &program.health {
-        row("Health", words.clone());
-    }
     for (label, value) in said(program) {
         row(label, value);
     }
@@ -97,8 +94,7 @@ pub(in crate::cli) fn page(
 
 /// How it is, and what it says of itself.
 fn said(program: &ProgramStatus) -> Vec<(&'static str, String)> {
-    let healthy = program.healthy.map(|healthy| if healthy { "yes" } else { "no" }.to_owned());
-    let healthy = healthy.map(|word| ("Healthy", word));
+    let healthy = program.health.clone().map(|words| ("Health", words));
     let says = program.says.clone().map(|says| ("Says", says));
     let status = program.status_text.clone().map(|text| ("Status", text));
     let errno = program.status_errno.map(|errno| ("Error", io_error(errno)));

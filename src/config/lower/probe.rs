@@ -130,10 +130,8 @@ fn http(node: &Node, context: &mut Context<'_>) -> Option<HttpUrl> {
 /// A line can be looked for where the output passes through our hands.
 fn read_by_us(key: &Key, logging: &Logging, context: &mut Context<'_>) {
     let passes = |target: &LogTarget| !matches!(target, LogTarget::Null | LogTarget::Inherit);
-    let stderr = match &logging.stderr {
-        LogTarget::Stdout => &logging.stdout,
-        other => other,
-    };
+    let joined = logging.stderr == LogTarget::Stdout;
+    let stderr = if joined { &logging.stdout } else { &logging.stderr };
     if !passes(&logging.stdout) && !passes(stderr) {
         let text = "`log` looks at the program's output, and `logging` has it pass us by";
         let hint = "let `logging.stdout` or `logging.stderr` be a file, console, journal or syslog";

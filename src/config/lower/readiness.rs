@@ -1,5 +1,7 @@
 //! `readiness` and `watchdog` of a program.
 
+use std::time::Duration;
+
 use super::{Context, read};
 use crate::{
     config::{diagnostic::Diagnostic, tree::Node},
@@ -21,7 +23,9 @@ pub(crate) fn readiness(
     let timeout = read::limit(given, "timeout");
     let by = match read::number(given, "fd") {
         Some(fd) => ReadyBy::Fd(fd),
-        None => probe.unwrap_or(ReadyBy::Notify),
+        None if given.get("notify").is_some() => ReadyBy::Notify,
+        // Without any there is a mistake, which was reported.
+        None => probe?,
     };
     let found = matches!(by, ReadyBy::Probe { .. });
     if kind == "oneshot"
@@ -41,6 +45,17 @@ pub(crate) fn readiness(
 }
 
 /// How often it says that it is alive.
-pub(crate) fn watchdog(node: &Node, _: &mut Context<'_>) -> Limit {
-    read::limit(node, "watchdog").unwrap_or(Limit::Never)
+pub(crate) fn watchdog(node: &Node, context: &mut Context<'_>) -> Limit {
+    let Some((key, value)) = node.entry("watchdog") else { return Limit::Never };
+    let limit = read::limit(node, "watchdog").unwrap_or(Limit::Never);
+    let oneshot = node.get("type").and_then(Node::text) == Some("oneshot");
+    if limit == Limit::After(Duration::ZERO) {
+        let found = Diagnostic::error("bad-value", value.place, "a watchdog needs some time");
+        context.found.push(found.hint("`watchdog: none` switches it off"));
+    } else if oneshot && limit != Limit::Never {
+        let text = "`watchdog` and `type: oneshot` contradict each other";
+        let found = Diagnostic::error("contradiction", key.place, text);
+        context.found.push(found.hint("it ends by itself: `max_runtime` limits how long it runs"));
+    }
+    limit
 }

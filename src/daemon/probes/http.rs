@@ -35,9 +35,9 @@ pub(super) fn get(url: &HttpUrl, end: Instant) -> Result<(), Failed> {
         let set = stream.set_read_timeout(left).and_then(|()| stream.set_write_timeout(left));
         set.map_err(|error| Failed::of(&error))
     };
-    let failed = |error: &io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
-        _ => Failed::of(error),
+    let failed = |error: &io::Error| {
+        let in_time = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+        if in_time.contains(&error.kind()) { late() } else { Failed::of(error) }
     };
     left(&stream)?;
     stream.write_all(request.as_bytes()).map_err(|error| failed(&error))?;

@@ -168,14 +168,13 @@ impl Shell {
         let Some(slot) = self.engine.slot(program) else { return };
         let (Some(probe), main) = (slot.probe_of(of).cloned(), slot.main) else { return };
         let Some(limit) = slot.limit_of_probe(of) else { return };
-        let sample = match (&probe, main) {
-            (Probe::Log(_), Some(main)) => self.look_at_output(program, main, &probe),
-            _ => {
-                let words = probe.to_string();
-                match self.probes.begin(Job { program, run, probe, limit }, &self.queue) {
-                    Ok(()) => return,
-                    Err(how) => Sample::Unknown(format!("{words}: {how}").into()),
-                }
+        let sample = if let (Probe::Log(_), Some(main)) = (&probe, main) {
+            self.look_at_output(program, main, &probe)
+        } else {
+            let words = probe.to_string();
+            match self.probes.begin(Job { program, run, probe, limit }, &self.queue) {
+                Ok(()) => return,
+                Err(how) => Sample::Unknown(format!("{words}: {how}").into()),
             }
         };
         self.results.push_back(Event::Probed { program, run, sample });

@@ -7,6 +7,7 @@ mod host_end;
 mod hostile;
 mod mistakes;
 mod probes;
+mod ready;
 mod reload;
 mod schema;
 mod shown;

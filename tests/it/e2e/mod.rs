@@ -40,6 +40,7 @@ mod killed;
 pub(crate) mod lines;
 mod meshbot;
 mod moments;
+mod notified;
 mod notify;
 mod order;
 mod output;

@@ -240,9 +240,6 @@ impl World {
                 // Given up with a time for the next try, which this is.
                 let known = &mut self.known[id.index()];
                 known.given_up &= known.retry_at.is_none();
-                // Its lock was taken, and nothing of it came to be before that was in vain: what
-                // follows is the same start.
-                known.cause |= known.prepared && known.runs.is_empty();
             }
             What::Ready | What::Recovered => self.is_ready(id),
             What::Unkillable => {

@@ -106,8 +106,8 @@ fn run(with: Run) -> World {
         // What is written is longer the more programs there are: not so often then.
         let many = world.ids.len() > 8 && world.chance.is(80);
         match world.chance.below(10_000) {
-            0..=5 if !many => world.nothing_new(),
-            6..=11 => world.same_site(),
+            0..=6 if !many => world.nothing_new(),
+            7..=12 => world.same_site(),
             _ => {}
         }
     }

@@ -22,12 +22,10 @@ impl World {
         let Some(of) = self.settings(id).cloned() else { return };
         if let Some(readiness) = &of.readiness {
             let limit = readiness.timeout.unwrap_or(of.start_timeout);
-            if self.chance.is(self.faults.silent) {
+            let found = matches!(readiness.by, ReadyBy::Probe { .. });
+            if !found && self.chance.is(self.faults.silent) {
                 self.foresee(run, delay, limit);
                 return;
-            }
-            if matches!(readiness.by, ReadyBy::Probe { .. }) {
-                return self.foresee(run, delay, limit);
             }
             let most = if self.peace { 1 } else { self.chance.of(&[1, 1000, 1000, 90_000]) };
             let takes = Duration::from_millis(self.chance.below(most));
@@ -36,12 +34,16 @@ impl World {
             let phase = Some(SaidPhase::Ready);
             let what = match readiness.by {
                 ReadyBy::Notify => {
-                    ChildEvent::Said(Arc::new(Notice { phase, ..Notice::default() }))
+                    Some(ChildEvent::Said(Arc::new(Notice { phase, ..Notice::default() })))
                 }
-                ReadyBy::Fd(_) | ReadyBy::Probe { .. } => ChildEvent::Ready,
+                ReadyBy::Fd(_) => Some(ChildEvent::Ready),
+                // It is looked at.
+                ReadyBy::Probe { .. } => None,
             };
             self.foresee(run, delay, limit);
-            self.child(at, run, what);
+            if let Some(what) = what {
+                self.child(at, run, what);
+            }
         }
         if let Limit::After(often) = of.watchdog {
             self.child(delay + often / 2, run, alive());

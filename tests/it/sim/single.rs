@@ -76,6 +76,8 @@ impl World {
     /// A start begins with this, and goes on as after a command before the program.
     pub(super) fn begins(&mut self, id: ProgramId) {
         let known = &mut self.known[id.index()];
+        // It had begun before, and nothing of it came to be before that was in vain: the same start.
+        known.cause |= known.prepared && known.runs.is_empty();
         (known.spawned_at, known.prepared) = (self.events, false);
         let hooks = known.settings.as_ref().is_some_and(|of| !of.start_pre.is_empty());
         self.judge_start(id, if hooks { Role::StartPre(0) } else { Role::Main });

@@ -344,6 +344,8 @@ impl World {
         let alone = known.wants.is_empty() && known.after.is_empty() && of.wait_for.is_empty();
         let ready =
             self.missing(id).is_none() && !self.has_lock(id) && !known.requires.iter().any(ending);
+        // What is up without what it requires by now goes down when that is wanted up.
+        let ready = ready && known.requires.iter().all(|(to, _)| self.missing(*to).is_none());
         let recent = |k: &super::known::Known| {
             k.flapped.is_some_and(|at| self.now - at < Duration::from_secs(60))
         };

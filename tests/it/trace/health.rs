@@ -10,7 +10,7 @@ use crate::site_builder::{on, program, site};
 
 impl Story {
     /// `look web good`, `look web 503`, `keep web` (this look) and later `late web 503`;
-    /// `says web WORD`, `health web`.
+    /// `words web WORD`, `health web`.
     pub(super) fn word_of_health(&mut self, words: &[&str]) -> bool {
         match words {
             [kind @ ("look" | "late"), who, found] => {
@@ -28,7 +28,7 @@ impl Story {
                 let run = self.runs[&format!("{who} look")];
                 self.runs.insert(format!("{who} old"), run);
             }
-            ["says", who, said] => {
+            ["words", who, said] => {
                 let (program, run) = (self.engine.names()[*who], self.runs[&format!("{who}/")]);
                 self.give(Event::LastWords { program, run, words: (*said).into() });
             }
@@ -167,7 +167,7 @@ fn what_cannot_be_looked_at_neither_counts_nor_ends_a_row() {
             156s web Some(true), healthy, running since 1970-01-01T00:00:00.000Z
             186s   look at web, Health
             192s   look no more
-            192s web: its health cannot be told, so nothing is done: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do
+            192s web: its health cannot be told, so nothing is done: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang
             222s   look at web, Health
             228s   look no more
             258s   look at web, Health
@@ -196,9 +196,9 @@ fn a_thread_that_does_not_come_back_says_nothing() {
             0s web: ready
             0s   look at web, Health
             6s   look no more
-            6s web: its health cannot be told, so nothing is done: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do
-            7s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do, running since 1970-01-01T00:00:00.000Z
-            8s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: no answer, nor a failure: its host name or its file system hangs, or too many others do, running since 1970-01-01T00:00:00.000Z
+            6s web: its health cannot be told, so nothing is done: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang
+            7s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang, running since 1970-01-01T00:00:00.000Z
+            8s web None, not known to be healthy yet; not told by the last check: tcp localhost:80: nobody has come back from there: a host name, a file system or too many other looks hang, running since 1970-01-01T00:00:00.000Z
             36s   look at web, Health
             37s web: exit 1 after 37s
             37s   SIGKILL to tree of web
@@ -295,7 +295,7 @@ fn a_command_that_looks_has_its_time_and_leaves_nothing() {
     };
     check(
         [with(program("web"), by_command)],
-        "0s boot; 1s end web/ 0; 32s says web gone; exit web/ 3; health web; 33s gone web/; \
+        "0s boot; 1s end web/ 0; 32s words web gone; exit web/ 3; health web; 33s gone web/; \
          70s exit web KILL; 71s gone web; 72s exit web/ KILL; gone web/; 73s state",
         expect![[r#"
             0s supervising 1 program

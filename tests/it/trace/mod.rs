@@ -4,6 +4,7 @@
 //! Between two times each deadline is delivered when it is due. Children are answered at once (`pid
 //! 1, 2, …`) unless the script says `manual`. `exit` ends a main process, `gone` its tree, `end`
 //! both; `main` and `nomain` say what is known of its daemon; `web/` is the command beside web;
+//! `says web WATCHDOG=1` is a message of it, `ready` and `unready` what was found out otherwise;
 //! `look` is what was found by a look, `lock` a reading of a lock; after `clock` the wall clock goes with the other one.
 #![expect(
     clippy::unwrap_used,
@@ -24,6 +25,7 @@ mod host;
 mod kill_all;
 mod locks;
 mod order;
+mod ready;
 mod reload;
 mod shm;
 mod single;
@@ -274,6 +276,16 @@ impl Story {
                 self.give(Event::Seen((name(who), crate::semaphore::reading(rest))));
             }
             ["nomain", who, why] => self.child(who, ChildEvent::NoMain((*why).into())),
+            ["ready", who] => self.child(who, ChildEvent::Ready),
+            ["unready", who, why] => self.child(who, ChildEvent::Unready((*why).into())),
+            ["says", who, lines @ ..] => {
+                let notice = Notice::parse(lines.join("\n").as_bytes()).unwrap();
+                self.child(who, ChildEvent::Said(Arc::new(notice)));
+            }
+            ["reason", who] => {
+                let slot = self.engine.slot(self.engine.names()[*who]).unwrap();
+                self.line(&format!("{who}: {}", self.engine.reason(slot)));
+            }
             ["gone", who] => self.child(who, ChildEvent::TreeEmpty),
             ["end", who, how] => {
                 self.child(who, ChildEvent::Exited(exit(how)));
