@@ -96,7 +96,7 @@ impl Cx<'_> {
     }
 
     pub(super) fn signal(&mut self, slot: &Slot, run: RunId, signal: Signal, scope: Scope) {
-        let and_continue = signal == Signal::TERM || signal == Signal::HUP || signal == Signal::INT;
+        let and_continue = [Signal::TERM, Signal::HUP, Signal::INT, Signal::ABRT].contains(&signal);
         self.out.push(Action::Signal { program: slot.id, run, signal, scope, and_continue });
     }
 }

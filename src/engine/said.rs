@@ -31,8 +31,11 @@ pub struct Said {
     pub triggered: bool,
     /// The time limit under way does not end before.
     pub extended: Option<Instant>,
-    /// When it was last written down that it reloads or stops: not more than once a second.
+    /// When it was last written down that it begins to reload or to stop: not more than once a
+    /// second.
     pub told: Option<Instant>,
+    /// That what it does now was written down.
+    pub told_busy: bool,
 }
 
 /// What a program says that it is doing.
@@ -145,13 +148,18 @@ impl Slot {
             Some(SaidPhase::Stopping) => Some(Busy::Stopping),
         };
         let before = std::mem::replace(&mut self.said.busy, busy);
-        // It can say so a thousand times a second: that is not for the log.
-        let lately = self.said.told.is_some_and(|at| cx.now < at + Duration::from_secs(1));
-        if before == busy || lately {
+        if before == busy {
             return;
         }
-        self.said.told = Some(cx.now);
-        cx.out.record(Record::of(self, What::Says { busy }));
+        let ends = busy.is_none() && std::mem::take(&mut self.said.told_busy);
+        // It can begin a hundred times a second: that is not for the log.
+        let lately = self.said.told.is_some_and(|at| cx.now < at + Duration::from_secs(1));
+        if busy.is_some() && !lately {
+            (self.said.told, self.said.told_busy) = (Some(cx.now), true);
+            cx.out.record(Record::of(self, What::Says { busy }));
+        } else if ends {
+            cx.out.record(Record::of(self, What::Says { busy }));
+        }
     }
 
     /// Its time limit does not end before `at`, be it that of its start, of its run, of its stop or

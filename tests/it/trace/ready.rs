@@ -277,6 +277,8 @@ fn that_it_reloads_is_shown_until_it_is_ready_again() {
             1s db: ready
             5s db: reloading, it says
             7s db: ready again, it says
+            7s db: reloading, it says
+            7s db: ready again, it says
             7s db RUNNING
         "#]],
     );
