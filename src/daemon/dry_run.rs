@@ -57,17 +57,12 @@ impl World<'_> {
             Action::Probe { program, run, .. } => {
                 vec![Event::Probed { program, run, sample: Sample::Good }]
             }
-            Action::Spawn(spawn) if matches!(spawn.role, Role::Probe(_)) => {
-                self.pid += 1;
-                self.engine
-                    .program(spawn.program)
-                    .map(|program| lives(&spawn, &program, self.pid))
-                    .unwrap_or_default()
-            }
             Action::Spawn(spawn) => {
                 let program = self.engine.program(spawn.program);
                 let Some(program) = program else { return Vec::new() };
-                self.say(format_args!("  {}: {}", program.name, in_words(&spawn, &program)));
+                if !matches!(spawn.role, Role::Probe(_)) {
+                    self.say(format_args!("  {}: {}", program.name, in_words(&spawn, &program)));
+                }
                 self.pid += 1;
                 lives(&spawn, &program, self.pid)
             }

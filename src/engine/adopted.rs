@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Action, Cause, Claiming, Life, Record, RunId, Slot, State, StopWhy, What, machine::Cx,
+    Action, Cause, Claiming, Life, Record, RunId, Said, Slot, State, StopWhy, What, machine::Cx,
 };
 use crate::model::{Instant, OnDuplicate};
 
@@ -51,6 +51,7 @@ impl Slot {
         let age = u64::try_from(copy.age.as_nanos()).unwrap_or(u64::MAX);
         let started = Instant(cx.now.0.saturating_sub(age));
         (self.main, self.adopted) = (Some(run), Some(run));
+        self.said = Said::nothing_in(run);
         self.sign(copy.pid, cx);
         cx.out.record(Record::of(self, What::Adopted { who: Arc::clone(&copy.who) }));
         self.up(Life { run, pid: copy.pid, started }, cx)

@@ -313,9 +313,6 @@ impl fmt::Display for What {
             Self::Rested { success: false } => {
                 f.write_str("ended badly, not started again (restart policy)")
             }
-            Self::RestedUnknown => {
-                f.write_str("ended, well or not, not started again (restart policy)")
-            }
             Self::Fatal { cause: cause @ Cause::Duplicate(_), .. } => {
                 write!(f, "not started: {cause}")
             }
@@ -364,12 +361,7 @@ impl fmt::Display for What {
             Self::HealthUnknown { why } => {
                 write!(f, "its health cannot be told, so nothing is done: {why}")
             }
-            Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
-            Self::Adopted { who } => {
-                write!(f, "adopted, not started by the supervisor: {who}; its output is not ours")
-            }
-            Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
-            other => other.fmt_said(f),
+            other => other.fmt_copies(f),
         }
     }
 }
@@ -488,5 +480,22 @@ impl fmt::Display for SiteStop {
             Self::Reboot => "a reboot was asked for",
             Self::PowerOff => "a power-off was asked for",
         })
+    }
+}
+
+impl What {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
+    fn fmt_copies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RestedUnknown => {
+                f.write_str("ended, well or not, not started again (restart policy)")
+            }
+            Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
+            Self::Adopted { who } => {
+                write!(f, "adopted, not started by the supervisor: {who}; its output is not ours")
+            }
+            Self::CopiesKilled => f.write_str("what runs already is still alive, sending KILL"),
+            other => other.fmt_said(f),
+        }
     }
 }

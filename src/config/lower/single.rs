@@ -56,10 +56,23 @@ fn check_adopt(program: &Node, node: &Node, context: &mut Context<'_>) {
             "`adopt` does not go with `type: forking`: whether a copy is the command that starts \
              the daemon, or the daemon, is not to be known"
         }
+        _ if is_heard(program) => {
+            "`adopt` does not go with what a program says of itself (`type: notify`, `watchdog`, \
+             `readiness` or `health` by `notify`, `fd` or `log`): a copy that was started by hand \
+             is not heard"
+        }
         _ => return,
     };
     let found = Diagnostic::error("contradiction", place, text);
     context.found.push(found.hint("`refuse` names the copy, `replace` ends it first"));
+}
+
+/// Whether it is to tell something by what only we give it at its start.
+fn is_heard(program: &Node) -> bool {
+    let by = |key: &str, by: &str| program.get(key).is_some_and(|node| node.get(by).is_some());
+    program.get("type").and_then(Node::text) == Some("notify")
+        || program.get("watchdog").is_some_and(|node| node.text() != Some("none"))
+        || ["notify", "fd", "log"].iter().any(|one| by("readiness", one) || by("health", one))
 }
 
 /// A word that is of many programs would have their processes refused, or even ended.

@@ -62,6 +62,10 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
         );
     }
     program(
+        "watchdog: 10s\n    single_instance: {match: {argv: x}, on_duplicate: adopt}",
+        expect![[r#""#]],
+    );
+    program(
         "single_instance: {lock_file: /r, pid_file: /r}",
         expect![[r#"
         site.yaml:6:48: error: programs.web: the lock and the pid need a file each: this

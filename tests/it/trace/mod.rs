@@ -15,6 +15,7 @@
     reason = "helpers of tests"
 )]
 
+mod adopted;
 mod births;
 mod ends;
 mod forks;
