@@ -63,7 +63,12 @@ fn a_program_that_runs_once_has_a_lock_of_its_own_and_a_word_of_its_own() {
     }
     program(
         "watchdog: 10s\n    single_instance: {match: {argv: x}, on_duplicate: adopt}",
-        expect![[r#""#]],
+        expect![[r#"
+            site.yaml:7:55: error: programs.web: `adopt` does not go with what a program
+              says of itself (`type: notify`, `watchdog`, `readiness` or `health` by `notify`,
+              `fd` or `log`): a copy that was started by hand is not heard (hint: `refuse`
+              names the copy, `replace` ends it first)
+        "#]],
     );
     program(
         "single_instance: {lock_file: /r, pid_file: /r}",

@@ -322,7 +322,8 @@ impl World {
         let main = self.instance(id).filter(|(_, p)| p.role == Role::Main);
         let alive = main.is_some_and(|(_, p)| p.spawned && !p.exited);
         let changed = main.is_some_and(|(_, p)| p.changed);
-        let ready = main.is_some_and(|(_, p)| p.ready);
+        // Who was adopted is the program, whatever it would have said.
+        let ready = main.is_some_and(|(_, p)| p.ready || p.adopted);
         let now = self.now;
         let known = &mut self.known[id.index()];
         let all = known.settings.as_ref().map_or(0, |s| s.start_post.len());
