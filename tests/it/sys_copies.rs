@@ -186,7 +186,8 @@ fn a_copy_and_the_copies_that_it_has_started_have_one_head() {
     let mut heads: Vec<i32> =
         tree::heads(&copies).iter().map(|one| one.process.pid.raw()).collect();
     let mut expected = vec![nested.pids[0], other.pids[0]];
-    (heads.sort_unstable(), expected.sort_unstable());
+    heads.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(heads, expected);
     assert!(copies.iter().all(|one| !one.is_contained()));
 }

@@ -50,9 +50,6 @@ pub(in crate::cli) fn page(
     if let Some(pid) = program.pid {
         row("Main PID", pid.to_string());
     }
-    if program.adopted {
-        row("Output", "where whoever started it has sent it, not here".to_owned());
-    }
     let count = processes.len().max(program.pids.len());
     if count > 0 {
         row("Processes", count.to_string());
@@ -92,12 +89,14 @@ pub(in crate::cli) fn page(
     out
 }
 
-/// What is wrong with its output.
+/// What there is to say of its output.
 fn output(program: &ProgramStatus) -> Vec<(&'static str, String)> {
     let lost = program.log_lost_bytes;
     let lost = (lost > 0).then(|| ("Output lost", size(lost)));
     let waits = |secs| ("Output waits", format!("{}: a log file does not answer", clock(secs)));
-    lost.into_iter().chain(program.log_stuck_s.map(waits)).collect()
+    let away = ("Output", "where whoever started it has sent it, not here".to_owned());
+    let away = program.adopted.then_some(away);
+    away.into_iter().chain(lost).chain(program.log_stuck_s.map(waits)).collect()
 }
 
 /// Two lines each; their pids only, where that is all that is known.

@@ -25,16 +25,13 @@ pub(super) struct Lock {
 
 /// Of some programs.
 pub(super) fn draw_single(chance: &mut Chance) -> Option<Box<SingleInstance>> {
-    chance.is(20).then(|| {
+    use OnDuplicate::{Adopt, Refuse, Replace};
+    chance.is(25).then(|| {
         Box::new(SingleInstance {
             lock_file: None,
             pid_file: None,
             argv: Some("p".into()),
-            on_duplicate: chance.of(&[
-                OnDuplicate::Refuse,
-                OnDuplicate::Replace,
-                OnDuplicate::Adopt,
-            ]),
+            on_duplicate: chance.of(&[Refuse, Replace, Adopt, Adopt]),
         })
     })
 }
@@ -57,7 +54,7 @@ impl World {
             return;
         }
         let what = if self.chance.is(often) {
-            self.chance.of(&["taken", "copies", "copies", "copy", "copy", "copy", "failed"])
+            self.chance.of(&["taken", "copies", "copies", "copy", "copy", "copy", "copy", "failed"])
         } else {
             "free"
         };

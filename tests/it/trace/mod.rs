@@ -14,6 +14,7 @@
     reason = "helpers of tests"
 )]
 
+mod adopted;
 mod births;
 mod ends;
 mod forks;
