@@ -154,7 +154,7 @@ fn a_lock_that_is_to_be_tried_is_warned_of_and_the_other_ways_are_not() {
         read(&site(&body)).unwrap().warnings.lines()
     };
     expect![[r#"
-        site.yaml:4:42: warning: semaphores.s.probe: where /proc/locks may hide a holder, the lock is tried: who takes it in that microsecond, and does not wait for it, fails
+        site.yaml:4:40: warning: semaphores.s.probe: where /proc/locks may hide a holder, the lock is tried: who takes it in that microsecond, and does not wait for it, fails
     "#]].assert_eq(&warnings("try-lock"));
     assert_eq!(warnings("proc-locks") + &warnings("auto"), "");
 }
