@@ -219,7 +219,11 @@ impl World {
     /// A site that drops most of what runs, which is refused; whom it drops.
     fn removal(&mut self) -> Vec<ProgramId> {
         let swept = |id: ProgramId| self.sweeps.values().any(|(of, _)| *of == Some(id));
-        let begun = |id: ProgramId| swept(id) || self.locks.contains_key(&id);
+        // What waits for room has its lock, and nothing lives of it.
+        let claims = |id: ProgramId| {
+            self.locks.contains_key(&id) && self.known[id.index()].no_room.is_none()
+        };
+        let begun = |id: ProgramId| swept(id) || claims(id);
         let live = |id: &&ProgramId| self.alive(**id).next().is_some() || begun(**id);
         let live: Vec<ProgramId> = self.ids.values().filter(live).copied().collect();
         let keep = self.chance.below(3);
