@@ -163,6 +163,10 @@ impl World {
                 for run in &known.runs {
                     if let Some(p) = self.procs.get_mut(run) {
                         p.changed = true;
+                        // How long it may take from its exec on is no longer known.
+                        if p.foreseen && !p.spawned {
+                            (p.stop_by, p.foreseen) = (None, false);
+                        }
                     }
                 }
             }
