@@ -360,18 +360,26 @@ impl World {
     /// there is room for, were all stopped one after the other.
     pub(super) fn least_patience(&self, id: ProgramId) -> Duration {
         let own = self.patience(id);
-        let Some((_, _)) = self.stopping else { return own };
+        match self.share.filter(|_| self.stopping.is_some()) {
+            None | Some(1000..) => own,
+            Some(share) => own.min(self.budget()).saturating_mul(share) / 1000,
+        }
+    }
+
+    fn budget(&self) -> Duration {
         let default = Duration::from_secs(if self.is_init { 8 } else { 90 });
-        let budget = self.site.supervisor.shutdown_timeout.unwrap_or(default);
+        self.site.supervisor.shutdown_timeout.unwrap_or(default)
+    }
+
+    /// That share, in thousandths, of all that are there when the stop begins.
+    pub(super) fn share_of_each(&self) -> u32 {
+        let budget = self.budget();
         let room = budget.saturating_sub(Duration::from_secs(2).min(budget / 4));
         let ids = (0..self.known.len()).map(|index| ProgramId(index as u32));
         let each = |id| self.patience(id).min(budget) + self.command_patience(id).min(budget);
         let sum: Duration = ids.map(each).sum();
         let share = room.as_millis().saturating_mul(1000).checked_div(sum.as_millis());
-        match share.unwrap_or(1000) {
-            1000.. => own,
-            share => own.min(budget).saturating_mul(share as u32) / 1000,
-        }
+        u32::try_from(share.unwrap_or(1000)).unwrap_or(1000)
     }
 
     /// How long the command may take that stands before the ladder.

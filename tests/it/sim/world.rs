@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) order: u64,
     /// Since when the site is stopping, and when it has to be over.
     pub(super) stopping: Option<(Instant, Instant)>,
+    /// What each program has of its own time in that stop.
+    pub(super) share: Option<u32>,
     pub(super) forced: bool,
     pub(super) exit: Option<u8>,
     pub(super) events: u64,
@@ -136,6 +138,7 @@ impl World {
             requests: 0,
             order: 0,
             stopping: None,
+            share: None,
             forced: false,
             exit: None,
             events: 0,
@@ -326,6 +329,9 @@ impl World {
     fn site_stops(&mut self) {
         let default = Duration::from_secs(if self.is_init { 8 } else { 90 });
         let end = self.now + self.site.supervisor.shutdown_timeout.unwrap_or(default);
+        if self.stopping.is_none() {
+            self.share = Some(self.share_of_each());
+        }
         self.stopping = Some((self.now, end));
         self.due.insert((end, Due::Exit));
         for known in &mut self.known {
