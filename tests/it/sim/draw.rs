@@ -253,12 +253,14 @@ fn draw_hooks(p: &mut Program, chance: &mut Chance) {
     p.start_post = hooks(chance);
     p.stop_post = hooks(chance);
     p.shm = chance.is(20).then(|| Box::new(draw_rule(chance)));
-    // Nobody can hear what was started by hand, and how it ends.
-    let by = p.readiness.as_ref().map(|readiness| &readiness.by);
-    let heard = p.watchdog != Limit::Never || matches!(by, Some(ReadyBy::Notify | ReadyBy::Fd(_)));
-    let never = heard || matches!(p.kind, ProgramType::Oneshot { .. });
+    let ends = matches!(p.kind, ProgramType::Oneshot { .. });
     p.single_instance =
-        draw_single(chance).filter(|one| !never || one.on_duplicate != OnDuplicate::Adopt);
+        draw_single(chance).filter(|one| !ends || one.on_duplicate != OnDuplicate::Adopt);
+    // Nobody can hear what was started by hand.
+    if p.single_instance.as_ref().is_some_and(|one| one.on_duplicate == OnDuplicate::Adopt) {
+        p.watchdog = Limit::Never;
+        p.readiness = p.readiness.take().filter(|of| matches!(of.by, ReadyBy::Probe { .. }));
+    }
 }
 
 fn draw_policies(p: &mut Program, chance: &mut Chance) {

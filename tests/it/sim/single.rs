@@ -26,12 +26,12 @@ pub(super) struct Lock {
 /// Of some programs.
 pub(super) fn draw_single(chance: &mut Chance) -> Option<Box<SingleInstance>> {
     use OnDuplicate::{Adopt, Refuse, Replace};
-    chance.is(25).then(|| {
+    chance.is(35).then(|| {
         Box::new(SingleInstance {
             lock_file: None,
             pid_file: None,
             argv: Some("p".into()),
-            on_duplicate: chance.of(&[Refuse, Replace, Adopt, Adopt]),
+            on_duplicate: chance.of(&[Refuse, Replace, Adopt, Adopt, Adopt]),
         })
     })
 }

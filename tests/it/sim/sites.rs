@@ -6,7 +6,7 @@ use mini_supervisor::{
     engine::{
         Action, Actions, ChildEvent, Engine, Event, Record, Role, RunId, SemaphoreNews, State, What,
     },
-    model::{Deed, Name, Program, Site, WallTime},
+    model::{Deed, Name, Program, ReadyBy, Site, WallTime},
     plan::ProgramId,
 };
 
@@ -43,13 +43,18 @@ fn needs_restart(old: &Program, new: &Program) -> bool {
     old.template != new.template
         || old.kind != new.kind
         || old.command != new.command
-        || old.readiness != new.readiness
+        || (old.readiness != new.readiness && (is_heard(old) || is_heard(new)))
         || old.watchdog != new.watchdog
         || old.execution != new.execution
         || old.runtime_directory != new.runtime_directory
         || old.state_directory != new.state_directory
         || old.variants != new.variants
         || (old.enabled && !new.enabled)
+}
+
+/// Whether it says itself that it is ready: who is only looked at need not know of other settings.
+fn is_heard(of: &Program) -> bool {
+    of.readiness.as_ref().is_some_and(|of| !matches!(of.by, ReadyBy::Probe { .. }))
 }
 
 fn has(out: &Actions, is: impl Fn(&What) -> bool) -> bool {
