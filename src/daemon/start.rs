@@ -348,12 +348,8 @@ fn shell(
     let logs = log_thread(site, options, &queue).map_err(fail("start the log thread"))?;
     let watcher = Watcher::start(queue.clone(), signals).map_err(fail("start a thread"))?;
     let level = options.log_level.unwrap_or(site.supervisor.log.level);
-    let journal = Journal::new(
-        logs.clone(),
-        level,
-        &site.supervisor.log,
-        (loader.options.journal, stdio::stderr_is_terminal()),
-    );
+    let to = (loader.options.journal, stdio::stderr_is_terminal());
+    let journal = Journal::new(logs.clone(), level, &site.supervisor.log, to);
     let (is_init, is_contained) = (subreaper::is_init(), reboot::is_contained());
     let around = Surroundings { seed, is_init, is_contained, bugs: Bugs::default() };
     let mut shell = Shell {

@@ -487,9 +487,7 @@ impl What {
     #[expect(clippy::wildcard_enum_match_arm, reason = "parts of one match")]
     fn fmt_copies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RestedUnknown => {
-                f.write_str("ended, well or not, not started again (restart policy)")
-            }
+            Self::RestedUnknown => f.write_str("ended, not started again (restart policy)"),
             Self::CopiesEnded { who } => write!(f, "{who}; ending it first"),
             Self::Adopted { who } => {
                 write!(f, "adopted, not started by the supervisor: {who}; its output is not ours")

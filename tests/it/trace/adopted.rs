@@ -60,7 +60,7 @@ fn the_end_of_an_adopted_copy_is_neither_success_nor_failure() {
         assert!(text.contains(ended), "{policy:?}: {text}");
         let words = "25s robot: ended, exit status not known; attempt 2 in 0.5s";
         assert_eq!(text.contains(words), again, "{policy:?}: {text}");
-        let words = "25s robot: ended, well or not, not started again (restart policy)";
+        let words = "25s robot: ended, not started again (restart policy)";
         assert_eq!(text.contains(words), !again, "{policy:?}: {text}");
         assert_eq!(text.contains("  spawn robot command"), again, "{policy:?}: {text}");
         assert_eq!(text.contains("26s robot EXITED"), !again, "{policy:?}: {text}");
