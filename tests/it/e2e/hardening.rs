@@ -351,3 +351,29 @@ cut -d' ' -f5-8 /proc/$$/stat | wc -w; cat /proc/self/oom_score_adj";
     assert_eq!(same(&with, &dir), same(&without, &other));
     assert!(with.iter().any(|line| line == "123"), "{with:?}");
 }
+
+#[test]
+fn who_is_kept_from_something_is_heard_as_any_other() {
+    if !is_root() {
+        return skip("not root");
+    }
+    // Descriptors below, at and above those of the helper, and a pid that is that of the program.
+    for fd in [3, 4, 5, 6, 9] {
+        let script = format!("echo >&{fd}; echo $WATCHDOG_PID $$ > DIR/out/seen; exec sleep 1000");
+        let keys = format!("readiness: {{fd: {fd}}}, watchdog: 1h,");
+        let mut site = probe("protect_system: strict, protect_home: true", &keys, &script).start();
+        site.all_running();
+        let pid = site.main_pid("probe");
+        until("it has said so", || {
+            fs::read_to_string(site.path("out/seen")).is_ok_and(|t| t == format!("{pid} {pid}\n"))
+        });
+        assert_eq!(site.end(), 0);
+    }
+    let says = "systemd-notify --ready --status=kept || python3 -c \
+                'import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+                 s.sendto(b\"READY=1\", os.environ[\"NOTIFY_SOCKET\"])'; exec sleep 1000";
+    let mut site =
+        probe("protect_system: strict, protect_home: true", "type: notify,", says).start();
+    site.all_running();
+    assert_eq!(site.end(), 0);
+}

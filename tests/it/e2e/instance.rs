@@ -130,12 +130,12 @@ fn all_mistakes_of_a_file_are_told_at_once_with_code_78() {
 #[test]
 fn what_this_version_does_not_support_is_refused_in_one_place() {
     let (code, _, text) = Plan::new(
-        "  one: {command: [sleep, '1'], health: {tcp: 'localhost:80'}}
-  two: {command: [sleep, '1'], type: notify, watchdog: 10s}",
+        "  one: {command: [sleep, '1'], resources: {interval: 10s, cpu_max: 50%}}
+  two: {command: [sleep, '1'], sockets: [{listen: '80'}]}",
     )
     .run();
     assert_eq!(code, 78, "{text}");
-    assert!(text.contains("health") && text.contains("watchdog"), "{text}");
+    assert!(text.contains("resources") && text.contains("sockets"), "{text}");
 }
 
 #[test]
